@@ -1,0 +1,126 @@
+"""One step of self-distillation (Kang & Lee, NeurIPS 2024, section 3.2 and Algorithm 1).
+
+Two forward and two backward passes share one optimiser step: the super-net
+learns from the labels, the base-net from the detached super-net. The base-net
+sees no label, and no other sub-network is trained, unless `between` asks for
+our extension (below).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from adaptive_depth import skip as skip_flags
+from adaptive_depth.networks import AdaptiveNetwork
+from adaptive_depth.skip import SkipFlags
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Weights of the losses.
+
+    Attributes:
+        alpha: share of the super-net's cross-entropy; the rest goes to the student.
+        temperature: of the softmax in the KL term.
+        feature: weight of the KL between channel-softmaxed, globally averaged stage
+            outputs of super-net and student; 0 leaves the term out.
+        top_classes: the KL looks at the super-net's most likely classes only (500 in
+            the published code); clamped to the number of classes.
+        label_smoothing: of the super-net's cross-entropy.
+        between: probability that a step's student is a random in-between sub-network
+            instead of the base-net. 0 is the paper's method. It is for short runs,
+            in which untrained mixtures fall below the base-net.
+    """
+
+    alpha: float = 0.5
+    temperature: float = 1.0
+    feature: float = 0.0
+    top_classes: int = 500
+    label_smoothing: float = 0.1
+    between: float = 0.0
+
+
+def choose_student(flags: int, between: float, generator: torch.Generator) -> SkipFlags:
+    """The sub-network that learns from the super-net in this step."""
+    if torch.rand((), generator=generator).item() >= between:
+        return skip_flags.base_net(flags)
+    in_between = skip_flags.all_sub_networks(flags)[1:-1]
+    return in_between[int(torch.randint(len(in_between), (), generator=generator))]
+
+
+def logit_kl(student: Tensor, teacher: Tensor, temperature: float, top_classes: int) -> Tensor:
+    """``T^2 KL(softmax(teacher/T) || softmax(student/T))``, mean over the batch, of
+    logits ``[N,classes]``, restricted to the teacher's `top_classes` largest."""
+    if top_classes < teacher.shape[1]:
+        chosen = teacher.topk(top_classes, dim=1).indices
+        teacher, student = teacher.gather(1, chosen), student.gather(1, chosen)
+    log_teacher = F.log_softmax(teacher / temperature, dim=1)
+    log_student = F.log_softmax(student / temperature, dim=1)
+    kl = F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
+    return temperature**2 * kl
+
+
+def feature_kl(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """Mean over stages of the KL between softmaxes over channels of pooled features."""
+
+    def pooled(feature: Tensor) -> Tensor:
+        axes = (2, 3) if feature.dim() == 4 else (1,)
+        return F.log_softmax(feature.float().mean(dim=axes), dim=1)
+
+    terms = [
+        F.kl_div(pooled(s), pooled(t), reduction="batchmean", log_target=True)
+        for s, t in zip(student, teacher, strict=True)
+    ]
+    return torch.stack(terms).mean()
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Losses before weighting, and the super-net's training accuracy on the batch."""
+
+    super_loss: float
+    student_loss: float
+    correct: int
+
+
+def backward_both(
+    network: AdaptiveNetwork,
+    x: Tensor,
+    labels: Tensor,
+    student: SkipFlags,
+    config: DistillConfig,
+    autocast: torch.autocast,
+) -> StepResult:
+    """Accumulates the gradients of one step; the caller steps the optimiser.
+
+    Args:
+        x: augmented images ``[N,3,H,W]``; labels int64 ``[N]``.
+    """
+    # The paper's teacher and student see the same images; each gets its own graph, so
+    # peak memory is that of one network.
+    with autocast:
+        logits, features = network.forward_features(x)
+    logits = logits.float()
+    super_loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+    (config.alpha * super_loss).backward()
+
+    teacher = logits.detach()
+    teacher_features = [feature.detach() for feature in features] if config.feature else []
+    correct = int((teacher.argmax(1) == labels).sum())
+    super_loss_value = super_loss.item()
+    del logits, features, super_loss
+
+    with autocast:
+        student_logits, student_features = network.forward_features(x, student)
+    student_loss = logit_kl(student_logits.float(), teacher, config.temperature, config.top_classes)
+    if config.feature:
+        student_loss = student_loss + config.feature * feature_kl(
+            student_features, teacher_features
+        )
+    ((1 - config.alpha) * student_loss).backward()
+    return StepResult(super_loss_value, student_loss.item(), correct)

@@ -1,0 +1,272 @@
+"""The training loop: schedule, EMA, checkpoints with exact resume, learning curves.
+
+A run lives in one folder: ``checkpoint.pt`` (everything that resuming needs),
+``curves.csv``, ``curves.png`` and ``run.json`` (command and configuration).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from adaptive_depth import curves, networks
+from adaptive_depth import skip as skip_flags
+from adaptive_depth.augment import augment, normalise
+from adaptive_depth.data import Dataset, Split
+from adaptive_depth.distill import DistillConfig, backward_both, choose_student
+from adaptive_depth.skip import SkipFlags
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides the result of a run, beside the data.
+
+    Attributes:
+        options: keyword arguments of the architecture (blocks, widths, ...).
+        lr: peak learning rate; reached after `warmup_epochs`, then a cosine to zero.
+        ema: decay per step of the averaged weights and statistics; 0 turns it off.
+        erase, crop_padding: see `augment.augment`.
+        precision: "fp32", "bf16", or "auto" (bf16 on CUDA, fp32 on CPU).
+    """
+
+    arch: str = "small_resnet"
+    options: dict[str, Any] = field(default_factory=dict)
+    epochs: int = 24
+    batch_size: int = 256
+    lr: float = 0.4
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warmup_epochs: float = 2.0
+    ema: float = 0.995
+    crop_padding: int = 4
+    erase: float = 0.25
+    seed: int = 0
+    precision: str = "auto"
+    device: str = "auto"
+    distill: DistillConfig = field(default_factory=DistillConfig)
+
+
+class TrainError(Exception):
+    """The run cannot start or go on; the message says why."""
+
+
+def learning_rate(step: int, total: int, warmup: int, peak: float) -> float:
+    """Linear warm-up, then a cosine to zero."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+def weight_decay_groups(network: torch.nn.Module, decay: float) -> list[dict[str, Any]]:
+    """Norm scales and biases (tensors of one dimension) are not decayed."""
+    parameters = list(network.parameters())
+    return [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+
+
+def resolve_device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def autocast_for(precision: str, device: torch.device) -> torch.autocast:
+    enabled = precision == "bf16" or (precision == "auto" and device.type == "cuda")
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
+class Trainer:
+    """Trains one network on one data set into one run folder.
+
+    Every random draw of an epoch comes from a generator seeded by (seed, epoch), and
+    the checkpoint holds weights, averages and optimiser state, so an interrupted run
+    resumes to the same weights, bit for bit, on the same machine.
+    """
+
+    def __init__(self, config: TrainConfig, dataset: Dataset, folder: Path) -> None:
+        self.config, self.dataset, self.folder = config, dataset, folder
+        self.device = resolve_device(config.device)
+        self.autocast = autocast_for(config.precision, self.device)
+        torch.manual_seed(config.seed)
+        network = networks.build(config.arch, len(dataset.classes), config.options)
+        self.network = network.to(self.device, memory_format=torch.channels_last)
+        decay = config.ema
+        self.average = torch.optim.swa_utils.AveragedModel(
+            self.network,
+            # The average starts from the first weights; a decay that grows with the
+            # step count keeps that start from lingering in short runs.
+            avg_fn=lambda old, new, count: (
+                old + (new - old) * (1 - min(decay, (count + 1) / (count + 10)))
+            ),
+            use_buffers=True,
+        )
+        self.optimizer = torch.optim.SGD(
+            weight_decay_groups(self.network, config.weight_decay),
+            lr=config.lr,
+            momentum=config.momentum,
+            nesterov=True,
+        )
+        self.images = torch.from_numpy(dataset.train.images)
+        self.labels = torch.from_numpy(dataset.train.labels)
+        self.mean = torch.tensor(dataset.mean, device=self.device)
+        self.std = torch.tensor(dataset.std, device=self.device)
+        self.epoch = 0
+        self.history: list[dict[str, float]] = []
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The last, smaller batch is left out: its statistics would be noisier."""
+        return max(1, len(self.labels) // self.config.batch_size)
+
+    def run(self, command: str) -> None:
+        """Trains until the last epoch; checkpoint and curves are written after each."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "run.json").write_text(
+            json.dumps({"command": command, "config": asdict(self.config)}, indent=2) + "\n"
+        )
+        total = self.config.epochs * self.steps_per_epoch
+        with tqdm(total=total, initial=self.epoch * self.steps_per_epoch, unit="step") as bar:
+            while self.epoch < self.config.epochs:
+                self.history.append(self._epoch(bar))
+                self.epoch += 1
+                self.save()
+                curves.write(self.history, self.folder)
+
+    def _epoch(self, bar: tqdm) -> dict[str, float]:
+        config, steps = self.config, self.steps_per_epoch
+        generator = torch.Generator().manual_seed(config.seed * 100_003 + self.epoch)
+        order = torch.randperm(len(self.labels), generator=generator)
+        self.network.train()
+        started = time.monotonic()
+        super_loss = student_loss = correct = 0.0
+        bar.set_description(f"epoch {self.epoch + 1}/{config.epochs}")
+        for step in range(steps):
+            rate = learning_rate(
+                self.epoch * steps + step,
+                config.epochs * steps,
+                round(config.warmup_epochs * steps),
+                config.lr,
+            )
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            rows = order[step * config.batch_size : (step + 1) * config.batch_size]
+            x = normalise(self.images[rows].to(self.device), self.mean, self.std)
+            x = augment(x, generator, config.crop_padding, config.erase)
+            student = choose_student(self.network.flags, config.distill.between, generator)
+            self.optimizer.zero_grad(set_to_none=True)
+            result = backward_both(
+                self.network,
+                x.contiguous(memory_format=torch.channels_last),
+                self.labels[rows].to(self.device),
+                student,
+                config.distill,
+                self.autocast,
+            )
+            if not math.isfinite(result.super_loss + result.student_loss):
+                raise TrainError(f"loss is not finite in epoch {self.epoch + 1}: lower --lr")
+            self.optimizer.step()
+            if config.ema:
+                self.average.update_parameters(self.network)
+            super_loss += result.super_loss / steps
+            student_loss += result.student_loss / steps
+            correct += result.correct / (steps * config.batch_size)
+            bar.update()
+            bar.set_postfix(loss=f"{result.super_loss:.3f}", kl=f"{result.student_loss:.3f}")
+        row = {
+            "epoch": self.epoch + 1,
+            "lr": rate,
+            "super_loss": super_loss,
+            "student_loss": student_loss,
+            "train_top1": correct,
+            "seconds": time.monotonic() - started,
+        }
+        flags = self.network.flags
+        for name, skip in (
+            ("val_super", skip_flags.super_net(flags)),
+            ("val_base", skip_flags.base_net(flags)),
+        ):
+            row[name] = float(
+                predictions(self.deployed(), self.dataset.val, skip, self.mean, self.std)
+                .eq(torch.from_numpy(self.dataset.val.labels))
+                .float()
+                .mean()
+            )
+        bar.write(", ".join(f"{key} {value:.4g}" for key, value in row.items()))
+        return row
+
+    def deployed(self) -> networks.AdaptiveNetwork:
+        """The network that gets evaluated and exported: the average where there is one."""
+        return self.average.module if self.config.ema else self.network
+
+    def save(self) -> None:
+        """Writes ``checkpoint.pt`` beside and renames it, so that a kill leaves the old one."""
+        state = {
+            "config": asdict(self.config),
+            "classes": self.dataset.classes,
+            "dataset": self.dataset.name,
+            "size": self.dataset.size,
+            "mean": self.dataset.mean,
+            "std": self.dataset.std,
+            "epoch": self.epoch,
+            "history": self.history,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        partial = self.folder / "checkpoint.partial"
+        torch.save(state, partial)
+        partial.replace(self.folder / "checkpoint.pt")
+
+    def resume(self) -> None:
+        """Goes on from ``checkpoint.pt``. Raises TrainError when it is another run's."""
+        state = read_checkpoint(self.folder / "checkpoint.pt")
+        # Where it runs may differ between the two halves; what is learnt may not.
+        here = asdict(replace(self.config, device=state["config"]["device"]))
+        if different := [key for key, value in here.items() if state["config"].get(key) != value]:
+            raise TrainError(f"{self.folder} holds a run with another {', '.join(different)}")
+        if state["classes"] != self.dataset.classes or state["dataset"] != self.dataset.name:
+            raise TrainError(f"{self.folder} holds a run on other data ({state['dataset']})")
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch, self.history = state["epoch"], state["history"]
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint of this toolkit, without running any code stored in it."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise TrainError(f"{path}: no such checkpoint") from error
+
+
+@torch.inference_mode()
+def predictions(
+    network: networks.AdaptiveNetwork,
+    split: Split,
+    skip: SkipFlags,
+    mean: Tensor,
+    std: Tensor,
+    batch_size: int = 500,
+) -> Tensor:
+    """Predicted class of every image of `split` by one sub-network, int64 ``[N]``."""
+    network.eval()
+    device = next(network.parameters()).device
+    chunks = []
+    for start in range(0, len(split), batch_size):
+        images = torch.from_numpy(np.ascontiguousarray(split.images[start : start + batch_size]))
+        x = normalise(images.to(device), mean.to(device), std.to(device))
+        x = x.contiguous(memory_format=torch.channels_last)
+        chunks.append(network(x, skip).argmax(1).cpu())
+    return torch.cat(chunks)
