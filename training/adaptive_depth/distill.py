@@ -65,12 +65,14 @@ def logit_kl(student: Tensor, teacher: Tensor, temperature: float, top_classes: 
     return temperature**2 * kl
 
 
-def feature_kl(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+def feature_kl(
+    student: Sequence[Tensor], teacher: Sequence[Tensor], channel_axis: int = 1
+) -> Tensor:
     """Mean over stages of the KL between softmaxes over channels of pooled features."""
 
     def pooled(feature: Tensor) -> Tensor:
-        axes = (2, 3) if feature.dim() == 4 else (1,)
-        return F.log_softmax(feature.float().mean(dim=axes), dim=1)
+        channels_last = feature.float().movedim(channel_axis, -1)
+        return F.log_softmax(channels_last.flatten(1, -2).mean(dim=1), dim=1)
 
     terms = [
         F.kl_div(pooled(s), pooled(t), reduction="batchmean", log_target=True)
@@ -120,7 +122,7 @@ def backward_both(
     student_loss = logit_kl(student_logits.float(), teacher, config.temperature, config.top_classes)
     if config.feature:
         student_loss = student_loss + config.feature * feature_kl(
-            student_features, teacher_features
+            student_features, teacher_features, network.channel_axis
         )
     ((1 - config.alpha) * student_loss).backward()
     return StepResult(super_loss_value, student_loss.item(), correct)
