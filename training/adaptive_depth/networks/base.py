@@ -109,6 +109,13 @@ class SkippableStage(nn.Sequential):
         return x
 
 
+class GlobalMean(nn.Module):
+    """``[N,C,H,W]`` to ``[N,C]``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=(2, 3))
+
+
 class SecondSubPath(nn.Sequential):
     """Residual blocks that all run or, when skipped, none: the identity."""
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from adaptive_depth.networks.base import (
     AdaptiveNetwork,
+    GlobalMean,
     Segment,
     SkippableStage,
     kaiming_init,
@@ -135,7 +136,7 @@ class MobileNetV2(AdaptiveNetwork):
         last = divisible_by_8(last_width * max(1.0, width))
         features.append(ConvNorm(in_width, last, 1, mandatory=True))
         self.features = nn.ModuleList(features)
-        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.pool = GlobalMean()
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(last, classes))
         kaiming_init(self)
 

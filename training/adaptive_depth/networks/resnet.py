@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from adaptive_depth.networks.base import (
     AdaptiveNetwork,
+    GlobalMean,
     Segment,
     SkippableStage,
     kaiming_init,
@@ -220,8 +221,7 @@ class ResNet(_StagedResNet):
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
         stages, out_width = _stages(widths[0], blocks, widths, block, pool_shortcut)
         self._add_stages(stages)
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.flatten = nn.Flatten()
+        self.pool = GlobalMean()
         self.fc = nn.Linear(out_width, classes)
         kaiming_init(self)
 
@@ -229,5 +229,5 @@ class ResNet(_StagedResNet):
         return [
             Segment("stem", self._join(self.conv1, self.bn1, self.relu, self.maxpool)),
             *self._stage_segments(),
-            Segment("head", self._join(self.avgpool, self.flatten, self.fc)),
+            Segment("head", self._join(self.pool, self.fc)),
         ]
