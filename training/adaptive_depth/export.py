@@ -1,0 +1,91 @@
+"""A trained network as a folder to serve: ``model.onnx`` and its manifest."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from adaptive_depth import complexity, manifest
+from adaptive_depth import skip as skip_flags
+from adaptive_depth.augment import normalise
+from adaptive_depth.data import HeldOut
+from adaptive_depth.evaluate import correct_answers
+from adaptive_depth.onnx_graph import IMAGE, build_graph, flag_names
+from adaptive_depth.onnx_model import OnnxModel
+from adaptive_depth.run_folder import TrainedRun
+from adaptive_depth.stats import wilson_interval
+
+TOLERANCE = 1e-3
+"""Largest difference of logits between PyTorch and the file, relative to the largest logit."""
+
+
+class ExportError(Exception):
+    """The exported file does not compute what the network computes."""
+
+
+def export_model(
+    run: TrainedRun, held_out: HeldOut, folder: Path, name: str, version: str, threads: int = 0
+) -> dict[str, Any]:
+    """Writes the folder and returns the manifest.
+
+    The accuracies in it are measured on the file written, not on the checkpoint.
+
+    Args:
+        threads: of onnxruntime; 0 means one per core.
+    Raises:
+        ExportError: when the file's logits differ from PyTorch's.
+    """
+    content = build_graph(run.network, run.size, run.mean, run.std).SerializeToString()
+    model = OnnxModel(content, threads)
+    check_equal(run, model, held_out.split.images[:3])
+    correct = correct_answers(model.logits, model.flags, held_out.split)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.onnx").write_bytes(content)
+    total = len(held_out.split)
+    described = {
+        "schemaVersion": 1,
+        "name": name,
+        "version": version,
+        "file": "model.onnx",
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+        "input": {"name": IMAGE, "height": run.size, "width": run.size, "resize": "cover"},
+        "flags": flag_names(model.flags),
+        "labels": run.classes,
+        "subNetworks": [
+            {
+                "skip": skip_flags.name_of(skip),
+                "top1": round(int(right.sum()) / total, 6),
+                "top1CI": [round(bound, 4) for bound in wilson_interval(int(right.sum()), total)],
+                "macs": complexity.count_macs(run.network, run.size, skip),
+                "params": complexity.count_parameters_used(run.network, run.size, skip),
+                "source": "measured",
+            }
+            for skip, right in zip(skip_flags.all_sub_networks(model.flags), correct, strict=True)
+        ],
+        "dataset": {"name": held_out.name, "split": held_out.split_name, "images": total},
+        "training": {"command": run.command, "epochs": run.epochs},
+        "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+    manifest.write(described, folder)
+    return described
+
+
+def check_equal(run: TrainedRun, model: OnnxModel, images: np.ndarray) -> None:
+    """Raises ExportError unless every sub-network gives PyTorch's logits on `images`."""
+    mean, std = torch.tensor(run.mean), torch.tensor(run.std)
+    x = normalise(torch.from_numpy(np.ascontiguousarray(images)), mean, std)
+    for skip in skip_flags.all_sub_networks(model.flags):
+        with torch.inference_mode():
+            expected = run.network(x, skip).numpy()
+        worst = float(np.abs(model.logits(images, skip) - expected).max())
+        if not worst <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
+            raise ExportError(
+                f"sub-network {skip_flags.name_of(skip)}: logits differ by {worst:.2g}"
+            )
