@@ -9,13 +9,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from adaptive_depth import networks
-from adaptive_depth.data import DataError
+import torch
+
+from adaptive_depth import data, manifest, networks, report
 from adaptive_depth.distill import DistillConfig
-from adaptive_depth.export import ExportError, export_model
-from adaptive_depth.manifest import ManifestError
-from adaptive_depth.run_folder import TrainedRun
-from adaptive_depth.trainer import TrainConfig, Trainer, TrainError
+from adaptive_depth.errors import ToolkitError
+from adaptive_depth.evaluate import evaluate_checkpoint, evaluate_exported
+from adaptive_depth.export import export_model
+from adaptive_depth.onnx_model import OnnxModel
+from adaptive_depth.run_folder import read_run
+from adaptive_depth.trainer import TrainConfig, Trainer, TrainError, resolve_device
 
 
 def _numbers(text: str) -> list[int]:
@@ -81,8 +84,6 @@ def _add_train(commands: Any) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from adaptive_depth import data
-
     config = TrainConfig(
         arch=args.arch,
         options={"blocks": args.blocks, "widths": args.widths, "block": args.block},
@@ -118,12 +119,58 @@ def _train(args: argparse.Namespace) -> None:
     print(json.dumps(trainer.history[-1]))
 
 
+def _add_evaluate(commands: Any) -> None:
+    p = commands.add_parser(
+        "evaluate",
+        help="judge every sub-network on the held-out split",
+        description="Measures the accuracy of all 2^k sub-networks on the held-out split, prints a"
+        " table and writes evaluation.json and plots with the Pareto front. Of an exported model"
+        " it also measures the latency on this CPU, and says whether the accuracies equal those"
+        " in its manifest.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    p.set_defaults(run=_evaluate)
+    what = p.add_mutually_exclusive_group(required=True)
+    what.add_argument("--run", dest="run_folder", type=Path, help="run folder, run by PyTorch")
+    what.add_argument(
+        "--model", type=Path, help="folder with model.onnx and model.json, run by onnxruntime"
+    )
+    p.add_argument("--out", type=Path, help="report folder; None: evaluation/ in that folder")
+    p.add_argument(
+        "--latency-rounds", type=int, default=50, help="timings of each sub-network (--model)"
+    )
+    p.add_argument("--device", default="auto", help="for --run: auto, cpu, cuda or cuda:N")
+    _add_held_out(p)
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    if args.model is not None:
+        described, path = manifest.read_model_folder(args.model)
+        source = _data_of(described["training"]["command"], args.data)
+        size, labels = described["input"]["height"], described["labels"]
+        held_out = data.load_held_out(source, size, labels, args.limit)
+        model = OnnxModel(path, args.threads)
+        evaluation = evaluate_exported(described, model, held_out, args.latency_rounds)
+    else:
+        if args.threads:
+            torch.set_num_threads(args.threads)
+        run = read_run(args.run_folder)
+        source = _data_of(run.command, args.data)
+        held_out = data.load_held_out(source, run.size, run.classes, args.limit)
+        evaluation = evaluate_checkpoint(run, held_out, resolve_device(args.device))
+    folder = args.out or (args.model or args.run_folder) / "evaluation"
+    files = report.write(evaluation, folder)
+    print(report.table(evaluation))
+    print("\nWritten: " + ", ".join(map(str, files)))
+
+
 def _add_export(commands: Any) -> None:
     p = commands.add_parser(
         "export",
         help="write one ONNX file with every sub-network, and its manifest",
         description="Writes model.onnx and model.json. The accuracies in the manifest are"
         " those of the file written, measured on the held-out split.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     p.set_defaults(run=_export)
     p.add_argument("--run", dest="run_folder", type=Path, required=True, help="run folder")
@@ -134,33 +181,35 @@ def _add_export(commands: Any) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
-    from adaptive_depth import data, run_folder
-
-    run = run_folder.read_run(args.run_folder)
-    held_out = data.load_held_out(_data_of(run, args.data), run.size, run.classes, args.limit)
+    run = read_run(args.run_folder)
+    source = _data_of(run.command, args.data)
+    held_out = data.load_held_out(source, run.size, run.classes, args.limit)
     written = export_model(run, held_out, args.out, args.name, args.version, args.threads)
     print(f"{args.out / written['file']}: {written['bytes']} bytes, sha256 {written['sha256']}")
 
 
 def _add_held_out(p: argparse.ArgumentParser) -> None:
     p.add_argument(
-        "--data", type=Path, help="data whose held-out split is read (default: that of the run)"
+        "--data", type=Path, help="whose held-out split is read; None: that of the training command"
     )
     p.add_argument("--limit", type=int, metavar="IMAGES", help="a quick look at so many images")
-    p.add_argument("--threads", type=int, default=0, help="default: one per core")
+    p.add_argument("--threads", type=int, default=0, help="0: one per core")
 
 
-def _data_of(run: TrainedRun, given: Path | None) -> Path:
-    """The data given, or else those that the run's command names."""
+def _data_of(command: str | None, given: Path | None) -> Path:
+    """The data given, or else those that the training command names."""
     if given is not None:
         return given
-    return _parser().parse_args(shlex.split(run.command)[1:]).data
+    if command is None:
+        raise data.DataError("no training command is known that names the data: give --data")
+    return _parser().parse_args(shlex.split(command)[1:]).data
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="adaptive-depth", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands)
+    _add_evaluate(commands)
     _add_export(commands)
     return parser
 
@@ -171,7 +220,7 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv, argparse.Namespace(argv=argv))
     try:
         args.run(args)
-    except (DataError, TrainError, ManifestError, ExportError, ValueError) as error:
+    except (ToolkitError, ValueError) as error:
         print(f"adaptive-depth: {error}", file=sys.stderr)
         return 1
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from adaptive_depth.networks import AdaptiveNetwork
@@ -16,7 +17,7 @@ def count_macs(network: AdaptiveNetwork, size: int, skip: SkipFlags) -> int:
     """
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        network.eval()(torch.zeros(1, 3, size, size), skip)
+        network.eval()(_image(network, size), skip)
     return counter.get_total_flops() // 2
 
 
@@ -27,7 +28,11 @@ def count_parameters_used(network: AdaptiveNetwork, size: int, skip: SkipFlags) 
     """
     parameters = list(network.parameters())
     with torch.enable_grad():
-        logits = network.eval()(torch.zeros(1, 3, size, size), skip)
+        logits = network.eval()(_image(network, size), skip)
         gradients = torch.autograd.grad(logits.sum(), parameters, allow_unused=True)
     used = zip(parameters, gradients, strict=True)
     return sum(p.numel() for p, gradient in used if gradient is not None)
+
+
+def _image(network: AdaptiveNetwork, size: int) -> Tensor:
+    return torch.zeros(1, 3, size, size, device=next(network.parameters()).device)

@@ -20,10 +20,12 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from adaptive_depth.errors import ToolkitError
+
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
-class DataError(Exception):
+class DataError(ToolkitError):
     """The data cannot be used; the message names the file or class."""
 
 

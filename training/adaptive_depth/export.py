@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from adaptive_depth import complexity, manifest
+from adaptive_depth import manifest
 from adaptive_depth import skip as skip_flags
 from adaptive_depth.augment import normalise
 from adaptive_depth.data import HeldOut
-from adaptive_depth.evaluate import correct_answers
+from adaptive_depth.errors import ToolkitError
+from adaptive_depth.evaluate import evaluate_run
 from adaptive_depth.onnx_graph import IMAGE, build_graph, flag_names
 from adaptive_depth.onnx_model import OnnxModel
 from adaptive_depth.run_folder import TrainedRun
-from adaptive_depth.stats import wilson_interval
 
 TOLERANCE = 1e-3
 """Largest difference of logits between PyTorch and the file, relative to the largest logit."""
 
 
-class ExportError(Exception):
+class ExportError(ToolkitError):
     """The exported file does not compute what the network computes."""
 
 
@@ -41,18 +41,18 @@ def export_model(
         ExportError: when the file's logits differ from PyTorch's.
     """
     content = build_graph(run.network, run.size, run.mean, run.std).SerializeToString()
-    model = OnnxModel(content, threads)
-    check_equal(run, model, held_out.split.images[:3])
-    correct = correct_answers(model.logits, model.flags, held_out.split)
-
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.onnx").write_bytes(content)
-    total = len(held_out.split)
+    (folder / manifest.MANIFEST).unlink(missing_ok=True)
+    path = folder / "model.onnx"
+    path.write_bytes(content)
+    model = OnnxModel(path, threads)
+    check_equal(run, model, held_out.split.images[:3])
+    sub_networks = evaluate_run(run, model.logits, held_out.split)
     described = {
         "schemaVersion": 1,
         "name": name,
         "version": version,
-        "file": "model.onnx",
+        "file": path.name,
         "sha256": hashlib.sha256(content).hexdigest(),
         "bytes": len(content),
         "input": {"name": IMAGE, "height": run.size, "width": run.size, "resize": "cover"},
@@ -60,16 +60,20 @@ def export_model(
         "labels": run.classes,
         "subNetworks": [
             {
-                "skip": skip_flags.name_of(skip),
-                "top1": round(int(right.sum()) / total, 6),
-                "top1CI": [round(bound, 4) for bound in wilson_interval(int(right.sum()), total)],
-                "macs": complexity.count_macs(run.network, run.size, skip),
-                "params": complexity.count_parameters_used(run.network, run.size, skip),
+                "skip": s.name,
+                "top1": s.top1,
+                "top1CI": list(s.interval),
+                "macs": s.macs,
+                "params": s.params,
                 "source": "measured",
             }
-            for skip, right in zip(skip_flags.all_sub_networks(model.flags), correct, strict=True)
+            for s in sub_networks
         ],
-        "dataset": {"name": held_out.name, "split": held_out.split_name, "images": total},
+        "dataset": {
+            "name": held_out.name,
+            "split": held_out.split_name,
+            "images": len(held_out.split),
+        },
         "training": {"command": run.command, "epochs": run.epochs},
         "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }

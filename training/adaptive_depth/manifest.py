@@ -13,12 +13,13 @@ from typing import Any
 import jsonschema
 
 from adaptive_depth import skip as skip_flags
+from adaptive_depth.errors import ToolkitError
 
 MANIFEST = "model.json"
 SCHEMA = Path(__file__).with_name("model.schema.json")
 
 
-class ManifestError(Exception):
+class ManifestError(ToolkitError):
     """A manifest, or the model that it describes, is not what it should be."""
 
 

@@ -15,19 +15,18 @@ class OnnxModel:
     """One session, any sub-network per call.
 
     Args:
-        model: path or bytes of the ONNX file.
+        path: of the ONNX file.
         threads: of onnxruntime's pool; 0 means one per core.
     """
 
-    def __init__(self, model: Path | bytes, threads: int = 0) -> None:
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        self.path = path
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         # Spinning threads slow down whatever else runs on the machine.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.session = onnxruntime.InferenceSession(
-            model if isinstance(model, bytes) else str(model),
-            options,
-            providers=["CPUExecutionProvider"],
+            str(path), options, providers=["CPUExecutionProvider"]
         )
         self.flags = sum(value.type == "tensor(bool)" for value in self.session.get_inputs())
 
