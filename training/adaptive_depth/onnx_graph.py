@@ -312,7 +312,9 @@ def _export(module: nn.Module, inputs: Sequence[Tensor], weights: set[str]) -> o
             dynamo=True,
             optimize=False,
             opset_version=OPSET,
-            dynamic_shapes=(tuple({0: f"N{i}"} if x.dim() else None for i, x in enumerate(inputs)),),
+            dynamic_shapes=(
+                tuple({0: f"N{i}"} if x.dim() else None for i, x in enumerate(inputs)),
+            ),
             verbose=False,
         )
     assert program is not None

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
+
 from adaptive_depth.networks.base import AdaptiveNetwork
 from adaptive_depth.networks.mobilenet import MobileNetV2
 from adaptive_depth.networks.resnet import ResNet, SmallResNet
@@ -27,6 +29,20 @@ ARCHITECTURES: dict[str, Callable[..., AdaptiveNetwork]] = {
     "swin_t": SwinTransformer,
 }
 
+# Those that are built for one image size, their option `size`.
+SIZED = frozenset({"vit_b_16"})
+
+
+def size_options(arch: str, size: int) -> dict[str, int]:
+    """The options that `arch` needs for images of `size` pixels."""
+    return {"size": size} if arch in SIZED else {}
+
+
+def classifier_of(arch: str) -> str:
+    """Name of the linear layer that gives the logits."""
+    with torch.device("meta"):
+        return build(arch, 2).classifier
+
 
 def build(arch: str, classes: int, options: dict[str, Any] | None = None) -> AdaptiveNetwork:
     """A freshly initialised network. Raises ValueError for an unknown `arch` or bad options."""
@@ -38,4 +54,4 @@ def build(arch: str, classes: int, options: dict[str, Any] | None = None) -> Ada
         raise ValueError(f"architecture {arch}: {error}") from error
 
 
-__all__ = ["ARCHITECTURES", "AdaptiveNetwork", "build"]
+__all__ = ["ARCHITECTURES", "AdaptiveNetwork", "build", "classifier_of", "size_options"]

@@ -103,6 +103,8 @@ class MobileNetV2(AdaptiveNetwork):
         dropout: probability, before the classifier.
     """
 
+    classifier = "classifier.1"
+
     def __init__(
         self,
         classes: int,

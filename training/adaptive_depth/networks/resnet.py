@@ -172,6 +172,8 @@ class SmallResNet(_StagedResNet):
         block: "basic" or "bottleneck".
     """
 
+    classifier = "head.fc"
+
     def __init__(
         self,
         classes: int,
@@ -205,6 +207,8 @@ class ResNet(_StagedResNet):
         block: "bottleneck" or "basic".
         pool_shortcut: the "vd" variant, whose short cuts down-sample by average pooling.
     """
+
+    classifier = "fc"
 
     def __init__(
         self,

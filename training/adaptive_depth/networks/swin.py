@@ -213,6 +213,7 @@ class SwinTransformer(AdaptiveNetwork):
     """
 
     channel_axis = -1
+    classifier = "head"
 
     def __init__(
         self,

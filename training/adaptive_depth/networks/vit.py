@@ -140,6 +140,7 @@ class VisionTransformer(AdaptiveNetwork):
     """
 
     channel_axis = -1
+    classifier = "heads.head"
 
     def __init__(
         self,
