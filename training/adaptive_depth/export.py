@@ -39,7 +39,10 @@ def export_model(
         threads: of onnxruntime; 0 means one per core.
     Raises:
         ExportError: when the file's logits differ from PyTorch's.
+        ManifestError: when `name` or `version` is not in the manifest's format.
     """
+    manifest.check_field("name", name)
+    manifest.check_field("version", version)
     content = build_graph(run.network, run.size, run.mean, run.std).SerializeToString()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / manifest.MANIFEST).unlink(missing_ok=True)

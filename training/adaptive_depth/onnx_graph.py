@@ -14,7 +14,8 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, groupby
 
 import onnx
@@ -34,9 +35,14 @@ IR_VERSION = 10
 IMAGE, LOGITS = "image", "logits"
 
 
+def flag_name(index: int) -> str:
+    """Name of the scalar bool input for the flag of stage `index`, counted from 0."""
+    return f"skip_{index + 1}"
+
+
 def flag_names(flags: int) -> list[str]:
-    """Names of the scalar bool inputs, first stage first."""
-    return [f"skip_{index + 1}" for index in range(flags)]
+    """Names of all scalar bool inputs, first stage first."""
+    return [flag_name(index) for index in range(flags)]
 
 
 def build_graph(
@@ -121,6 +127,15 @@ class _Variant(nn.Module):
         return x
 
 
+@dataclass(frozen=True)
+class _Piece:
+    """One exported variant: nodes, constants other than weights, and the output's type."""
+
+    nodes: list[onnx.NodeProto]
+    constants: list[TensorProto]
+    output: onnx.ValueInfoProto
+
+
 class _Stitcher:
     """Joins separately exported pieces; weights are told apart by identity, so a
     tensor that several pieces use is stored once, under its name in the state dict.
@@ -136,9 +151,9 @@ class _Stitcher:
 
     def add_chain(self, variant: _Variant, x: Tensor, name: str, value: str, out: str) -> Tensor:
         """Appends nodes that compute `out` from `value` to the root graph."""
-        nodes, constants, _ = self._piece(variant, x, name, value, out)
-        self.nodes += nodes
-        self.weights |= {constant.name: constant for constant in constants}
+        piece = self._piece(variant, x, name, value, out)
+        self.nodes += piece.nodes
+        self.weights |= {constant.name: constant for constant in piece.constants}
         return _run(variant, x)
 
     def add_if(
@@ -148,52 +163,51 @@ class _Stitcher:
         branches = {}
         for attribute, skip in (("then_branch", True), ("else_branch", False)):
             prefix = f"{name}/{'skip' if skip else 'full'}"
-            variant = _Variant(segments, skip)
-            nodes, constants, output = self._piece(variant, x, prefix, value, f"{prefix}/out")
-            branches[attribute] = helper.make_graph(nodes, prefix, [], [output], constants)
-        condition = f"skip_{flag + 1}"
-        self.nodes.append(helper.make_node("If", [condition], [out], name, **branches))
+            piece = self._piece(_Variant(segments, skip), x, prefix, value, f"{prefix}/out")
+            branches[attribute] = helper.make_graph(
+                piece.nodes, prefix, [], [piece.output], piece.constants
+            )
+        self.nodes.append(helper.make_node("If", [flag_name(flag)], [out], name, **branches))
         return _run(_Variant(segments), x)
 
-    def _piece(
-        self, variant: _Variant, x: Tensor, prefix: str, value: str, out: str
-    ) -> tuple[list[onnx.NodeProto], list[TensorProto], onnx.ValueInfoProto]:
-        """The nodes, the constants other than weights, and the output's type of one piece."""
+    def _piece(self, variant: _Variant, x: Tensor, prefix: str, value: str, out: str) -> _Piece:
+        """Exports `variant`, which reads `value` and gives `out`, and collects its weights."""
         tensors = dict(chain(variant.named_parameters(), variant.named_buffers()))
-        exported = _export(variant, x, weights=set(tensors))
-        graph = exported.graph
-        rename = {"": "", graph.input[0].name: value, graph.output[0].name: out}
-        constants: list[TensorProto] = []
-        zeros: set[str] = set()
-        for tensor in graph.initializer:
-            weight = self.names.get(id(tensors.get(tensor.name)))
-            rename[tensor.name] = weight or f"{prefix}/{tensor.name}"
-            if weight is None and not numpy_helper.to_array(tensor).any():
-                zeros.add(tensor.name)
+        graph = _export(variant, x, weights=set(tensors)).graph
+        weights = {n: self.names[id(t)] for n, t in tensors.items() if id(t) in self.names}
+        renamed = weights | {"": "", graph.input[0].name: value, graph.output[0].name: out}
+
+        def rename(names: Iterable[str]) -> list[str]:
+            return [renamed.get(name, f"{prefix}/{name}") for name in names]
+
         nodes = []
-        for exported_node in graph.node:
-            node = _without_zero_bias(exported_node, zeros)
-            # The exporter's metadata quotes source files of the machine at hand.
-            node.ClearField("metadata_props")
-            node.ClearField("doc_string")
-            node.name = f"{prefix}/{node.name}"
-            for names in (node.input, node.output):
-                names[:] = [rename.get(n, f"{prefix}/{n}") for n in names]
-            nodes.append(node)
+        zeros = {t.name for t in graph.initializer if t.name not in weights and _is_zero(t)}
+        for node in graph.node:
+            # Built anew, without the exporter's metadata: it quotes files of this machine.
+            inputs = rename(_inputs_without_zero_bias(node, zeros))
+            copy = helper.make_node(
+                node.op_type,
+                inputs,
+                rename(node.output),
+                f"{prefix}/{node.name}",
+                domain=node.domain,
+            )
+            copy.attribute.extend(node.attribute)
+            nodes.append(copy)
+
+        constants = []
         used = {name for node in nodes for name in node.input}
         for tensor in graph.initializer:
-            known = id(tensors.get(tensor.name)) in self.names
-            tensor.name = rename[tensor.name]
+            is_weight = tensor.name in weights
+            (tensor.name,) = rename([tensor.name])
             tensor.ClearField("metadata_props")
             tensor.ClearField("doc_string")
-            if tensor.name not in used:
-                continue
-            if known:
+            if is_weight:
                 self.weights[tensor.name] = tensor
-            else:
+            elif tensor.name in used:
                 constants.append(tensor)
         output = onnx.ValueInfoProto(name=out, type=graph.output[0].type)
-        return nodes, constants, output
+        return _Piece(nodes, constants, output)
 
 
 def _run(variant: _Variant, x: Tensor) -> Tensor:
@@ -229,13 +243,16 @@ def _export(variant: _Variant, x: Tensor, weights: set[str]) -> onnx.ModelProto:
     return program.model_proto
 
 
-def _without_zero_bias(node: onnx.NodeProto, zeros: set[str]) -> onnx.NodeProto:
-    """The exporter gives a convolution without bias one of zeros; this takes it away."""
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    if copy.op_type == "Conv" and len(copy.input) == 3 and copy.input[2] in zeros:
-        del copy.input[2]
-    return copy
+def _is_zero(tensor: TensorProto) -> bool:
+    return not numpy_helper.to_array(tensor).any()
+
+
+def _inputs_without_zero_bias(node: onnx.NodeProto, zeros: set[str]) -> list[str]:
+    """The exporter gives a convolution without bias one of zeros; this leaves it out."""
+    inputs = list(node.input)
+    if node.op_type == "Conv" and len(inputs) == 3 and inputs[2] in zeros:
+        inputs.pop()
+    return inputs
 
 
 @contextlib.contextmanager
