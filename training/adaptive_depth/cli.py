@@ -25,6 +25,13 @@ def _numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: at least 1 expected")
+    return number
+
+
 def _add_train(commands: Any) -> None:
     defaults, distill = TrainConfig(), DistillConfig()
     p = commands.add_parser(
@@ -192,7 +199,7 @@ def _add_held_out(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--data", type=Path, help="whose held-out split is read; None: that of the training command"
     )
-    p.add_argument("--limit", type=int, metavar="IMAGES", help="a quick look at so many images")
+    p.add_argument("--limit", type=_positive, metavar="IMAGES", help="read so many, evenly spread")
     p.add_argument("--threads", type=int, default=0, help="0: one per core")
 
 
@@ -223,6 +230,9 @@ def main(argv: list[str] | None = None) -> int:
     except (ToolkitError, ValueError) as error:
         print(f"adaptive-depth: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("adaptive-depth: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

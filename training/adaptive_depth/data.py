@@ -12,21 +12,14 @@ import io
 import os
 import shutil
 import tarfile
-from collections.abc import Iterable, Sequence
+import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
 
-from adaptive_depth.errors import ToolkitError
-
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
-
-
-class DataError(ToolkitError):
-    """The data cannot be used; the message names the file or class."""
+from adaptive_depth.images import IMAGE_SUFFIXES, DataError, decode_all
 
 
 @dataclass(frozen=True)
@@ -137,35 +130,6 @@ def _unpacked(source: Path) -> Path:
     return entries[0] if len(entries) == 1 else folder
 
 
-def resize_and_crop(image: Image.Image, size: int) -> np.ndarray:
-    """The manifest's resize rule ``cover``: shorter side to `size`, centre crop, RGB uint8."""
-    image = image.convert("RGB")
-    width, height = image.size
-    if (width, height) != (size, size):
-        scale = size / min(width, height)
-        width, height = max(size, round(width * scale)), max(size, round(height * scale))
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-        left, top = (width - size) // 2, (height - size) // 2
-        image = image.crop((left, top, left + size, top + size))
-    return np.asarray(image)
-
-
-def _decode(source: Path | io.BytesIO, size: int, label: str) -> np.ndarray:
-    try:
-        with Image.open(source) as image:
-            return resize_and_crop(image, size)
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{label}: not a readable image ({error})") from error
-
-
-def _decode_all(sources: Iterable[tuple[Path | io.BytesIO, str]], total: int, size: int, what: str):
-    images = np.empty((total, size, size, 3), np.uint8)
-    progress = tqdm(sources, total=total, desc=f"decoding {what}", unit="image", leave=False)
-    for row, (source, label) in enumerate(progress):
-        images[row] = _decode(source, size, label)
-    return images
-
-
 def _statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
     sample = images[:: max(1, len(images) // 10_000)].astype(np.float64)
     return (
@@ -178,7 +142,7 @@ def _read_archive(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path) as archive:
             arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not an .npz archive ({error})") from error
     wanted = {
         "classes",
@@ -194,7 +158,7 @@ def _load_archive(path: Path, size: int, val_per_class: int, seed: int) -> Datas
     classes = [str(c) for c in arrays["classes"]]
     train = _archive_split(path, arrays, "train", size)
     test = _archive_split(path, arrays, "test", size)
-    train, val = _hold_out(train, val_per_class, len(classes), seed)
+    train, val = _hold_out(train, val_per_class, classes, seed)
     mean, std = _statistics(train.images)
     return Dataset(_name_of(path), classes, train, val, test, mean, std)
 
@@ -209,7 +173,7 @@ def _archive_split(path: Path, arrays: dict[str, np.ndarray], split: str, size: 
         (io.BytesIO(jpeg[offsets[i] : offsets[i + 1]].tobytes()), f"{path}: {split} image {i}")
         for i in range(len(labels))
     )
-    images = _decode_all(encoded, len(labels), size, split)
+    images = decode_all(encoded, len(labels), size, split)
     # Written beside and renamed, so that an interrupted run leaves no half cache.
     cache.parent.mkdir(parents=True, exist_ok=True)
     partial = cache.with_suffix(f".{os.getpid()}.npy")
@@ -226,13 +190,15 @@ def _cache_file(path: Path, what: str) -> Path:
     return root / "adaptive-depth" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
 
 
-def _hold_out(split: Split, per_class: int, classes: int, seed: int) -> tuple[Split, Split]:
+def _hold_out(split: Split, per_class: int, classes: list[str], seed: int) -> tuple[Split, Split]:
     rng = np.random.default_rng(seed)
     held: list[np.ndarray] = []
-    for label in range(classes):
+    for label, name in enumerate(classes):
         rows = np.flatnonzero(split.labels == label)
         if len(rows) <= per_class:
-            raise DataError(f"class {label} has {len(rows)} images, {per_class} wanted for val")
+            raise DataError(
+                f"class {name!r} has {len(rows)} images, too few to set {per_class} aside for val"
+            )
         held.append(rng.choice(rows, per_class, replace=False))
     val_rows = np.sort(np.concatenate(held))
     return split.take(np.setdiff1d(np.arange(len(split)), val_rows)), split.take(val_rows)
@@ -266,6 +232,7 @@ def _folder_split(
     present = {entry.name for entry in folder.iterdir() if entry.is_dir()}
     if unknown := sorted(present - set(classes)):
         raise DataError(f"{folder / unknown[0]}: class {unknown[0]!r} does not occur in train/")
+    suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
@@ -277,11 +244,11 @@ def _folder_split(
             else []
         )
         if not found and (every_class or name in present):
-            raise DataError(f"{folder / name}: class {name!r} has no images")
+            raise DataError(f"{folder / name}: class {name!r} has no images ({suffixes})")
         files += found
         labels += [label] * len(found)
     if not files:
         raise DataError(f"{folder}: no images")
     named = ((file, str(file)) for file in files)
-    images = _decode_all(named, len(files), size, folder.name)
+    images = decode_all(named, len(files), size, folder.name)
     return Split(images, np.asarray(labels, np.int64))

@@ -39,6 +39,14 @@ def validate(manifest: Any, source: str = MANIFEST) -> None:
         raise ManifestError(f"{source}: $.subNetworks: not each of {', '.join(expected)} once")
 
 
+def check_field(field: str, value: Any) -> None:
+    """Checks one field, so that a bad name need not wait for a long evaluation to be told."""
+    schema = json.loads(SCHEMA.read_text())["properties"][field]
+    errors = jsonschema.Draft7Validator(schema).iter_errors(value)
+    if error := jsonschema.exceptions.best_match(errors):
+        raise ManifestError(f"{field}: {error.message}. {schema['description']}")
+
+
 def read_model_folder(folder: Path) -> tuple[dict[str, Any], Path]:
     """The manifest in `folder` and the path of the ONNX file, whose checksum is verified."""
     path = folder / MANIFEST

@@ -40,9 +40,14 @@ IR_VERSION = 10
 IMAGE, LOGITS = "image", "logits"
 
 
+def flag_name(index: int) -> str:
+    """Name of the scalar bool input for the flag of stage `index`, counted from 0."""
+    return f"skip_{index + 1}"
+
+
 def flag_names(flags: int) -> list[str]:
-    """Names of the scalar bool inputs, first stage first."""
-    return [f"skip_{index + 1}" for index in range(flags)]
+    """Names of all scalar bool inputs, first stage first."""
+    return [flag_name(index) for index in range(flags)]
 
 
 def build_graph(
@@ -163,7 +168,7 @@ def _links(segments: Sequence[Segment], size: int) -> tuple[list[_Link], Tensor]
     for index, group in enumerate(groups):
         name = "+".join(segment.name for segment in group)
         out = LOGITS if index == len(groups) - 1 else name
-        flag = "" if group[0].flag is None else f"skip_{group[0].flag + 1}"
+        flag = "" if group[0].flag is None else flag_name(group[0].flag)
         if flag and not group[0].tensor_flag:
             pieces = [
                 _Piece(prefix, _Variant(group, skip), {value: x}, f"{prefix}/out", in_branch=True)

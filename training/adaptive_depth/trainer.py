@@ -78,7 +78,11 @@ def weight_decay_groups(network: torch.nn.Module, decay: float) -> list[dict[str
     ]
 
 
-def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+Tensors = tuple[Tensor, ...] | list[Tensor]
+AverageUpdate = Callable[[Tensors, Tensors, Tensor | int], None]
+
+
+def moving_average(decay: float) -> AverageUpdate:
     """The exponential moving average of weights and statistics, for `AveragedModel`.
 
     The average starts from the first weights; a decay that grows with the number of
@@ -86,7 +90,7 @@ def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor
     (``num_batches_tracked``) are whole numbers and are taken over as they are.
     """
 
-    def update(average: list[Tensor], current: list[Tensor], updates: Tensor) -> None:
+    def update(average: Tensors, current: Tensors, updates: Tensor | int) -> None:
         if average[0].is_floating_point():
             count = int(updates)
             now = min(decay, (count + 1) / (count + 10))
@@ -200,7 +204,7 @@ class Trainer:
                 self.average.update_parameters(self.network)
             super_loss += result.super_loss / steps
             student_loss += result.student_loss / steps
-            correct += result.correct / (steps * config.batch_size)
+            correct += result.correct / (steps * len(rows))
             bar.update()
             bar.set_postfix(loss=f"{result.super_loss:.3f}", kl=f"{result.student_loss:.3f}")
         row = {

@@ -95,8 +95,8 @@ def load_for_fine_tuning(network: AdaptiveNetwork, weights: dict[str, Tensor], s
     for name in (f"{network.classifier}.weight", f"{network.classifier}.bias"):
         # Only the number of classes, the first axis, may differ.
         if name in fitting and fitting[name].shape[1:] == own[name].shape[1:]:
-            if fitting[name].shape != own[name].shape:
-                fitting[name] = own[name]
+            same = len(fitting[name]) == len(own[name])
+            fitting[name] = fitting[name] if same else own[name]
     load_exactly(network, fitting, source)
 
 
