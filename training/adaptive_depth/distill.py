@@ -101,7 +101,8 @@ def backward_both(
     """Accumulates the gradients of one step; the caller steps the optimiser.
 
     Args:
-        x: augmented images ``[N,3,H,W]``; labels int64 ``[N]``.
+        x: augmented images ``[N,3,H,W]``; labels int64 ``[N]``, or shares of the classes,
+            float ``[N,classes]``.
     """
     # The paper's teacher and student see the same images; each gets its own graph, so
     # peak memory is that of one network.
@@ -113,7 +114,8 @@ def backward_both(
 
     teacher = logits.detach()
     teacher_features = [feature.detach() for feature in features] if config.feature else []
-    correct = int((teacher.argmax(1) == labels).sum())
+    likeliest = labels if labels.dim() == 1 else labels.argmax(1)
+    correct = int((teacher.argmax(1) == likeliest).sum())
     super_loss_value = super_loss.item()
     del logits, features, super_loss
 

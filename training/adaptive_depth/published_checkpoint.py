@@ -25,7 +25,7 @@ def read_published(
             message lists the tensors that differ.
     """
     weights = read_weights(checkpoint)
-    bias = weights.get(f"{networks.classifier_of(arch)}.bias")
+    bias = weights.get(f"{networks.logits_layer_of(arch)}.bias")
     classes = 1000 if bias is None else len(bias)
     network = networks.build(arch, classes, networks.size_options(arch, size))
     load_exactly(network, weights, str(checkpoint))

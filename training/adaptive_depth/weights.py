@@ -13,6 +13,7 @@ from torch import Tensor
 
 from adaptive_depth.errors import ToolkitError
 from adaptive_depth.networks import AdaptiveNetwork
+from adaptive_depth.published import IMAGENET_MEAN, IMAGENET_STD
 
 AVERAGED = "module."
 """Prefix of the weights in an `AveragedModel`'s state."""
@@ -49,6 +50,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(current, dict):
         raise WeightsError(f"{path}: no weights under 'model', 'model_ema' or 'network'")
     return current
+
+
+def statistics_of(path: Path) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel, in 0..255, that the weights in `path` expect:
+    ImageNet's for published checkpoints."""
+    state = _read(path)
+    return state.get("mean", IMAGENET_MEAN), state.get("std", IMAGENET_STD)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -92,7 +100,7 @@ def load_for_fine_tuning(network: AdaptiveNetwork, weights: dict[str, Tensor], s
     embedding = "encoder.pos_embedding"
     if embedding in own and embedding in fitting:
         fitting[embedding] = resize_position_embedding(fitting[embedding], own[embedding].shape[1])
-    for name in (f"{network.classifier}.weight", f"{network.classifier}.bias"):
+    for name in (f"{network.logits_layer}.weight", f"{network.logits_layer}.bias"):
         # Only the number of classes, the first axis, may differ.
         if name in fitting and fitting[name].shape[1:] == own[name].shape[1:]:
             same = len(fitting[name]) == len(own[name])

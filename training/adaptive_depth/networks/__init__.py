@@ -38,10 +38,10 @@ def size_options(arch: str, size: int) -> dict[str, int]:
     return {"size": size} if arch in SIZED else {}
 
 
-def classifier_of(arch: str) -> str:
+def logits_layer_of(arch: str) -> str:
     """Name of the linear layer that gives the logits."""
     with torch.device("meta"):
-        return build(arch, 2).classifier
+        return build(arch, 2).logits_layer
 
 
 def build(arch: str, classes: int, options: dict[str, Any] | None = None) -> AdaptiveNetwork:
@@ -54,4 +54,4 @@ def build(arch: str, classes: int, options: dict[str, Any] | None = None) -> Ada
         raise ValueError(f"architecture {arch}: {error}") from error
 
 
-__all__ = ["ARCHITECTURES", "AdaptiveNetwork", "build", "classifier_of", "size_options"]
+__all__ = ["ARCHITECTURES", "AdaptiveNetwork", "build", "logits_layer_of", "size_options"]

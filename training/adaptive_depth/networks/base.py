@@ -48,11 +48,11 @@ class AdaptiveNetwork(nn.Module):
     Attributes:
         flags: number of skip flags k; the network holds 2^k sub-networks.
         channel_axis: of the stages' outputs: 1 after convolutions, -1 in transformers.
-        classifier: name of the linear layer that gives the logits.
+        logits_layer: name of the linear layer that gives the logits.
     """
 
     flags: int
-    classifier: str
+    logits_layer: str
     channel_axis: int = 1
 
     def segments(self) -> list[Segment]:

@@ -103,7 +103,7 @@ class MobileNetV2(AdaptiveNetwork):
         dropout: probability, before the classifier.
     """
 
-    classifier = "classifier.1"
+    logits_layer = "classifier.1"
 
     def __init__(
         self,

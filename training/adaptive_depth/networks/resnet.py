@@ -172,7 +172,7 @@ class SmallResNet(_StagedResNet):
         block: "basic" or "bottleneck".
     """
 
-    classifier = "head.fc"
+    logits_layer = "head.fc"
 
     def __init__(
         self,
@@ -208,7 +208,7 @@ class ResNet(_StagedResNet):
         pool_shortcut: the "vd" variant, whose short cuts down-sample by average pooling.
     """
 
-    classifier = "fc"
+    logits_layer = "fc"
 
     def __init__(
         self,

@@ -213,7 +213,7 @@ class SwinTransformer(AdaptiveNetwork):
     """
 
     channel_axis = -1
-    classifier = "head"
+    logits_layer = "head"
 
     def __init__(
         self,

@@ -140,7 +140,7 @@ class VisionTransformer(AdaptiveNetwork):
     """
 
     channel_axis = -1
-    classifier = "heads.head"
+    logits_layer = "heads.head"
 
     def __init__(
         self,
