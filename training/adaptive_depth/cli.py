@@ -224,7 +224,8 @@ def _train(args: argparse.Namespace) -> None:
         # The weights expect the statistics that they were trained with.
         mean, std = statistics_of(Path(config.start))
         dataset = replace(dataset, mean=mean, std=std)
-    trainer = Trainer(config, dataset, args.out, distributed.join())
+    group = distributed.join()
+    trainer = Trainer(config, dataset, args.out, group)
     if args.resume:
         trainer.resume()
     elif (args.out / "checkpoint.pt").exists():
@@ -232,7 +233,9 @@ def _train(args: argparse.Namespace) -> None:
     # Resuming is no part of what it takes to train the network again.
     typed = [argument for argument in args.argv if argument != "--resume"]
     trainer.run(shlex.join(["adaptive-depth", *typed]))
-    print(json.dumps(trainer.history[-1]))
+    if group.is_first:
+        print(json.dumps(trainer.history[-1]))
+    group.leave()
 
 
 def _add_evaluate(commands: Any) -> None:
