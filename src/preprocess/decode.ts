@@ -1,0 +1,86 @@
+import pLimit from 'p-limit';
+import sharp from 'sharp';
+import { ServeError } from '../errors.ts';
+
+/** RGB pixels, uint8 `[height, width, 3]`. */
+export type Pixels = Uint8Array;
+
+export interface DecoderOptions {
+  /** px */
+  readonly height: number;
+  /** px */
+  readonly width: number;
+  /** Largest image that is decoded, width x height. */
+  readonly maxPixels: number;
+  /** Images decoded at the same time. */
+  readonly concurrency: number;
+}
+
+export type Decoder = (file: Uint8Array) => Promise<Pixels>;
+
+// Only the formats that we promise: every further loader is attack surface.
+sharp.block({ operation: ['VipsForeignLoad'] });
+sharp.unblock({
+  operation: ['VipsForeignLoadJpegBuffer', 'VipsForeignLoadPngBuffer', 'VipsForeignLoadWebpBuffer'],
+});
+// One libvips thread per image: parallelism comes from decoding several images at once.
+sharp.concurrency(1);
+// Every upload is another image, so cached operations would never be used again.
+sharp.cache(false);
+
+/** Makes the function that turns an image file into the network's input. */
+export function createDecoder(options: DecoderOptions): Decoder {
+  const limit = pLimit(options.concurrency);
+  return (file) => limit(decode, file, options);
+}
+
+/**
+ * Decodes a JPEG, PNG or WebP file, turns it upright (EXIF), and applies the manifest's resize
+ * rule `cover`: the shorter side fits, the centre is cut out. Grey becomes RGB, transparency
+ * becomes white.
+ *
+ * @throws {ServeError} not-an-image, truncated-image, too-many-pixels
+ */
+async function decode(file: Uint8Array, options: DecoderOptions): Promise<Pixels> {
+  if (!isSupported(file)) {
+    throw new ServeError('not-an-image', 'The bytes are no JPEG, PNG or WebP file.');
+  }
+  try {
+    return await sharp(file, { limitInputPixels: options.maxPixels, failOn: 'truncated' })
+      .autoOrient()
+      // Bilinear, as in training; libvips widens the filter when it shrinks.
+      .resize(options.width, options.height, { fit: 'cover', kernel: 'linear' })
+      .flatten({ background: '#ffffff' })
+      .toColourspace('srgb')
+      .raw({ depth: 'uchar' })
+      .toBuffer();
+  } catch (error) {
+    throw explain(error, options);
+  }
+}
+
+/** By the first bytes: what a client calls the file is not to be relied upon. */
+function isSupported(file: Uint8Array): boolean {
+  const head = Buffer.from(file.buffer, file.byteOffset, Math.min(file.length, 12)).toString(
+    'latin1',
+  );
+  return (
+    head.startsWith('\xff\xd8\xff') ||
+    head.startsWith('\x89PNG\r\n\x1a\n') ||
+    (head.startsWith('RIFF') && head.slice(8) === 'WEBP')
+  );
+}
+
+function explain(error: unknown, options: DecoderOptions): ServeError {
+  const message = error instanceof Error ? error.message : String(error);
+  const cause = { cause: error };
+  if (/pixel limit/i.test(message)) {
+    const detail = `The image has more than ${options.maxPixels} pixels.`;
+    return new ServeError('too-many-pixels', detail, {}, undefined, cause);
+  }
+  if (/premature|truncat|end of|not enough|unexpected end|read error|out of order/i.test(message)) {
+    return new ServeError('truncated-image', 'The file ends too early.', {}, undefined, cause);
+  }
+  const detail = 'The file starts like an image, but cannot be decoded.';
+  return new ServeError('not-an-image', detail, {}, undefined, cause);
+}
