@@ -4,7 +4,7 @@ import multipart from '@fastify/multipart';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
-import fastify from 'fastify';
+import fastify, { LogController } from 'fastify';
 import type { FastifyBaseLogger, FastifyInstance, HTTPMethods } from 'fastify';
 import { ServeError } from '../errors.ts';
 import type { Service } from '../service.ts';
@@ -32,7 +32,7 @@ export async function buildApp(
   const { config, metrics } = service;
   const app = fastify({
     loggerInstance: log,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: config.MAX_BODY_BYTES,
     requestIdHeader: false,
     genReqId: (request) => {
