@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { envSchema } from 'env-schema';
-import Type from 'typebox';
+import { Type } from 'typebox';
 import type { Static } from 'typebox';
 
 /** Batch sizes that are warmed up and measured, as far as MAX_BATCH allows. */
@@ -83,7 +83,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
 
 interface Described {
   readonly description: string;
-  readonly default: unknown;
+  readonly default: string | number;
 }
 
 /** The settings as a table for `--help`. */

@@ -14,6 +14,11 @@ const ERRORS = {
     'Bad accuracy floor',
     'Send X-Min-Accuracy once, as a number from 0 to 1.',
   ],
+  'bad-multipart': [
+    400,
+    'Malformed multipart body',
+    'Send multipart/form-data with a boundary, as browsers and "curl -F" do.',
+  ],
   'bad-request': [400, 'Bad request', 'See GET /docs for what this route takes.'],
   'not-found': [404, 'No such route', 'GET /docs lists the routes.'],
   'method-not-allowed': [405, 'Method not allowed', 'Use a method that the Allow header names.'],

@@ -163,7 +163,7 @@ export class Service {
    * @throws {RefusedError | ExpiredError | EngineError}
    */
   async classify(
-    file: Uint8Array,
+    file: Buffer,
     arrivedAt: number,
     budgetMs: number,
     minAccuracy: number,

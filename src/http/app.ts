@@ -50,6 +50,10 @@ export async function buildApp(
     request.arrivedAt = performance.now();
     reply.header('x-request-id', request.id);
   });
+  app.addHook('onSend', async (_request, reply) => {
+    // A connection kept alive would hold the drain up until it times out.
+    if (service.status === 'draining') reply.header('connection', 'close');
+  });
   app.addHook('onResponse', async (request, reply) => {
     const { outcome } = request;
     if (request.routeOptions.url === '/classify') {

@@ -1,6 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
-import Type from 'typebox';
+import { Type } from 'typebox';
 import type { Service } from '../service.ts';
 import { answerOf, serverTiming } from './answer.ts';
 import { budgetOf, minAccuracyOf } from './budget.ts';
@@ -12,6 +12,8 @@ export function classifyRoute(service: Service): FastifyPluginAsyncTypebox {
   const { config, manifest, metrics } = service;
 
   return async (app) => {
+    // Fastify's own parsers would let text and JSON through to us.
+    app.removeContentTypeParser(['application/json', 'text/plain']);
     app.addContentTypeParser(IMAGE_TYPES, { parseAs: 'buffer' }, (_request, body, done) => {
       done(null, body);
     });
