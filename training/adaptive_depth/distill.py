@@ -47,9 +47,9 @@ class DistillConfig:
 
 def choose_student(flags: int, between: float, generator: torch.Generator) -> SkipFlags:
     """The sub-network that learns from the super-net in this step."""
-    if torch.rand((), generator=generator).item() >= between:
+    in_between = skip_flags.all_sub_networks(flags)[1:-1]  # none if there is but one flag
+    if torch.rand((), generator=generator).item() >= between or not in_between:
         return skip_flags.base_net(flags)
-    in_between = skip_flags.all_sub_networks(flags)[1:-1]
     return in_between[int(torch.randint(len(in_between), (), generator=generator))]
 
 

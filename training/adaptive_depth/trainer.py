@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,6 +25,7 @@ from adaptive_depth import skip as skip_flags
 from adaptive_depth.augment import augment, normalise
 from adaptive_depth.data import Dataset, Split
 from adaptive_depth.distill import DistillConfig, backward_both, choose_student
+from adaptive_depth.errors import ToolkitError
 from adaptive_depth.skip import SkipFlags
 
 
@@ -55,7 +58,7 @@ class TrainConfig:
     distill: DistillConfig = field(default_factory=DistillConfig)
 
 
-class TrainError(Exception):
+class TrainError(ToolkitError):
     """The run cannot start or go on; the message says why."""
 
 
@@ -73,6 +76,30 @@ def weight_decay_groups(network: torch.nn.Module, decay: float) -> list[dict[str
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": decay},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
+
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
+AverageUpdate = Callable[[Tensors, Tensors, Tensor | int], None]
+
+
+def moving_average(decay: float) -> AverageUpdate:
+    """The exponential moving average of weights and statistics, for `AveragedModel`.
+
+    The average starts from the first weights; a decay that grows with the number of
+    updates keeps that start from lingering in short runs. Counters of the norms
+    (``num_batches_tracked``) are whole numbers and are taken over as they are.
+    """
+
+    def update(average: Tensors, current: Tensors, updates: Tensor | int) -> None:
+        if average[0].is_floating_point():
+            count = int(updates)
+            now = min(decay, (count + 1) / (count + 10))
+            torch.optim.swa_utils.get_ema_multi_avg_fn(now)(average, current, updates)
+        else:
+            for old, new in zip(average, current, strict=True):
+                old.copy_(new)
+
+    return update
 
 
 def resolve_device(name: str) -> torch.device:
@@ -100,16 +127,11 @@ class Trainer:
         self.autocast = autocast_for(config.precision, self.device)
         torch.manual_seed(config.seed)
         network = networks.build(config.arch, len(dataset.classes), config.options)
-        self.network = network.to(self.device, memory_format=torch.channels_last)
-        decay = config.ema
+        self.network = network.to(self.device).to(memory_format=torch.channels_last)
         self.average = torch.optim.swa_utils.AveragedModel(
             self.network,
-            # The average starts from the first weights; a decay that grows with the
-            # step count keeps that start from lingering in short runs.
-            avg_fn=lambda old, new, count: (
-                old + (new - old) * (1 - min(decay, (count + 1) / (count + 10)))
-            ),
-            use_buffers=True,
+            multi_avg_fn=moving_average(config.ema),
+            use_buffers=True,  # the norms' statistics, as well as weights
         )
         self.optimizer = torch.optim.SGD(
             weight_decay_groups(self.network, config.weight_decay),
@@ -145,7 +167,9 @@ class Trainer:
 
     def _epoch(self, bar: tqdm) -> dict[str, float]:
         config, steps = self.config, self.steps_per_epoch
-        generator = torch.Generator().manual_seed(config.seed * 100_003 + self.epoch)
+        seed = config.seed * 100_003 + self.epoch
+        generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)  # for what networks draw themselves, such as dropped paths
         order = torch.randperm(len(self.labels), generator=generator)
         self.network.train()
         started = time.monotonic()
@@ -180,7 +204,7 @@ class Trainer:
                 self.average.update_parameters(self.network)
             super_loss += result.super_loss / steps
             student_loss += result.student_loss / steps
-            correct += result.correct / (steps * config.batch_size)
+            correct += result.correct / (steps * len(rows))
             bar.update()
             bar.set_postfix(loss=f"{result.super_loss:.3f}", kl=f"{result.student_loss:.3f}")
         row = {
@@ -207,7 +231,9 @@ class Trainer:
 
     def deployed(self) -> networks.AdaptiveNetwork:
         """The network that gets evaluated and exported: the average where there is one."""
-        return self.average.module if self.config.ema else self.network
+        if not self.config.ema:
+            return self.network
+        return cast(networks.AdaptiveNetwork, self.average.module)
 
     def save(self) -> None:
         """Writes ``checkpoint.pt`` beside and renames it, so that a kill leaves the old one."""
@@ -249,6 +275,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise TrainError(f"{path}: no such checkpoint") from error
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise TrainError(f"{path}: not a readable checkpoint") from error
 
 
 @torch.inference_mode()
