@@ -19,21 +19,26 @@ from pathlib import Path
 
 import numpy as np
 
-from adaptive_depth.images import IMAGE_SUFFIXES, DataError, decode_all
+from adaptive_depth.images import IMAGE_SUFFIXES, DataError, LazyImages, decode_all
+
+LAZY_ABOVE = 2**31
+"""Bytes of decoded pixels above which a split of a folder tree is not held in memory."""
 
 
 @dataclass(frozen=True)
 class Split:
     """Images uint8 ``[N,H,W,3]`` (RGB) and labels int64 ``[N]``."""
 
-    images: np.ndarray
+    images: np.ndarray | LazyImages
     labels: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, rows: np.ndarray) -> Split:
-        return Split(self.images[rows], self.labels[rows])
+        lazy = isinstance(self.images, LazyImages)
+        images = self.images.subset(rows) if lazy else self.images[rows]
+        return Split(images, self.labels[rows])
 
 
 @dataclass(frozen=True)
@@ -67,19 +72,22 @@ class HeldOut:
     split: Split
 
 
-def load(source: Path, size: int, val_per_class: int, seed: int = 0) -> Dataset:
+def load(source: Path, size: int, val_per_class: int, seed: int = 0, lazy: bool = False) -> Dataset:
     """Reads `source`: an ``.npz`` archive of JPEG bytes, or a folder tree, packed or not.
 
     Args:
         size: height and width in pixels that images are brought to.
         val_per_class: images of each class moved from train to val where the source
             has no val split of its own (the archive).
+        lazy: leave the training split of a folder tree as files.
     Raises:
         DataError: naming the file or class at fault.
     """
     name, source = _name_of(source), _unpacked(source)
     if source.is_dir():
-        return _load_folder(source, size, name)
+        return _load_folder(source, size, name, lazy)
+    if lazy:
+        raise DataError(f"{source}: only a folder tree can be decoded as it is read")
     return _load_archive(source, size, val_per_class, seed)
 
 
@@ -103,6 +111,14 @@ def load_held_out(
     if limit is not None and limit < len(split):
         split = split.take(np.arange(limit) * len(split) // limit)
     return HeldOut(name, split_name, split)
+
+
+def class_folders(source: Path) -> list[str]:
+    """Names of the classes in the held-out split of a folder tree, in the order of labels."""
+    folder = source / ("test" if (source / "test").is_dir() else "val")
+    if not folder.is_dir():
+        raise DataError(f"{source}: folder val/ missing; expected val/<class>/*.jpg")
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
 
 
 def _name_of(source: Path) -> str:
@@ -130,8 +146,9 @@ def _unpacked(source: Path) -> Path:
     return entries[0] if len(entries) == 1 else folder
 
 
-def _statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
-    sample = images[:: max(1, len(images) // 10_000)].astype(np.float64)
+def _statistics(images: np.ndarray | LazyImages) -> tuple[list[float], list[float]]:
+    wanted = 1000 if isinstance(images, LazyImages) else 10_000
+    sample = images[:: max(1, len(images) // wanted)].astype(np.float64)
     return (
         [round(float(v), 3) for v in sample.mean(axis=(0, 1, 2))],
         [round(float(v), 3) for v in sample.std(axis=(0, 1, 2))],
@@ -204,7 +221,7 @@ def _hold_out(split: Split, per_class: int, classes: list[str], seed: int) -> tu
     return split.take(np.setdiff1d(np.arange(len(split)), val_rows)), split.take(val_rows)
 
 
-def _load_folder(root: Path, size: int, name: str) -> Dataset:
+def _load_folder(root: Path, size: int, name: str, lazy: bool) -> Dataset:
     """``train/<class>/*.jpg`` and ``val/<class>/*.jpg``; ``test/`` is optional.
 
     Without a ``test`` folder the held-out split that gets evaluated is ``val``.
@@ -213,7 +230,7 @@ def _load_folder(root: Path, size: int, name: str) -> Dataset:
     classes = sorted(entry.name for entry in train_folder.iterdir() if entry.is_dir())
     if len(classes) < 2:
         raise DataError(f"{train_folder}: {len(classes)} class folders, at least 2 needed")
-    train = _folder_split(train_folder, classes, size, every_class=True)
+    train = _folder_split(train_folder, classes, size, every_class=True, lazy=lazy)
     val = _folder_split(val_folder, classes, size)
     test = _folder_split(root / "test", classes, size) if (root / "test").is_dir() else val
     mean, std = _statistics(train.images)
@@ -227,7 +244,11 @@ def _split_folder(root: Path, name: str) -> Path:
 
 
 def _folder_split(
-    folder: Path, classes: Sequence[str], size: int, every_class: bool = False
+    folder: Path,
+    classes: Sequence[str],
+    size: int,
+    every_class: bool = False,
+    lazy: bool = False,
 ) -> Split:
     present = {entry.name for entry in folder.iterdir() if entry.is_dir()}
     if unknown := sorted(present - set(classes)):
@@ -249,6 +270,8 @@ def _folder_split(
         labels += [label] * len(found)
     if not files:
         raise DataError(f"{folder}: no images")
+    labels_array = np.asarray(labels, np.int64)
+    if lazy or len(files) * size * size * 3 > LAZY_ABOVE:
+        return Split(LazyImages(files, size), labels_array)
     named = ((file, str(file)) for file in files)
-    images = decode_all(named, len(files), size, folder.name)
-    return Split(images, np.asarray(labels, np.int64))
+    return Split(decode_all(named, len(files), size, folder.name), labels_array)

@@ -139,7 +139,7 @@ def evaluate_exported(
         "model": manifest["name"],
         "version": manifest["version"],
         "sha256": manifest["sha256"],
-        "manifestImages": manifest["dataset"]["images"],
+        "manifestImages": (manifest["dataset"] or {}).get("images"),
         "onnxruntime": onnxruntime.__version__,
     }
     if latency_rounds:

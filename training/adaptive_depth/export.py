@@ -13,11 +13,13 @@ import torch
 from adaptive_depth import manifest
 from adaptive_depth import skip as skip_flags
 from adaptive_depth.augment import normalise
+from adaptive_depth.complexity import count_macs, count_parameters_used
 from adaptive_depth.data import HeldOut
 from adaptive_depth.errors import ToolkitError
 from adaptive_depth.evaluate import evaluate_run
 from adaptive_depth.onnx_graph import IMAGE, build_graph, flag_names
 from adaptive_depth.onnx_model import OnnxModel
+from adaptive_depth.published import ACCURACIES, DATASET, REFERENCE
 from adaptive_depth.run_folder import TrainedRun
 
 TOLERANCE = 1e-3
@@ -29,14 +31,23 @@ class ExportError(ToolkitError):
 
 
 def export_model(
-    run: TrainedRun, held_out: HeldOut, folder: Path, name: str, version: str, threads: int = 0
+    run: TrainedRun,
+    held_out: HeldOut | None,
+    folder: Path,
+    name: str,
+    version: str,
+    threads: int = 0,
+    published: str | None = None,
 ) -> dict[str, Any]:
     """Writes the folder and returns the manifest.
 
     The accuracies in it are measured on the file written, not on the checkpoint.
 
     Args:
+        held_out: what to measure on; None measures nothing, and then the manifest gives
+            published accuracies as such, and marks all others as unmeasured.
         threads: of onnxruntime; 0 means one per core.
+        published: the published checkpoint that the weights are, see `published.ACCURACIES`.
     Raises:
         ExportError: when the file's logits differ from PyTorch's.
         ManifestError: when `name` or `version` is not in the manifest's format.
@@ -49,8 +60,19 @@ def export_model(
     path = folder / "model.onnx"
     path.write_bytes(content)
     model = OnnxModel(path, threads)
-    check_equal(run, model, held_out.split.images[:3])
-    sub_networks = evaluate_run(run, model.logits, held_out.split)
+    if held_out is not None:
+        check_equal(run, model, held_out.split.images[:3])
+        sub_networks = _measured(run, model, held_out)
+        dataset = {
+            "name": held_out.name,
+            "split": held_out.split_name,
+            "images": len(held_out.split),
+        }
+    else:
+        rng = np.random.default_rng(0)
+        check_equal(run, model, rng.integers(0, 256, (2, run.size, run.size, 3), np.uint8))
+        sub_networks = _not_measured(run, published)
+        dataset = DATASET if published else None
     described = {
         "schemaVersion": 1,
         "name": name,
@@ -61,27 +83,44 @@ def export_model(
         "input": {"name": IMAGE, "height": run.size, "width": run.size, "resize": "cover"},
         "flags": flag_names(model.flags),
         "labels": run.classes,
-        "subNetworks": [
-            {
-                "skip": s.name,
-                "top1": s.top1,
-                "top1CI": list(s.interval),
-                "macs": s.macs,
-                "params": s.params,
-                "source": "measured",
-            }
-            for s in sub_networks
-        ],
-        "dataset": {
-            "name": held_out.name,
-            "split": held_out.split_name,
-            "images": len(held_out.split),
-        },
+        "subNetworks": sub_networks,
+        "dataset": dataset,
         "training": {"command": run.command, "epochs": run.epochs},
         "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
     manifest.write(described, folder)
     return described
+
+
+def _measured(run: TrainedRun, model: OnnxModel, held_out: HeldOut) -> list[dict[str, Any]]:
+    return [
+        {
+            "skip": s.name,
+            "top1": s.top1,
+            "top1CI": list(s.interval),
+            "macs": s.macs,
+            "params": s.params,
+            "source": "measured",
+        }
+        for s in evaluate_run(run, model.logits, held_out.split)
+    ]
+
+
+def _not_measured(run: TrainedRun, published: str | None) -> list[dict[str, Any]]:
+    known = ACCURACIES[published] if published else {}
+    entries = []
+    for skip in skip_flags.all_sub_networks(run.network.flags):
+        name = skip_flags.name_of(skip)
+        entry = {
+            "skip": name,
+            "top1": known.get(name),
+            "top1CI": None,
+            "macs": count_macs(run.network, run.size, skip),
+            "params": count_parameters_used(run.network, run.size, skip),
+            "source": "published" if name in known else "unmeasured",
+        }
+        entries.append(entry | ({"reference": REFERENCE} if name in known else {}))
+    return entries
 
 
 def check_equal(run: TrainedRun, model: OnnxModel, images: np.ndarray) -> None:

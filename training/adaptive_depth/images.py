@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,36 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 class DataError(ToolkitError):
     """The data cannot be used; the message names the file or class."""
+
+
+class LazyImages:
+    """Image files that are decoded when they are read, in place of an array ``[N,S,S,3]``.
+
+    For splits that would not fit into memory. Slices and arrays of row numbers give
+    uint8 arrays; decoding runs in threads.
+    """
+
+    def __init__(self, files: Sequence[Path], size: int, threads: int | None = None) -> None:
+        self.files, self.size = list(files), size
+        self.threads = threads or os.cpu_count() or 1
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return len(self.files), self.size, self.size, 3
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        files = self.subset(rows).files
+        with ThreadPoolExecutor(self.threads) as pool:
+            decoded = list(pool.map(lambda file: decode(file, self.size, str(file)), files))
+        return np.stack(decoded) if decoded else np.empty((0, *self.shape[1:]), np.uint8)
+
+    def subset(self, rows: slice | np.ndarray) -> LazyImages:
+        """The same for some of the files, not yet decoded."""
+        files = self.files[rows] if isinstance(rows, slice) else [self.files[row] for row in rows]
+        return LazyImages(files, self.size, self.threads)
 
 
 def resize_and_crop(image: Image.Image, size: int) -> np.ndarray:
@@ -33,7 +65,7 @@ def resize_and_crop(image: Image.Image, size: int) -> np.ndarray:
     return np.asarray(image)
 
 
-def _decode(source: Path | io.BytesIO, size: int, label: str) -> np.ndarray:
+def decode(source: Path | io.BytesIO, size: int, label: str) -> np.ndarray:
     try:
         with Image.open(source) as image:
             return resize_and_crop(image, size)
@@ -55,5 +87,5 @@ def decode_all(
     images = np.empty((total, size, size, 3), np.uint8)
     progress = tqdm(sources, total=total, desc=f"decoding {what}", unit="image", leave=False)
     for row, (source, label) in enumerate(progress):
-        images[row] = _decode(source, size, label)
+        images[row] = decode(source, size, label)
     return images

@@ -1,12 +1,15 @@
 """One ONNX graph that holds every sub-network of an adaptive depth network.
 
 Each run of segments that follow one skip flag becomes an ``If`` with two
-branches. The weights lie once, in the root graph, and both branches refer to
-them. BatchNormalization stays un-folded inside the branches: at load time
-onnxruntime fuses it with the convolution before it into branch-local weights,
-and only such weights get its blocked (NCHWc) layout. Folding the norms here
-would duplicate the convolutions or lose that layout, which costs up to half
-the speed.
+branches; segments that take the flag as a tensor need none. The weights lie
+once, in the root graph, and both branches refer to them. BatchNormalization
+stays un-folded inside the branches: at load time onnxruntime fuses it with the
+convolution before it into branch-local weights, and only such weights get its
+blocked (NCHWc) layout. Folding the norms here would duplicate the convolutions
+or lose that layout, which costs up to half the speed.
+
+All pieces go through PyTorch's exporter in one call, whose fixed cost is that of
+a piece, and are told apart afterwards.
 """
 
 from __future__ import annotations
@@ -14,9 +17,11 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, groupby
+from itertools import chain, groupby, islice
+from typing import Any
 
 import onnx
 import torch
@@ -58,21 +63,10 @@ def build_graph(
     ``skip_1..skip_k``, and gives ``logits`` float32 ``[N,classes]``.
     """
     network = network.eval()
-    stitcher = _Stitcher(network)
     normaliser = Segment("normalise", _Normaliser(mean, std))
-    groups = [
-        (flag, list(group))
-        for flag, group in groupby([normaliser, *network.segments()], lambda s: s.flag)
-    ]
-    value, x = IMAGE, torch.zeros(2, size, size, 3, dtype=torch.uint8)
-    for index, (flag, segments) in enumerate(groups):
-        name = "+".join(segment.name for segment in segments)
-        out = LOGITS if index == len(groups) - 1 else name
-        if flag is None:
-            x = stitcher.add_chain(_Variant(segments), x, name, value, out)
-        else:
-            x = stitcher.add_if(segments, flag, x, name, value, out)
-        value = out
+    links, x = _links([normaliser, *network.segments()], size)
+    exported = _Exported([piece for link in links for piece in link.pieces], network)
+    nodes = [node for link in links for node in link.nodes(exported)]
 
     batch = "N"
     inputs = [helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, [batch, size, size, 3])]
@@ -82,7 +76,7 @@ def build_graph(
     ]
     outputs = [helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, [batch, x.shape[1]])]
     graph = helper.make_graph(
-        stitcher.nodes, "adaptive_depth", inputs, outputs, list(stitcher.weights.values())
+        nodes, "adaptive_depth", inputs, outputs, list(exported.weights.values())
     )
     model = helper.make_model(
         graph,
@@ -121,101 +115,191 @@ class _Variant(nn.Module):
         self.skip = skip
         self.eval()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        """`skip`, a scalar bool tensor, takes the place of the decision."""
+        decided = self.skip if skip is None else skip
         for link, flagged in zip(self.links, self.flagged, strict=True):
-            x = link(x, self.skip) if flagged else link(x)
+            x = link(x, decided) if flagged else link(x)
         return x
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """One exported variant: nodes, constants other than weights, and the output's type."""
+    """What is traced as one: a link of the chain, or one branch of an ``If``.
 
-    nodes: list[onnx.NodeProto]
-    constants: list[TensorProto]
-    output: onnx.ValueInfoProto
-
-
-class _Stitcher:
-    """Joins separately exported pieces; weights are told apart by identity, so a
-    tensor that several pieces use is stored once, under its name in the state dict.
+    Attributes:
+        inputs: examples, by their names in the whole graph.
+        out: name of the output there.
+        in_branch: where its constants go: into the branch, or into the root graph.
     """
 
-    def __init__(self, network: AdaptiveNetwork) -> None:
-        self.names = {
-            id(tensor): name
-            for name, tensor in chain(network.named_parameters(), network.named_buffers())
-        }
-        self.nodes: list[onnx.NodeProto] = []
+    prefix: str
+    variant: _Variant
+    inputs: dict[str, Tensor]
+    out: str
+    in_branch: bool = False
+
+
+@dataclass(frozen=True)
+class _Link:
+    """Consecutive segments that become one ``If`` of two pieces, or one plain piece."""
+
+    name: str
+    out: str
+    pieces: list[_Piece]
+    condition: str = ""
+
+    def nodes(self, exported: _Exported) -> list[onnx.NodeProto]:
+        if not self.condition:
+            return exported.graph_of(self.pieces[0]).node
+        skipped, full = map(exported.graph_of, self.pieces)
+        branches = {"then_branch": skipped, "else_branch": full}
+        return [helper.make_node("If", [self.condition], [self.out], self.name, **branches)]
+
+
+def _links(segments: Sequence[Segment], size: int) -> tuple[list[_Link], Tensor]:
+    """The chain as links, and the logits of an example."""
+    groups = [
+        list(group)
+        for _, group in groupby(segments, lambda segment: (segment.flag, segment.tensor_flag))
+    ]
+    links = []
+    value, x = IMAGE, torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    for index, group in enumerate(groups):
+        name = "+".join(segment.name for segment in group)
+        out = LOGITS if index == len(groups) - 1 else name
+        flag = "" if group[0].flag is None else flag_name(group[0].flag)
+        if flag and not group[0].tensor_flag:
+            pieces = [
+                _Piece(prefix, _Variant(group, skip), {value: x}, f"{prefix}/out", in_branch=True)
+                for prefix, skip in ((f"{name}/skip", True), (f"{name}/full", False))
+            ]
+            links.append(_Link(name, out, pieces, condition=flag))
+        else:
+            flags = {flag: torch.tensor(False)} if flag else {}
+            links.append(
+                _Link(name, out, [_Piece(name, _Variant(group), {value: x, **flags}, out)])
+            )
+        with torch.no_grad():
+            x = _Variant(group)(x)
+        value = out
+    return links, x
+
+
+class _AllPieces(nn.Module):
+    """Runs pieces side by side: the inputs of all, one piece's after the other's."""
+
+    def __init__(self, pieces: Sequence[_Piece]) -> None:
+        super().__init__()
+        self.variants = nn.ModuleList(piece.variant for piece in pieces)
+        self.counts = [len(piece.inputs) for piece in pieces]
+        self.eval()
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        given = iter(inputs)
+        return tuple(
+            variant(*islice(given, count))
+            for variant, count in zip(self.variants, self.counts, strict=True)
+        )
+
+
+class _Exported:
+    """Pieces as the exporter gives them, to be cut out one by one.
+
+    Weights are told apart by identity, so a tensor that several pieces use is stored
+    once, under its name in the network's state dict.
+
+    Attributes:
+        weights: tensors of the root graph that the pieces cut out so far refer to.
+    """
+
+    def __init__(self, pieces: Sequence[_Piece], network: AdaptiveNetwork) -> None:
+        module = _AllPieces(pieces)
+        names = {id(tensor): name for name, tensor in _tensors(network)}
+        traced = dict(_tensors(module))
+        # The exporter takes one tensor given twice for one input: hence the clones.
+        inputs = [x.clone() for piece in pieces for x in piece.inputs.values()]
+        self.graph = _export(module, inputs, set(traced)).graph
         self.weights: dict[str, TensorProto] = {}
+        self.known = {
+            name: names[id(tensor)] for name, tensor in traced.items() if id(tensor) in names
+        }
+        self.initializers = {tensor.name: tensor for tensor in self.graph.initializer}
+        self.producers = {name: node for node in self.graph.node for name in node.output}
+        given = (value.name for value in self.graph.input)
+        self.inputs = {
+            piece.prefix: dict(zip(islice(given, len(piece.inputs)), piece.inputs, strict=True))
+            for piece in pieces
+        }
+        self.outputs = {
+            piece.prefix: value for piece, value in zip(pieces, self.graph.output, strict=True)
+        }
 
-    def add_chain(self, variant: _Variant, x: Tensor, name: str, value: str, out: str) -> Tensor:
-        """Appends nodes that compute `out` from `value` to the root graph."""
-        piece = self._piece(variant, x, name, value, out)
-        self.nodes += piece.nodes
-        self.weights |= {constant.name: constant for constant in piece.constants}
-        return _run(variant, x)
-
-    def add_if(
-        self, segments: Sequence[Segment], flag: int, x: Tensor, name: str, value: str, out: str
-    ) -> Tensor:
-        """Appends an ``If`` on flag number `flag` that computes `out` from `value`."""
-        branches = {}
-        for attribute, skip in (("then_branch", True), ("else_branch", False)):
-            prefix = f"{name}/{'skip' if skip else 'full'}"
-            piece = self._piece(_Variant(segments, skip), x, prefix, value, f"{prefix}/out")
-            branches[attribute] = helper.make_graph(
-                piece.nodes, prefix, [], [piece.output], piece.constants
-            )
-        self.nodes.append(helper.make_node("If", [flag_name(flag)], [out], name, **branches))
-        return _run(_Variant(segments), x)
-
-    def _piece(self, variant: _Variant, x: Tensor, prefix: str, value: str, out: str) -> _Piece:
-        """Exports `variant`, which reads `value` and gives `out`, and collects its weights."""
-        tensors = dict(chain(variant.named_parameters(), variant.named_buffers()))
-        graph = _export(variant, x, weights=set(tensors)).graph
-        weights = {n: self.names[id(t)] for n, t in tensors.items() if id(t) in self.names}
-        renamed = weights | {"": "", graph.input[0].name: value, graph.output[0].name: out}
-
-        def rename(names: Iterable[str]) -> list[str]:
-            return [renamed.get(name, f"{prefix}/{name}") for name in names]
-
-        nodes = []
-        zeros = {t.name for t in graph.initializer if t.name not in weights and _is_zero(t)}
-        for node in graph.node:
-            # Built anew, without the exporter's metadata: it quotes files of this machine.
-            inputs = rename(_inputs_without_zero_bias(node, zeros))
-            copy = helper.make_node(
-                node.op_type,
-                inputs,
-                rename(node.output),
-                f"{prefix}/{node.name}",
-                domain=node.domain,
-            )
-            copy.attribute.extend(node.attribute)
-            nodes.append(copy)
-
+    def graph_of(self, piece: _Piece) -> onnx.GraphProto:
+        """The piece with its names of the whole graph; adds to `weights` what it reads."""
+        output = self.outputs[piece.prefix]
+        rename = {"": "", output.name: piece.out, **self.inputs[piece.prefix]}
         constants = []
-        used = {name for node in nodes for name in node.input}
-        for tensor in graph.initializer:
-            is_weight = tensor.name in weights
-            (tensor.name,) = rename([tensor.name])
-            tensor.ClearField("metadata_props")
-            tensor.ClearField("doc_string")
-            if is_weight:
-                self.weights[tensor.name] = tensor
-            elif tensor.name in used:
-                constants.append(tensor)
-        output = onnx.ValueInfoProto(name=out, type=graph.output[0].type)
-        return _Piece(nodes, constants, output)
+        nodes = []
+        for exported in self._leading_to(output.name):
+            node = onnx.NodeProto()
+            node.CopyFrom(exported)
+            if node.op_type == "Conv" and len(node.input) == 3 and self._is_zero(node.input[2]):
+                # The exporter gives a convolution without bias one of zeros.
+                del node.input[2]
+            for name in node.input:
+                if name in self.initializers and name not in rename:
+                    rename[name] = self.known.get(name, f"{piece.prefix}/{name}")
+                    tensor = _bare(self.initializers[name])
+                    tensor.name = rename[name]
+                    if piece.in_branch and name not in self.known:
+                        constants.append(tensor)
+                    else:
+                        self.weights[tensor.name] = tensor
+            node = _bare(node)
+            node.name = f"{piece.prefix}/{node.name}"
+            for names in (node.input, node.output):
+                names[:] = [rename.get(name, f"{piece.prefix}/{name}") for name in names]
+            nodes.append(node)
+        if not nodes:  # a skipped sub-path: the output is the input
+            nodes = [helper.make_node("Identity", [rename[output.name]], [piece.out])]
+        value = onnx.ValueInfoProto(name=piece.out, type=output.type)
+        return helper.make_graph(nodes, piece.prefix, [], [value], constants)
+
+    def _leading_to(self, output: str) -> list[onnx.NodeProto]:
+        """The nodes that `output` depends on, in their order."""
+        wanted, found = [output], set()
+        while wanted:
+            node = self.producers.get(wanted.pop())
+            if node is not None and node.name not in found:
+                found.add(node.name)
+                wanted += node.input
+        return [node for node in self.graph.node if node.name in found]
+
+    def _is_zero(self, name: str) -> bool:
+        tensor = self.initializers.get(name)
+        known = name in self.known
+        return tensor is not None and not known and not numpy_helper.to_array(tensor).any()
 
 
-def _run(variant: _Variant, x: Tensor) -> Tensor:
-    with torch.no_grad():
-        return variant(x)
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers under each of their names."""
+    return chain(
+        module.named_parameters(remove_duplicate=False),
+        module.named_buffers(remove_duplicate=False),
+    )
 
 
-def _export(variant: _Variant, x: Tensor, weights: set[str]) -> onnx.ModelProto:
+def _bare(proto: Any) -> Any:
+    """A copy without the exporter's metadata, which quotes files of the machine at hand."""
+    copy = type(proto)()
+    copy.CopyFrom(proto)
+    copy.ClearField("metadata_props")
+    copy.ClearField("doc_string")
+    return copy
+
+
+def _export(module: nn.Module, inputs: Sequence[Tensor], weights: set[str]) -> onnx.ModelProto:
     """PyTorch's exporter without its optimiser, which would fold the norms.
 
     Constants are folded, but nothing computed from weights is, since the result
@@ -228,12 +312,14 @@ def _export(variant: _Variant, x: Tensor, weights: set[str]) -> onnx.ModelProto:
 
     with _quietly():
         program = torch.onnx.export(
-            variant,
-            (x,),
+            module,
+            tuple(inputs),
             dynamo=True,
             optimize=False,
             opset_version=OPSET,
-            dynamic_shapes=({0: "N"},),
+            dynamic_shapes=(
+                tuple({0: f"N{i}"} if x.dim() else None for i, x in enumerate(inputs)),
+            ),
             verbose=False,
         )
     assert program is not None
@@ -243,18 +329,6 @@ def _export(variant: _Variant, x: Tensor, weights: set[str]) -> onnx.ModelProto:
     return program.model_proto
 
 
-def _is_zero(tensor: TensorProto) -> bool:
-    return not numpy_helper.to_array(tensor).any()
-
-
-def _inputs_without_zero_bias(node: onnx.NodeProto, zeros: set[str]) -> list[str]:
-    """The exporter gives a convolution without bias one of zeros; this leaves it out."""
-    inputs = list(node.input)
-    if node.op_type == "Conv" and len(inputs) == 3 and inputs[2] in zeros:
-        inputs.pop()
-    return inputs
-
-
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
     """Silences the exporter's progress and its warnings about libraries we don't use."""
@@ -262,7 +336,8 @@ def _quietly() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="# The axis name")
             yield
     finally:
         logger.setLevel(level)

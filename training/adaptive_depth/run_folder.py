@@ -17,8 +17,8 @@ class TrainedRun:
     Attributes:
         size: height and width of the images in pixels.
         mean, std: per channel in 0..255.
-        command: the command line that trained it.
-        epochs: epochs trained so far.
+        command: the command line that trained it; None for weights trained elsewhere.
+        epochs: epochs trained so far; None where unknown.
     """
 
     network: networks.AdaptiveNetwork
@@ -26,8 +26,8 @@ class TrainedRun:
     size: int
     mean: list[float]
     std: list[float]
-    command: str
-    epochs: int
+    command: str | None
+    epochs: int | None
 
 
 def read_run(folder: Path) -> TrainedRun:

@@ -13,15 +13,14 @@ import torch
 
 from adaptive_depth import trainer as trainer_module
 from adaptive_depth.data import Dataset, Split
+from adaptive_depth.optimisation import learning_rate, weight_decay_groups
 from adaptive_depth.run_folder import read_run
 from adaptive_depth.trainer import (
     TrainConfig,
     Trainer,
     TrainError,
-    learning_rate,
     moving_average,
     read_checkpoint,
-    weight_decay_groups,
 )
 
 CONFIG = TrainConfig(
