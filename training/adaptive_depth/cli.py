@@ -68,6 +68,12 @@ def _add_train(commands: Any) -> None:
         help="fine-tune from this checkpoint, published or of this toolkit; its classifier is"
         " replaced when the classes differ in number",
     )
+    p.add_argument(
+        "--frozen-norms",
+        action="store_true",
+        help="train with the normalisation statistics of --start, unchanged: a last, short"
+        " phase after --between, which makes sub-networks fit the statistics they share",
+    )
     p.add_argument("--resume", action="store_true", help="go on from the run folder's checkpoint")
     p.add_argument("--arch", default=defaults.arch, choices=list(networks.ARCHITECTURES))
     p.add_argument(
@@ -186,6 +192,7 @@ def _train(args: argparse.Namespace) -> None:
         cutmix=args.cutmix,
         workers=args.workers,
         start=None if args.start is None else str(args.start),
+        frozen_norms=args.frozen_norms,
         optimiser=OptimiserConfig(
             kind=args.optimiser,
             nesterov=not args.plain_momentum,

@@ -54,6 +54,8 @@ class TrainConfig:
         repeats: see `batches.PhotoBatches`.
         mixup, cutmix: see `augment.mix`.
         start: checkpoint that the weights come from, for fine-tuning.
+        frozen_norms: norms keep the statistics of `start` and use them in training, too,
+            so that every sub-network learns to live with the statistics it shares.
         workers: processes that decode photos.
         precision: "fp32", "bf16", or "auto" (bf16 on CUDA, fp32 on CPU).
     """
@@ -80,6 +82,7 @@ class TrainConfig:
     mixup: float = 0.0
     cutmix: float = 0.0
     start: str | None = None
+    frozen_norms: bool = False
     workers: int = 0
     distill: DistillConfig = field(default_factory=DistillConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
@@ -135,6 +138,13 @@ def autocast_for(precision: str, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
+def freeze_statistics(network: torch.nn.Module) -> None:
+    """Batch norms normalise by their running statistics, as in evaluation, and keep them."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+
+
 class Trainer:
     """Trains one network on one data set into one run folder.
 
@@ -146,6 +156,8 @@ class Trainer:
     def __init__(
         self, config: TrainConfig, dataset: Dataset, folder: Path, group: Group | None = None
     ) -> None:
+        if config.frozen_norms and config.start is None:
+            raise TrainError("--frozen-norms needs the statistics of a --start checkpoint")
         self.config, self.dataset, self.folder = config, dataset, folder
         self.group = group or Group()
         self.device = resolve_device(config.device)
@@ -218,6 +230,8 @@ class Trainer:
         torch.manual_seed(seed)  # for what networks draw themselves, such as dropped paths
         batches = self.batches.epoch(seed, generator)
         self.network.train()
+        if config.frozen_norms:
+            freeze_statistics(self.network)
         started = time.monotonic()
         super_loss = student_loss = correct = 0.0
         bar.set_description(f"epoch {self.epoch + 1}/{config.epochs}")

@@ -203,7 +203,7 @@ def test_a_broken_image_of_an_archive_is_named(tmp_path: Path):
 
 
 def test_a_class_too_small_to_hold_images_out_is_named(tmp_path: Path):
-    with pytest.raises(DataError, match="class 'dark' has 4 images, 4 wanted for val"):
+    with pytest.raises(DataError, match="class 'dark' has 4 images, too few to set 4"):
         data.load(write_archive(tmp_path / "toy.npz"), size=8, val_per_class=4)
 
 

@@ -179,3 +179,25 @@ def test_norms_and_biases_are_not_decayed(network):
     assert (decayed["weight_decay"], free["weight_decay"]) == (5e-4, 0.0)
     assert {p.dim() for p in decayed["params"]} == {2, 4}
     assert {p.dim() for p in free["params"]} == {1}
+
+
+def statistics(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {n: b.clone() for n, b in network.named_buffers() if "running" in n}
+
+
+def test_frozen_norms_keep_the_statistics_they_start_with_while_weights_learn(
+    dataset, tmp_path: Path
+):
+    first = Trainer(CONFIG, dataset, tmp_path / "first")
+    first.run("train")
+    start = str(tmp_path / "first" / "checkpoint.pt")
+    second = Trainer(replace(CONFIG, start=start, frozen_norms=True), dataset, tmp_path / "second")
+    before = {n: p.clone() for n, p in second.network.named_parameters()}
+    second.run("train")
+    assert same(statistics(second.deployed()), statistics(first.deployed()))
+    assert all(not torch.equal(p, before[n]) for n, p in second.network.named_parameters())
+
+
+def test_frozen_norms_need_statistics_to_start_with(dataset, tmp_path: Path):
+    with pytest.raises(TrainError, match="--start"):
+        Trainer(replace(CONFIG, frozen_norms=True), dataset, tmp_path)

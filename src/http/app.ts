@@ -1,0 +1,101 @@
+import { randomUUID } from 'node:crypto';
+import { performance } from 'node:perf_hooks';
+import multipart from '@fastify/multipart';
+import swagger from '@fastify/swagger';
+import swaggerUi from '@fastify/swagger-ui';
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
+import fastify, { LogController } from 'fastify';
+import type { FastifyBaseLogger, FastifyInstance, HTTPMethods } from 'fastify';
+import { ServeError } from '../errors.ts';
+import type { Service } from '../service.ts';
+import { classifyRoute } from './classify.ts';
+import { infoRoutes } from './info.ts';
+import { answerError } from './problem.ts';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** When the request's head arrived, as `performance.now()`: the budget's clock. */
+    arrivedAt: number;
+    /** For the log and the metrics: met, late, or an error's code. */
+    outcome: string | null;
+  }
+}
+
+const METHODS: HTTPMethods[] = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'];
+
+/** The HTTP server, without listening yet. */
+export async function buildApp(
+  service: Service,
+  log: FastifyBaseLogger,
+  version: string,
+): Promise<FastifyInstance> {
+  const { config, metrics } = service;
+  const app = fastify({
+    loggerInstance: log,
+    logController: new LogController({ disableRequestLogging: true }),
+    bodyLimit: config.MAX_BODY_BYTES,
+    requestIdHeader: false,
+    genReqId: (request) => {
+      const given = request.headers['x-request-id'];
+      return typeof given === 'string' && /^[\w.-]{1,128}$/.test(given) ? given : randomUUID();
+    },
+    // The drain answers what was accepted; new requests on open connections get 503 by us.
+    return503OnClosing: false,
+    forceCloseConnections: 'idle',
+  }).withTypeProvider<TypeBoxTypeProvider>();
+
+  app.decorateRequest('arrivedAt', 0);
+  app.decorateRequest('outcome', null);
+  app.addHook('onRequest', async (request, reply) => {
+    request.arrivedAt = performance.now();
+    reply.header('x-request-id', request.id);
+  });
+  app.addHook('onSend', async (_request, reply) => {
+    // A connection kept alive would hold the drain up until it times out.
+    if (service.status === 'draining') reply.header('connection', 'close');
+  });
+  app.addHook('onResponse', async (request, reply) => {
+    const { outcome } = request;
+    if (request.routeOptions.url === '/classify') {
+      if (outcome !== null && outcome !== 'met' && outcome !== 'late') metrics.failed(outcome);
+      const ms = Math.round((performance.now() - request.arrivedAt) * 1000) / 1000;
+      const subNetwork = reply.getHeader('x-sub-network');
+      request.log.info({ status: reply.statusCode, outcome, subNetwork, ms }, 'classify');
+    }
+  });
+  app.setErrorHandler(answerError);
+  app.setNotFoundHandler((request, reply) => {
+    const url = request.url.split('?', 1)[0]!;
+    const allowed = METHODS.filter((method) => app.hasRoute({ method, url }));
+    if (allowed.length === 0) {
+      throw new ServeError('not-found', `There is no route ${url.slice(0, 100)}.`);
+    }
+    reply.header('allow', allowed.join(', '));
+    throw new ServeError('method-not-allowed', `${request.method} does not go with ${url}.`);
+  });
+
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'DepthServe',
+        description: 'Image classification within the time that the caller has.',
+        version,
+        license: { name: 'Apache-2.0' },
+      },
+    },
+  });
+  await app.register(swaggerUi, { routePrefix: '/docs' });
+  await app.register(multipart, {
+    limits: {
+      fileSize: config.MAX_BODY_BYTES,
+      files: config.MAX_IMAGES_PER_REQUEST,
+      fields: 16,
+      fieldSize: 1024,
+      headerPairs: 64,
+    },
+  });
+  await app.register(classifyRoute(service));
+  await app.register(infoRoutes(service));
+  return app;
+}

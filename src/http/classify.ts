@@ -1,0 +1,87 @@
+import { performance } from 'node:perf_hooks';
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import { Type } from 'typebox';
+import type { Service } from '../service.ts';
+import { answerOf, serverTiming } from './answer.ts';
+import { budgetOf, minAccuracyOf } from './budget.ts';
+import { IMAGE_TYPES, readImages } from './images.ts';
+import { Answer, Answers, problems } from './schemas.ts';
+
+/** `POST /classify`: images and a latency budget in, labels and how they came about out. */
+export function classifyRoute(service: Service): FastifyPluginAsyncTypebox {
+  const { config, manifest, metrics } = service;
+
+  return async (app) => {
+    // Fastify's own parsers would let text and JSON through to us.
+    app.removeContentTypeParser(['application/json', 'text/plain']);
+    app.addContentTypeParser(IMAGE_TYPES, { parseAs: 'buffer' }, (_request, body, done) => {
+      done(null, body);
+    });
+
+    app.post(
+      '/classify',
+      {
+        schema: {
+          summary: 'Classify images within a latency budget',
+          description:
+            'The body is an image (image/jpeg, image/png, image/webp, or application/octet-stream), ' +
+            'or multipart/form-data with one or more files in "image".',
+          consumes: [...IMAGE_TYPES, 'multipart/form-data'],
+          querystring: Type.Object({
+            topK: Type.Integer({
+              minimum: 1,
+              maximum: 1000,
+              default: 5,
+              description: 'Number of predictions',
+            }),
+          }),
+          response: {
+            200: {
+              description: 'One image: Answer. Several: Answers.',
+              content: { 'application/json': { schema: Type.Union([Answer, Answers]) } },
+            },
+            ...problems(400, 408, 413, 415, 422, 500, 503, 504),
+          },
+        },
+        // The schema documents; checking each answer against a union would cost more than it finds.
+        serializerCompiler: () => JSON.stringify,
+      },
+      async (request, reply) => {
+        service.assertReady();
+        const budgetMs = budgetOf(request, config.DEFAULT_BUDGET_MS);
+        const minAccuracy = minAccuracyOf(request);
+        const files = await readImages(request, config.MAX_BODY_BYTES);
+        const { arrivedAt } = request;
+        const results = await Promise.all(
+          files.map((file) => service.classify(file, arrivedAt, budgetMs, minAccuracy)),
+        );
+
+        const totalMs = performance.now() - arrivedAt;
+        const answers = results.map((result, index) => {
+          const id = results.length === 1 ? request.id : `${request.id}-${index}`;
+          return answerOf(id, manifest, result, budgetMs, totalMs, request.query.topK);
+        });
+        results.forEach(({ tier, decodeMs, queueMs, inferenceMs }, index) => {
+          metrics.answered(tier, answers[index]!.budget.met, {
+            decode: decodeMs,
+            queue: queueMs,
+            inference: inferenceMs,
+            total: totalMs,
+          });
+        });
+        request.outcome = answers.every(({ budget }) => budget.met) ? 'met' : 'late';
+        reply.header('server-timing', serverTiming(slowest(answers).timing));
+        reply.header(
+          'x-sub-network',
+          [...new Set(results.map(({ tier }) => tier.skip))].join(', '),
+        );
+        return answers.length === 1 ? answers[0]! : { results: answers };
+      },
+    );
+  };
+}
+
+function slowest(answers: readonly Answer[]): Answer {
+  const stay = ({ timing }: Answer) => timing.decodeMs + timing.queueMs + timing.inferenceMs;
+  return answers.reduce((a, b) => (stay(b) > stay(a) ? b : a));
+}

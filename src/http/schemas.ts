@@ -1,0 +1,118 @@
+/** The shapes of requests and answers: they validate, and they are the OpenAPI document. */
+import { Type } from 'typebox';
+import type { Static } from 'typebox';
+
+const ms = (description: string) => Type.Number({ description: `${description}, in ms` });
+
+export const Prediction = Type.Object({
+  label: Type.String(),
+  index: Type.Integer({ description: 'Position of the label in the model' }),
+  probability: Type.Number({ minimum: 0, maximum: 1 }),
+});
+
+export const Answer = Type.Object(
+  {
+    id: Type.String({
+      description: 'The request id; with several images, followed by -0, -1, ...',
+    }),
+    model: Type.Object({ name: Type.String(), version: Type.String() }),
+    predictions: Type.Array(Prediction, { description: 'Most probable first' }),
+    subNetwork: Type.Object({
+      skip: Type.String({
+        description: 'Skip flags, first stage first; T = second sub-path skipped',
+      }),
+      expectedAccuracy: Type.Number({ description: 'Top-1 on the held-out split, 0 to 1' }),
+      macs: Type.Integer({ description: 'Multiply-accumulates' }),
+    }),
+    budget: Type.Object({
+      requestedMs: ms('Budget of this request'),
+      predictedMs: ms('Predicted when the batch started, from arrival to result'),
+      actualMs: ms('From arrival to answer'),
+      met: Type.Boolean(),
+    }),
+    timing: Type.Object({
+      decodeMs: ms('Decoding and resizing'),
+      queueMs: ms('Waiting for an engine'),
+      inferenceMs: ms('From dispatch to result'),
+      totalMs: ms('From the arrival of the request head to the answer'),
+    }),
+  },
+  { title: 'Answer' },
+);
+export type Answer = Static<typeof Answer>;
+
+export const Answers = Type.Object(
+  { results: Type.Array(Answer, { description: 'In the order of the images' }) },
+  { title: 'Answers' },
+);
+
+export const Problem = Type.Object(
+  {
+    type: Type.String({ description: 'urn:depthserve:error:<code>' }),
+    code: Type.String({ description: 'Stable' }),
+    title: Type.String(),
+    status: Type.Integer(),
+    detail: Type.String({ description: 'What happened, and what to do' }),
+    requestId: Type.String(),
+    smallestBudgetMs: Type.Optional(ms('The smallest budget that would have worked')),
+  },
+  { title: 'Problem', description: 'RFC 9457 problem details' },
+);
+
+/** For the `response` of a route: every status but success is a problem document. */
+export const problems = (...statuses: number[]) =>
+  Object.fromEntries(
+    statuses.map((status) => [
+      status,
+      {
+        description: 'See the code in the problem document',
+        content: { 'application/problem+json': { schema: Problem } },
+      },
+    ]),
+  );
+
+const SubNetwork = Type.Object({
+  skip: Type.String(),
+  top1: Type.Union([Type.Number(), Type.Null()]),
+  top1CI: Type.Union([Type.Array(Type.Number()), Type.Null()]),
+  macs: Type.Integer(),
+  params: Type.Integer(),
+  source: Type.String({ description: 'measured, published or unmeasured' }),
+  reference: Type.Optional(Type.String()),
+});
+
+export const ModelInfo = Type.Object(
+  {
+    manifest: Type.Object(
+      {
+        name: Type.String(),
+        version: Type.String(),
+        labels: Type.Array(Type.String()),
+        subNetworks: Type.Array(SubNetwork, { description: 'All 2^k of them' }),
+      },
+      { additionalProperties: true, description: 'model.json as it was exported' },
+    ),
+    tiers: Type.Array(
+      Type.Object({ skip: Type.String(), accuracy: Type.Number(), macs: Type.Integer() }),
+      { description: 'The Pareto front measured here, cheapest first; empty until ready' },
+    ),
+    latency: Type.Record(Type.String(), Type.Record(Type.String(), Type.Number()), {
+      description: 'Median ms by sub-network and batch size, measured here at start',
+    }),
+    slowdown: Type.Number({ description: 'Present multiple of the latency table' }),
+    provider: Type.Union([Type.String(), Type.Null()]),
+    engineWorkers: Type.Integer(),
+    maxBatch: Type.Integer(),
+  },
+  { title: 'ModelInfo' },
+);
+
+export const Live = Type.Object({ status: Type.Literal('live') });
+
+export const Ready = Type.Object({
+  status: Type.String({ description: 'starting, ready, draining or failed' }),
+  provider: Type.Union([Type.String(), Type.Null()], { description: 'cuda or cpu' }),
+  fallback: Type.Union([Type.String(), Type.Null()], {
+    description: 'Why CUDA is not used although EXECUTION_PROVIDER=auto tried it',
+  }),
+});

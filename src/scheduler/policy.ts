@@ -1,0 +1,76 @@
+/**
+ * What a scheduling policy sees and what it decides.
+ *
+ * A policy is two pure functions of (queue, latency model, now): it computes nothing on images
+ * and starts nothing. Times are milliseconds on one monotonic clock (`performance.now()` in the
+ * server, a virtual clock in tests and simulations).
+ */
+
+/** A sub-network that the scheduler may choose: one step of the accuracy-latency ladder. */
+export interface Tier {
+  /** Skip flags, first stage first, e.g. `TTFF`; `T` = second sub-path skipped. */
+  readonly skip: string;
+  /** Expected top-1 accuracy, 0 to 1. */
+  readonly accuracy: number;
+  /** Multiply-accumulates per image. */
+  readonly macs: number;
+}
+
+/** One image in the queue. */
+export interface Waiting {
+  readonly id: number;
+  /** When the request's head arrived: the budget's clock started then. */
+  readonly arrivedAt: number;
+  /** Arrival plus budget: the answer must be out by then. */
+  readonly deadline: number;
+  /** Answers below this accuracy (0 to 1) are not wanted. */
+  readonly minAccuracy: number;
+}
+
+export interface LatencyModel {
+  /** Predicted time in ms from dispatch to result of `batch` images on `tier`. */
+  predict(tier: Tier, batch: number): number;
+}
+
+/** Everything that a decision may depend on. */
+export interface View {
+  readonly now: number;
+  /** Earliest deadline first. */
+  readonly queue: readonly Waiting[];
+  /** The measured Pareto front, cheapest and least accurate first. */
+  readonly tiers: readonly Tier[];
+  readonly latency: LatencyModel;
+  /** When each engine will be free; `<= now`: free already. */
+  readonly enginesFreeAt: readonly number[];
+  readonly maxBatch: number;
+}
+
+/** Why a request cannot be served, and what would have worked. */
+export interface Refusal {
+  readonly reason: 'overload' | 'budget-too-small' | 'accuracy-unavailable';
+  /** The smallest budget in ms, counted from the request's arrival, that would have worked now. */
+  readonly smallestBudgetMs: number;
+}
+
+export interface Decision {
+  /** Requests in the queue that can no longer be answered in time: 504 at once. */
+  readonly expire: readonly Waiting[];
+  /** What to start on a free engine now; null: nothing yet. */
+  readonly run: { readonly batch: readonly Waiting[]; readonly tier: Tier } | null;
+  /** When to decide again if nothing happens before; null: at the next arrival or result. */
+  readonly wakeAt: number | null;
+}
+
+export interface Policy {
+  readonly name: string;
+  /** Whether to let `request` join `view.queue` (which does not hold it yet). */
+  admit(view: View, request: Waiting): Refusal | null;
+  /** What to do now that at least one engine is free and the queue is not empty. */
+  decide(view: View): Decision;
+}
+
+/** The tiers at or above an accuracy floor; the ladder is sorted, so a suffix of it. */
+export function tiersFrom(tiers: readonly Tier[], minAccuracy: number): readonly Tier[] {
+  const first = tiers.findIndex((tier) => tier.accuracy >= minAccuracy);
+  return first < 0 ? [] : tiers.slice(first);
+}

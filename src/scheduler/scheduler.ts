@@ -1,0 +1,212 @@
+import type { MeasuredLatency } from './latency.ts';
+import type { Policy, Refusal, Tier, View, Waiting } from './policy.ts';
+
+/** Monotonic time and timers; replaced by a virtual clock in tests and simulations. */
+export interface Clock {
+  /** ms. */
+  now(): number;
+  /** Calls back once at `time`; the returned function cancels. */
+  at(time: number, callback: () => void): () => void;
+}
+
+/** What the scheduler needs of the engine: it runs what it is given, and decides nothing. */
+export interface Engine<Input, Output> {
+  /** Number of batches that can run at the same time. */
+  readonly workers: number;
+  /** Runs `inputs` as one batch on `worker`; one output for each input, in order. */
+  run(worker: number, tier: Tier, inputs: readonly Input[]): Promise<readonly Output[]>;
+}
+
+/** An answer and how it came about. Times in ms. */
+export interface Served<Output> {
+  readonly output: Output;
+  readonly tier: Tier;
+  readonly batchSize: number;
+  readonly queueMs: number;
+  readonly inferenceMs: number;
+  /** Predicted at dispatch, from the request's arrival to its result. */
+  readonly predictedMs: number;
+}
+
+/** Told of everything that happens; feeds the metrics. */
+export interface SchedulerEvents {
+  dispatched?(tier: Tier, batchSize: number): void;
+  finished?(tier: Tier, batchSize: number, predictedMs: number, actualMs: number): void;
+}
+
+/** Refused on arrival: it would have missed its deadline. */
+export class RefusedError extends Error {
+  override readonly name = 'RefusedError';
+  constructor(readonly refusal: Refusal) {
+    super(refusal.reason);
+  }
+}
+
+/** Accepted, but became hopeless in the queue. */
+export class ExpiredError extends Error {
+  override readonly name = 'ExpiredError';
+}
+
+interface Entry<Input, Output> {
+  readonly request: Waiting;
+  readonly input: Input;
+  readonly enqueuedAt: number;
+  readonly resolve: (served: Served<Output>) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+export interface SchedulerOptions<Input, Output> {
+  readonly policy: Policy;
+  readonly tiers: readonly Tier[];
+  readonly latency: MeasuredLatency;
+  readonly engine: Engine<Input, Output>;
+  readonly clock: Clock;
+  readonly maxBatch: number;
+  readonly events?: SchedulerEvents;
+}
+
+/**
+ * Holds the queue, asks the policy, hands batches to the engine. Every submitted request is
+ * settled exactly once: served, refused on arrival, or expired.
+ */
+export class Scheduler<Input, Output> {
+  readonly #options: SchedulerOptions<Input, Output>;
+  /** Earliest deadline first; equal deadlines in order of arrival. */
+  readonly #queue: Entry<Input, Output>[] = [];
+  readonly #enginesFreeAt: number[];
+  readonly #busy: boolean[];
+  #nextId = 0;
+  #cancelWake: () => void = () => {};
+  #idle: (() => void)[] = [];
+
+  constructor(options: SchedulerOptions<Input, Output>) {
+    this.#options = options;
+    this.#enginesFreeAt = Array.from({ length: options.engine.workers }, () => -Infinity);
+    this.#busy = this.#enginesFreeAt.map(() => false);
+  }
+
+  get queueLength(): number {
+    return this.#queue.length;
+  }
+
+  /** Age in ms of the request that has waited longest; 0 when none waits. */
+  get oldestAgeMs(): number {
+    const now = this.#options.clock.now();
+    return this.#queue.reduce((oldest, entry) => Math.max(oldest, now - entry.enqueuedAt), 0);
+  }
+
+  /**
+   * @param deadline when the answer must be out, on the scheduler's clock.
+   * @returns settles with the answer, or with RefusedError, ExpiredError or the engine's error.
+   */
+  submit(
+    input: Input,
+    { arrivedAt, deadline, minAccuracy }: Omit<Waiting, 'id'>,
+  ): Promise<Served<Output>> {
+    const request: Waiting = { id: this.#nextId++, arrivedAt, deadline, minAccuracy };
+    const refusal = this.#options.policy.admit(this.#view(), request);
+    if (refusal) return Promise.reject(new RefusedError(refusal));
+
+    return new Promise((resolve, reject) => {
+      const enqueuedAt = this.#options.clock.now();
+      const after = this.#queue.findLastIndex((other) => other.request.deadline <= deadline);
+      this.#queue.splice(after + 1, 0, { request, input, enqueuedAt, resolve, reject });
+      this.#step();
+    });
+  }
+
+  /** Resolves when nothing is queued or running. */
+  drained(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#idle.push(resolve);
+      this.#reportIdle();
+    });
+  }
+
+  #view(): View {
+    const { clock, tiers, latency, maxBatch } = this.#options;
+    return {
+      now: clock.now(),
+      queue: this.#queue.map((entry) => entry.request),
+      tiers,
+      latency,
+      enginesFreeAt: this.#enginesFreeAt,
+      maxBatch,
+    };
+  }
+
+  /** Starts what the policy wants started, until every engine is busy or it wants nothing. */
+  #step(): void {
+    this.#cancelWake();
+    this.#cancelWake = () => {};
+    while (this.#queue.length > 0) {
+      const worker = this.#busy.indexOf(false);
+      if (worker < 0) return;
+      const decision = this.#options.policy.decide(this.#view());
+      for (const request of decision.expire) this.#take(request).reject(new ExpiredError());
+      if (!decision.run) {
+        if (decision.wakeAt !== null) {
+          this.#cancelWake = this.#options.clock.at(decision.wakeAt, () => this.#step());
+        }
+        break;
+      }
+      const { batch, tier } = decision.run;
+      void this.#dispatch(
+        worker,
+        tier,
+        batch.map((request) => this.#take(request)),
+      );
+    }
+    this.#reportIdle();
+  }
+
+  #take(request: Waiting): Entry<Input, Output> {
+    const index = this.#queue.findIndex((entry) => entry.request.id === request.id);
+    if (index < 0) throw new Error(`the policy chose request ${request.id}, which does not wait`);
+    return this.#queue.splice(index, 1)[0]!;
+  }
+
+  async #dispatch(
+    worker: number,
+    tier: Tier,
+    batch: readonly Entry<Input, Output>[],
+  ): Promise<void> {
+    const { clock, engine, latency, events } = this.#options;
+    const dispatchedAt = clock.now();
+    const predicted = latency.predict(tier, batch.length);
+    this.#busy[worker] = true;
+    this.#enginesFreeAt[worker] = dispatchedAt + predicted;
+    events?.dispatched?.(tier, batch.length);
+    try {
+      const outputs = await engine.run(
+        worker,
+        tier,
+        batch.map((entry) => entry.input),
+      );
+      const inferenceMs = clock.now() - dispatchedAt;
+      latency.observe(tier, batch.length, inferenceMs);
+      events?.finished?.(tier, batch.length, predicted, inferenceMs);
+      batch.forEach((entry, index) => {
+        entry.resolve({
+          output: outputs[index]!,
+          tier,
+          batchSize: batch.length,
+          queueMs: dispatchedAt - entry.enqueuedAt,
+          inferenceMs,
+          predictedMs: dispatchedAt - entry.request.arrivedAt + predicted,
+        });
+      });
+    } catch (error) {
+      for (const entry of batch) entry.reject(error);
+    } finally {
+      this.#busy[worker] = false;
+      this.#enginesFreeAt[worker] = clock.now();
+      this.#step();
+    }
+  }
+
+  #reportIdle(): void {
+    if (this.#queue.length > 0 || this.#busy.includes(true)) return;
+    for (const resolve of this.#idle.splice(0)) resolve();
+  }
+}

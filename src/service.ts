@@ -1,0 +1,215 @@
+import { performance } from 'node:perf_hooks';
+import { BATCH_SIZES } from './config.ts';
+import type { Config } from './config.ts';
+import { InferenceEngine } from './engine/engine.ts';
+import { warmUp } from './engine/warmup.ts';
+import { ServeError } from './errors.ts';
+import { Metrics } from './metrics.ts';
+import { paretoFront, rankedTiers } from './model/ladder.ts';
+import type { Manifest } from './model/manifest.ts';
+import { createDecoder } from './preprocess/decode.ts';
+import type { Decoder } from './preprocess/decode.ts';
+import { edf } from './scheduler/edf.ts';
+import { MeasuredLatency } from './scheduler/latency.ts';
+import type { Tier } from './scheduler/policy.ts';
+import { Scheduler } from './scheduler/scheduler.ts';
+import type { Clock, Served } from './scheduler/scheduler.ts';
+
+/** Where the service is in its life. Only `ready` takes work. */
+export type Status = 'starting' | 'ready' | 'draining' | 'failed';
+
+export interface Logger {
+  info(context: object, message: string): void;
+  warn(context: object, message: string): void;
+  fatal(context: object, message: string): void;
+}
+
+/** One image's answer from decoding to logits. Times in ms. */
+export interface Classified extends Served<Float32Array> {
+  readonly decodeMs: number;
+}
+
+interface Running {
+  readonly engine: InferenceEngine;
+  readonly scheduler: Scheduler<Uint8Array, Float32Array>;
+  readonly latency: MeasuredLatency;
+  /** Every sub-network with its accuracy, on the front or not. */
+  readonly tiers: readonly Tier[];
+  /** The measured Pareto front, cheapest first. */
+  readonly front: readonly Tier[];
+}
+
+const clock: Clock = {
+  now: () => performance.now(),
+  at(time, callback) {
+    const timer = setTimeout(callback, Math.max(0, time - performance.now()));
+    return () => clearTimeout(timer);
+  },
+};
+
+/** Joins preprocess, scheduler and engine, and knows whether they may be used. */
+export class Service {
+  #status: Status = 'starting';
+  #running: Running | null = null;
+  readonly #decode: Decoder;
+  readonly #stop = new AbortController();
+  readonly metrics: Metrics;
+
+  constructor(
+    readonly config: Config,
+    readonly manifest: Manifest,
+    private readonly modelFile: string,
+    private readonly log: Logger,
+    /** Called once when the service can no longer work and should be replaced. */
+    private readonly onFailed: () => void,
+  ) {
+    this.#decode = createDecoder({
+      height: manifest.input.height,
+      width: manifest.input.width,
+      maxPixels: config.MAX_IMAGE_PIXELS,
+      concurrency: config.MAX_DECODES,
+    });
+    this.metrics = new Metrics(() => ({
+      queueLength: this.#running?.scheduler.queueLength ?? 0,
+      oldestAgeMs: this.#running?.scheduler.oldestAgeMs ?? 0,
+      slowdown: this.#running?.latency.slowdown ?? 1,
+    }));
+  }
+
+  get status(): Status {
+    return this.#status;
+  }
+
+  get running(): Readonly<Running> | null {
+    return this.#running;
+  }
+
+  /**
+   * Loads the sessions, warms them up and measures the latency table; ready afterwards.
+   *
+   * @throws {EngineError} when no engine can be started.
+   */
+  async start(): Promise<void> {
+    const { config, manifest, log } = this;
+    const engine = await InferenceEngine.start(
+      {
+        modelFile: this.modelFile,
+        provider: config.EXECUTION_PROVIDER,
+        workers: config.ENGINE_WORKERS,
+        intraOpThreads: config.INTRA_OP_THREADS,
+        inputName: manifest.input.name,
+        height: manifest.input.height,
+        width: manifest.input.width,
+        flags: manifest.flags,
+      },
+      (error) => this.#fail(error),
+    );
+    if (engine.fallback) log.warn({ reason: engine.fallback }, 'CUDA did not load: using the CPU');
+    this.metrics.provider.set(
+      { provider: engine.provider, fallback: String(engine.fallback !== null) },
+      1,
+    );
+
+    try {
+      const started = performance.now();
+      const { height, width } = manifest.input;
+      const table = await warmUp(
+        engine,
+        manifest.subNetworks.map(({ skip }) => skip),
+        BATCH_SIZES.filter((size) => size <= config.MAX_BATCH),
+        height * width * 3,
+        this.#stop.signal,
+      );
+      const tiers = rankedTiers(manifest);
+      const front = paretoFront(tiers, table);
+      const latency = new MeasuredLatency(table);
+      const scheduler = new Scheduler({
+        policy: edf,
+        tiers: front,
+        latency,
+        engine,
+        clock,
+        maxBatch: config.MAX_BATCH,
+        events: {
+          dispatched: (tier, size) => this.metrics.batchSize.observe({ tier: tier.skip }, size),
+        },
+      });
+      this.#running = { engine, scheduler, latency, tiers, front };
+      this.#status = 'ready';
+      this.metrics.ready.set(1);
+      log.info(
+        {
+          provider: engine.provider,
+          workers: engine.workers,
+          warmUpMs: Math.round(performance.now() - started),
+          ladder: front.map(({ skip, accuracy }) => ({ skip, accuracy, ms: table[skip]![1] })),
+        },
+        'ready',
+      );
+    } catch (error) {
+      await engine.release();
+      if (!this.#stop.signal.aborted) throw error;
+    }
+  }
+
+  /**
+   * Decodes an image and queues it.
+   *
+   * @param file JPEG, PNG or WebP bytes.
+   * @param arrivedAt when the request's head arrived, as `performance.now()`.
+   * @param budgetMs counted from `arrivedAt`.
+   * @param minAccuracy 0 to 1.
+   * @throws {ServeError} for images that cannot be decoded, and outside `ready`.
+   * @throws {RefusedError | ExpiredError | EngineError}
+   */
+  async classify(
+    file: Buffer,
+    arrivedAt: number,
+    budgetMs: number,
+    minAccuracy: number,
+  ): Promise<Classified> {
+    this.assertReady();
+    const started = clock.now();
+    const pixels = await this.#decode(file);
+    const decodeMs = clock.now() - started;
+    // Accepted before the drain began: it may still be answered.
+    const { scheduler } = this.#running!;
+    const deadline = arrivedAt + budgetMs;
+    const served = await scheduler.submit(pixels, { arrivedAt, deadline, minAccuracy });
+    return { ...served, decodeMs };
+  }
+
+  /** @throws {ServeError} starting, draining, engine-failed */
+  assertReady(): void {
+    if (this.#status === 'ready') return;
+    if (this.#status === 'starting') {
+      throw new ServeError('starting', 'The model is being loaded and measured.', {}, 1000);
+    }
+    if (this.#status === 'draining') {
+      throw new ServeError('draining', 'This replica is shutting down.', {}, 1000);
+    }
+    throw new ServeError('engine-failed', 'The engine has failed.', {}, 1000);
+  }
+
+  /** No new work from here on. */
+  beginDrain(): void {
+    if (this.#status !== 'failed') this.#status = 'draining';
+    this.metrics.ready.set(0);
+    this.#stop.abort();
+  }
+
+  /** Finishes what was accepted, then releases the sessions. */
+  async close(): Promise<void> {
+    this.beginDrain();
+    await this.#running?.scheduler.drained();
+    await this.#running?.engine.release();
+  }
+
+  #fail(error: Error): void {
+    if (this.#status === 'failed') return;
+    this.#status = 'failed';
+    this.metrics.ready.set(0);
+    this.log.fatal({ err: error }, 'the engine failed');
+    this.onFailed();
+  }
+}
