@@ -139,16 +139,16 @@ export function deviceDashboard(): Dashboard {
     )
     .withRow(new RowBuilder('Process'))
     .withPanel(
-      graph(
-        { title: 'Processor', description: 'Cores in use.', min: 0 },
-        [rate('process_cpu_seconds_total'), BY_REPLICA],
-      ),
+      graph({ title: 'Processor', description: 'Cores in use.', min: 0 }, [
+        rate('process_cpu_seconds_total'),
+        BY_REPLICA,
+      ]),
     )
     .withPanel(
-      graph(
-        { title: 'Memory', description: 'Resident.', unit: 'bytes', min: 0 },
-        [series('process_resident_memory_bytes'), BY_REPLICA],
-      ),
+      graph({ title: 'Memory', description: 'Resident.', unit: 'bytes', min: 0 }, [
+        series('process_resident_memory_bytes'),
+        BY_REPLICA,
+      ]),
     )
     .withPanel(
       graph(

@@ -106,7 +106,11 @@ export function dashboard(uid: string, title: string, description: string): Dash
     )
     .withVariable(variable('model', 'Model', 'label_values(depthserve_ready, model)'))
     .withVariable(
-      variable('namespace', 'Namespace', 'label_values(depthserve_ready{model=~"$model"}, namespace)'),
+      variable(
+        'namespace',
+        'Namespace',
+        'label_values(depthserve_ready{model=~"$model"}, namespace)',
+      ),
     )
     .withVariable(
       variable(

@@ -201,16 +201,16 @@ export function serviceDashboard(): Dashboard {
     )
     .withRow(new RowBuilder('Latency'))
     .withPanel(
-      graph(
-        { title: 'p50 by tier', description: 'Arrival to answer.', unit: 's', min: 0 },
-        [quantile(0.5, 'depthserve_duration_seconds', total, 'tier'), '{{tier}}'],
-      ),
+      graph({ title: 'p50 by tier', description: 'Arrival to answer.', unit: 's', min: 0 }, [
+        quantile(0.5, 'depthserve_duration_seconds', total, 'tier'),
+        '{{tier}}',
+      ]),
     )
     .withPanel(
-      graph(
-        { title: 'p99 by tier', description: 'Arrival to answer.', unit: 's', min: 0 },
-        [quantile(0.99, 'depthserve_duration_seconds', total, 'tier'), '{{tier}}'],
-      ),
+      graph({ title: 'p99 by tier', description: 'Arrival to answer.', unit: 's', min: 0 }, [
+        quantile(0.99, 'depthserve_duration_seconds', total, 'tier'),
+        '{{tier}}',
+      ]),
     )
     .withPanel(
       graph(

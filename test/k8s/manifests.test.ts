@@ -21,7 +21,12 @@ describe.skipIf(noKustomize || lacks('kubeconform'))('the schemas', () => {
     ['HorizontalPodAutoscaler', 'overlays/cpu', 'averageValue: 10m', 'averageVale: 10m'],
     ['ScaledObject', 'overlays/gpu', 'pollingInterval:', 'pollInterval:'],
     ['ServiceMonitor', 'overlays/monitoring', 'scrapeTimeout:', 'scrapeTimeOut:'],
-    ['PrometheusRule', 'overlays/monitoring', 'annotations:\n        description', 'annotation:\n        description'],
+    [
+      'PrometheusRule',
+      'overlays/monitoring',
+      'annotations:\n        description',
+      'annotation:\n        description',
+    ],
     ['InferenceService', 'kserve', 'storageUri:', 'storageURI:'],
     ['ServingRuntime', 'kserve', 'autoSelect:', 'autoselect:'],
   ] as const)('find an unknown field in %s', (kind, target, right, wrong) => {
@@ -32,7 +37,12 @@ describe.skipIf(noKustomize || lacks('kubeconform'))('the schemas', () => {
   });
 
   it.each([
-    ['Deployment', 'overlays/cpu', 'terminationGracePeriodSeconds: 45', 'terminationGracePeriodSeconds: 45s'],
+    [
+      'Deployment',
+      'overlays/cpu',
+      'terminationGracePeriodSeconds: 45',
+      'terminationGracePeriodSeconds: 45s',
+    ],
     ['Service', 'overlays/cpu', 'port: 80', 'port: http'],
     ['HorizontalPodAutoscaler', 'overlays/cpu', 'maxReplicas: 10', 'maxReplicas: many'],
     ['ScaledObject', 'overlays/gpu', 'pollingInterval: 15', 'pollingInterval: 15s'],
@@ -105,7 +115,9 @@ describe.skipIf(noKustomize).each(['overlays/cpu', 'overlays/gpu'] as const)('%s
       only(resources, 'Service')['spec'].selector,
       only(resources, 'PodDisruptionBudget')['spec'].selector.matchLabels,
       only(resources, 'NetworkPolicy')['spec'].podSelector.matchLabels,
-      ...pod()['topologySpreadConstraints'].map((spread: Resource) => spread['labelSelector'].matchLabels),
+      ...pod()['topologySpreadConstraints'].map(
+        (spread: Resource) => spread['labelSelector'].matchLabels,
+      ),
     ];
     for (const selector of selectors) expect(labels).toMatchObject(selector);
   });
