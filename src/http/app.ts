@@ -7,8 +7,10 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import fastify, { LogController } from 'fastify';
 import type { FastifyBaseLogger, FastifyInstance, HTTPMethods } from 'fastify';
 import { ServeError } from '../errors.ts';
+import type { ErrorCode } from '../errors.ts';
 import type { Service } from '../service.ts';
 import { classifyRoute } from './classify.ts';
+import { feedbackRoute } from './feedback.ts';
 import { infoRoutes } from './info.ts';
 import { answerError } from './problem.ts';
 
@@ -17,7 +19,7 @@ declare module 'fastify' {
     /** When the request's head arrived, as `performance.now()`: the budget's clock. */
     arrivedAt: number;
     /** For the log and the metrics: met, late, or an error's code. */
-    outcome: string | null;
+    outcome: 'met' | 'late' | ErrorCode | null;
   }
 }
 
@@ -96,6 +98,7 @@ export async function buildApp(
     },
   });
   await app.register(classifyRoute(service));
+  await app.register(feedbackRoute(service));
   await app.register(infoRoutes(service));
   return app;
 }

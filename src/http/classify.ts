@@ -9,7 +9,7 @@ import { Answer, Answers, problems } from './schemas.ts';
 
 /** `POST /classify`: images and a latency budget in, labels and how they came about out. */
 export function classifyRoute(service: Service): FastifyPluginAsyncTypebox {
-  const { config, manifest, metrics } = service;
+  const { config, manifest } = service;
 
   return async (app) => {
     // Fastify's own parsers would let text and JSON through to us.
@@ -61,13 +61,8 @@ export function classifyRoute(service: Service): FastifyPluginAsyncTypebox {
           const id = results.length === 1 ? request.id : `${request.id}-${index}`;
           return answerOf(id, manifest, result, budgetMs, totalMs, request.query.topK);
         });
-        results.forEach(({ tier, decodeMs, queueMs, inferenceMs }, index) => {
-          metrics.answered(tier, answers[index]!.budget.met, {
-            decode: decodeMs,
-            queue: queueMs,
-            inference: inferenceMs,
-            total: totalMs,
-          });
+        results.forEach((result, index) => {
+          service.answered(answers[index]!.id, result, budgetMs, totalMs);
         });
         request.outcome = answers.every(({ budget }) => budget.met) ? 'met' : 'late';
         reply.header('server-timing', serverTiming(slowest(answers).timing));
