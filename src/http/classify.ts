@@ -2,14 +2,16 @@ import { performance } from 'node:perf_hooks';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import Type from 'typebox';
 import type { Service } from '../service.ts';
-import { answerOf, serverTiming } from './answer.ts';
+import { answerOf, serverTimingOf } from './answer.ts';
 import { budgetOf, minAccuracyOf } from './budget.ts';
+import { disconnectSignal } from './disconnect.ts';
 import { IMAGE_TYPES, readImages } from './images.ts';
+import type { Ledger } from './ledger.ts';
 import { Answer, Answers, problems } from './schemas.ts';
 
 /** `POST /classify`: images and a latency budget in, labels and how they came about out. */
-export function classifyRoute(service: Service): FastifyPluginAsyncTypebox {
-  const { config, manifest, metrics } = service;
+export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAsyncTypebox {
+  const { config, manifest } = service;
 
   return async (app) => {
     app.addContentTypeParser(IMAGE_TYPES, { parseAs: 'buffer' }, (_request, body, done) => {
@@ -19,6 +21,7 @@ export function classifyRoute(service: Service): FastifyPluginAsyncTypebox {
     app.post(
       '/classify',
       {
+        config: { classifies: true },
         schema: {
           summary: 'Classify images within a latency budget',
           description:
@@ -50,25 +53,17 @@ export function classifyRoute(service: Service): FastifyPluginAsyncTypebox {
         const minAccuracy = minAccuracyOf(request);
         const files = await readImages(request, config.MAX_BODY_BYTES);
         const { arrivedAt } = request;
-        const results = await Promise.all(
-          files.map((file) => service.classify(file, arrivedAt, budgetMs, minAccuracy)),
-        );
+        const signal = disconnectSignal(reply);
+        const asked = { arrivedAt, budgetMs, minAccuracy, signal };
+        const results = await service.classify(files, asked);
 
         const totalMs = performance.now() - arrivedAt;
         const answers = results.map((result, index) => {
           const id = results.length === 1 ? request.id : `${request.id}-${index}`;
           return answerOf(id, manifest, result, budgetMs, totalMs, request.query.topK);
         });
-        results.forEach(({ tier, decodeMs, queueMs, inferenceMs }, index) => {
-          metrics.answered(tier, answers[index]!.budget.met, {
-            decode: decodeMs,
-            queue: queueMs,
-            inference: inferenceMs,
-            total: totalMs,
-          });
-        });
-        request.outcome = answers.every(({ budget }) => budget.met) ? 'met' : 'late';
-        reply.header('server-timing', serverTiming(slowest(answers).timing));
+        ledger.answered(request, results, budgetMs, totalMs);
+        reply.header('server-timing', serverTimingOf(results, totalMs));
         reply.header(
           'x-sub-network',
           [...new Set(results.map(({ tier }) => tier.skip))].join(', '),
@@ -77,9 +72,4 @@ export function classifyRoute(service: Service): FastifyPluginAsyncTypebox {
       },
     );
   };
-}
-
-function slowest(answers: readonly Answer[]): Answer {
-  const stay = ({ timing }: Answer) => timing.decodeMs + timing.queueMs + timing.inferenceMs;
-  return answers.reduce((a, b) => (stay(b) > stay(a) ? b : a));
 }

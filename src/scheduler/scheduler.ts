@@ -96,23 +96,45 @@ export class Scheduler<Input, Output> {
   }
 
   /**
-   * @param deadline when the answer must be out, on the scheduler's clock.
-   * @returns settles with the answer, or with RefusedError, ExpiredError or the engine's error.
+   * @param wish `deadline`: when the answer must be out, on the scheduler's clock.
+   * @param signal takes the request out of the queue; what runs already can't be stopped.
+   * @returns settles with the answer, or with RefusedError, ExpiredError, the signal's reason or
+   *   the engine's error.
    */
-  submit(
-    input: Input,
-    { arrivedAt, deadline, minAccuracy }: Omit<Waiting, 'id'>,
-  ): Promise<Served<Output>> {
-    const request: Waiting = { id: this.#nextId++, arrivedAt, deadline, minAccuracy };
+  submit(input: Input, wish: Omit<Waiting, 'id'>, signal?: AbortSignal): Promise<Served<Output>> {
+    return this.submitAll([input], wish, signal)[0]!;
+  }
+
+  /** Submits several inputs of one request before anything starts, so that they can be a batch. */
+  submitAll(
+    inputs: readonly Input[],
+    wish: Omit<Waiting, 'id'>,
+    signal?: AbortSignal,
+  ): readonly Promise<Served<Output>>[] {
+    const answers = inputs.map((input) => this.#enqueue(input, wish, signal));
+    this.#step();
+    return answers;
+  }
+
+  #enqueue(input: Input, wish: Omit<Waiting, 'id'>, signal?: AbortSignal): Promise<Served<Output>> {
+    if (signal?.aborted) return Promise.reject(signal.reason);
+    const request: Waiting = { ...wish, id: this.#nextId++ };
     const refusal = this.#options.policy.admit(this.#view(), request);
     if (refusal) return Promise.reject(new RefusedError(refusal));
 
     return new Promise((resolve, reject) => {
       const enqueuedAt = this.#options.clock.now();
-      const after = this.#queue.findLastIndex((other) => other.request.deadline <= deadline);
+      const after = this.#queue.findLastIndex((other) => other.request.deadline <= wish.deadline);
       this.#queue.splice(after + 1, 0, { request, input, enqueuedAt, resolve, reject });
-      this.#step();
+      signal?.addEventListener('abort', () => this.#cancel(request, signal.reason), { once: true });
     });
+  }
+
+  #cancel(request: Waiting, reason: unknown): void {
+    if (!this.#queue.some((entry) => entry.request.id === request.id)) return;
+    this.#take(request).reject(reason);
+    // Whoever would have shared a batch with it may now have a better choice.
+    this.#step();
   }
 
   /** Resolves when nothing is queued or running. */
