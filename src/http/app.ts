@@ -11,6 +11,8 @@ import { classifyRoute } from './classify.ts';
 import { infoRoutes } from './info.ts';
 import { Ledger } from './ledger.ts';
 import { notFoundHandler } from './notfound.ts';
+import { loadReports } from './orca.ts';
+import { pageRoutes } from './page.ts';
 import { answerError } from './problem.ts';
 import { v2Routes } from './v2/routes.ts';
 
@@ -64,6 +66,7 @@ export async function buildApp(
       request.log.info({ status: reply.statusCode, outcome, subNetwork, ms }, 'classify');
     }
   });
+  app.addHook('onSend', loadReports(service, ledger));
   app.setErrorHandler(answerError);
   app.setNotFoundHandler(notFoundHandler(app));
 
@@ -90,6 +93,7 @@ export async function buildApp(
   });
   await app.register(classifyRoute(service, ledger));
   await app.register(infoRoutes(service));
+  await app.register(pageRoutes(ledger));
   await app.register(v2Routes(service, ledger, version), { prefix: '/v2' });
   return app;
 }

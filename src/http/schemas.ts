@@ -107,7 +107,34 @@ export const ModelInfo = Type.Object(
   { title: 'ModelInfo' },
 );
 
-export const Live = Type.Object({ status: Type.Literal('live') });
+export const Alive = Type.Object({ status: Type.Literal('live') });
+
+const orNull = (description: string) =>
+  Type.Union([Type.Number(), Type.Null()], { description: `${description}; null: no answers` });
+
+export const Live = Type.Object(
+  {
+    now: Type.Integer({ description: 'Seconds since 1970' }),
+    seconds: Type.Array(
+      Type.Object({
+        at: Type.Integer({ description: 'Seconds since 1970' }),
+        tiers: Type.Record(Type.String(), Type.Integer(), {
+          description: 'Images answered, by sub-network',
+        }),
+        late: Type.Integer({ description: 'Images answered after their deadline' }),
+        refused: Type.Integer({ description: 'Requests refused or expired for lack of time' }),
+        accuracy: orNull('Mean expected accuracy of the images answered in time'),
+        p50Ms: orNull('Median time from arrival to answer'),
+        p99Ms: orNull('99th percentile of it'),
+        p50Used: orNull('Median share of the budget used'),
+        p99Used: orNull('99th percentile of it'),
+        busyMs: Type.Number({ description: 'Time that engines worked on what was answered' }),
+      }),
+      { description: 'Oldest first; seconds without requests are missing' },
+    ),
+  },
+  { title: 'Live' },
+);
 
 export const Ready = Type.Object({
   status: Type.String({ description: 'starting, ready, draining or failed' }),
