@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { performance } from 'node:perf_hooks';
 import { BATCH_SIZES } from './config.ts';
 import type { Config } from './config.ts';
@@ -214,12 +215,9 @@ export class Service {
     // Accepted before the drain began: it may still be answered.
     const { scheduler } = this.#running!;
     const wish = { arrivedAt, deadline: arrivedAt + budgetMs, minAccuracy };
-    const served = scheduler.submitAll(
-      images,
-      skip === undefined ? wish : { ...wish, skip },
-      signal,
-    );
-    return (await Promise.all(served)).map((one) => ({ ...one, decodeMs }));
+    const pinned = skip === undefined ? wish : { ...wish, skip };
+    const served = await scheduler.submitAll(images, pinned, signal);
+    return served.map((one) => ({ ...one, decodeMs }));
   }
 
   /** @throws {ServeError} starting, draining, engine-failed */
@@ -264,6 +262,8 @@ async function allOrNone<Result>(
 ): Promise<Result> {
   const failed = new AbortController();
   const signal = asked.signal ? AbortSignal.any([asked.signal, failed.signal]) : failed.signal;
+  // One listener for each batch of a large request is no leak.
+  setMaxListeners(0, signal);
   try {
     return await run({ ...asked, signal });
   } catch (error) {

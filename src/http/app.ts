@@ -26,6 +26,8 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** The route classifies images: its requests are counted and logged. */
     classifies?: boolean;
+    /** Added to the route's schema in the OpenAPI document, and validated by the route itself. */
+    documented?: Pick<FastifySchema, 'body' | 'headers'>;
   }
 }
 
@@ -80,6 +82,10 @@ export async function buildApp(
         license: { name: 'Apache-2.0' },
       },
     },
+    transform: ({ schema, url, route }) => ({
+      schema: { ...schema, ...route.config?.documented },
+      url,
+    }),
   });
   await app.register(swaggerUi, { routePrefix: '/docs' });
   await app.register(multipart, {

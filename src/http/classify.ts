@@ -7,7 +7,24 @@ import { budgetOf, minAccuracyOf } from './budget.ts';
 import { disconnectSignal } from './disconnect.ts';
 import { IMAGE_TYPES, readImages } from './images.ts';
 import type { Ledger } from './ledger.ts';
-import { Answer, Answers, problems } from './schemas.ts';
+import { Answer, Answers, RequestHeaders, problems } from './schemas.ts';
+
+/** One image as the body, or several as parts; read and checked by readImages(). */
+const REQUEST_BODY = {
+  content: Object.fromEntries([
+    ...IMAGE_TYPES.map((type) => [type, { schema: { type: 'string', format: 'binary' } }]),
+    [
+      'multipart/form-data',
+      {
+        schema: Type.Object({
+          image: Type.Array(Type.Unsafe<string>({ type: 'string', format: 'binary' }), {
+            minItems: 1,
+          }),
+        }),
+      },
+    ],
+  ]),
+};
 
 /** `POST /classify`: images and a latency budget in, labels and how they came about out. */
 export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAsyncTypebox {
@@ -21,13 +38,12 @@ export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAs
     app.post(
       '/classify',
       {
-        config: { classifies: true },
+        config: { classifies: true, documented: { headers: RequestHeaders, body: REQUEST_BODY } },
         schema: {
           summary: 'Classify images within a latency budget',
           description:
             'The body is an image (image/jpeg, image/png, image/webp, or application/octet-stream), ' +
             'or multipart/form-data with one or more files in "image".',
-          consumes: [...IMAGE_TYPES, 'multipart/form-data'],
           querystring: Type.Object({
             topK: Type.Integer({
               minimum: 1,
@@ -53,7 +69,7 @@ export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAs
         const minAccuracy = minAccuracyOf(request);
         const files = await readImages(request, config.MAX_BODY_BYTES);
         const { arrivedAt } = request;
-        const signal = disconnectSignal(reply);
+        const signal = disconnectSignal(request, reply, ledger);
         const asked = { arrivedAt, budgetMs, minAccuracy, signal };
         const results = await service.classify(files, asked);
 

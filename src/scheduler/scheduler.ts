@@ -101,40 +101,61 @@ export class Scheduler<Input, Output> {
    * @returns settles with the answer, or with RefusedError, ExpiredError, the signal's reason or
    *   the engine's error.
    */
-  submit(input: Input, wish: Omit<Waiting, 'id'>, signal?: AbortSignal): Promise<Served<Output>> {
-    return this.submitAll([input], wish, signal)[0]!;
+  async submit(
+    input: Input,
+    wish: Omit<Waiting, 'id'>,
+    signal?: AbortSignal,
+  ): Promise<Served<Output>> {
+    const [served] = await this.submitAll([input], wish, signal);
+    return served!;
   }
 
-  /** Submits several inputs of one request before anything starts, so that they can be a batch. */
-  submitAll(
+  /**
+   * Submits several inputs of one request: all are queued before any is started, so that they can
+   * be a batch, and none is queued when one of them is refused.
+   */
+  async submitAll(
     inputs: readonly Input[],
     wish: Omit<Waiting, 'id'>,
     signal?: AbortSignal,
-  ): readonly Promise<Served<Output>>[] {
-    const answers = inputs.map((input) => this.#enqueue(input, wish, signal));
+  ): Promise<readonly Served<Output>[]> {
+    signal?.throwIfAborted();
+    const requests: Waiting[] = [];
+    const answers: Promise<Served<Output>>[] = [];
+    for (const input of inputs) {
+      const request: Waiting = { ...wish, id: this.#nextId++ };
+      const refusal = this.#options.policy.admit(this.#view(), request);
+      if (refusal) {
+        for (const queued of requests) this.#take(queued);
+        throw new RefusedError(refusal);
+      }
+      requests.push(request);
+      answers.push(this.#enqueue(request, input));
+    }
+    signal?.addEventListener('abort', () => this.#cancel(requests, signal.reason), { once: true });
     this.#step();
-    return answers;
+    return Promise.all(answers);
   }
 
-  #enqueue(input: Input, wish: Omit<Waiting, 'id'>, signal?: AbortSignal): Promise<Served<Output>> {
-    if (signal?.aborted) return Promise.reject(signal.reason);
-    const request: Waiting = { ...wish, id: this.#nextId++ };
-    const refusal = this.#options.policy.admit(this.#view(), request);
-    if (refusal) return Promise.reject(new RefusedError(refusal));
-
+  #enqueue(request: Waiting, input: Input): Promise<Served<Output>> {
     return new Promise((resolve, reject) => {
       const enqueuedAt = this.#options.clock.now();
-      const after = this.#queue.findLastIndex((other) => other.request.deadline <= wish.deadline);
+      const after = this.#queue.findLastIndex(
+        (other) => other.request.deadline <= request.deadline,
+      );
       this.#queue.splice(after + 1, 0, { request, input, enqueuedAt, resolve, reject });
-      signal?.addEventListener('abort', () => this.#cancel(request, signal.reason), { once: true });
     });
   }
 
-  #cancel(request: Waiting, reason: unknown): void {
-    if (!this.#queue.some((entry) => entry.request.id === request.id)) return;
-    this.#take(request).reject(reason);
-    // Whoever would have shared a batch with it may now have a better choice.
-    this.#step();
+  #cancel(requests: readonly Waiting[], reason: unknown): void {
+    const ids = new Set(requests.map(({ id }) => id));
+    const waiting = this.#queue.filter(({ request }) => ids.has(request.id));
+    for (const { request, reject } of waiting) {
+      this.#take(request);
+      reject(reason);
+    }
+    // Whoever would have shared a batch with them may now have a better choice.
+    if (waiting.length > 0) this.#step();
   }
 
   /** Resolves when nothing is queued or running. */

@@ -28,7 +28,7 @@ export function inferRoutes(service: Service, ledger: Ledger): FastifyPluginAsyn
     const input = readImages(message, rules);
 
     const { arrivedAt } = request;
-    const asked = { ...wish, arrivedAt, signal: disconnectSignal(reply) };
+    const asked = { ...wish, arrivedAt, signal: disconnectSignal(request, reply, ledger) };
     const results =
       input.kind === 'pixels'
         ? await service.classifyPixels(input.images, asked)

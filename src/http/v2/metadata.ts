@@ -38,7 +38,7 @@ export function metadataRoutes(
 
   return async (app) => {
     app.get(
-      '/',
+      '',
       { schema: { summary: 'Server metadata', response: { 200: ServerMetadata } } },
       async () => ({ name: 'depthserve', version, extensions: EXTENSIONS }),
     );
