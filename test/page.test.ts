@@ -42,7 +42,7 @@ describe.skipIf(noBrowser)('the page', () => {
     complaints = [];
     page.on('console', (message) => {
       // A refusal is an answer; Chromium reports its status as an error all the same.
-      if (message.type() === 'error' && !/status of 503/.test(message.text())) {
+      if (message.type() === 'error' && !/status of 50[34]/.test(message.text())) {
         complaints.push(message.text());
       }
     });
