@@ -117,6 +117,11 @@ async function usePhoto(blob, title) {
   await compare();
 }
 
+/** @param {string} file @param {string} title */
+async function useSample(file, title) {
+  await usePhoto(await (await fetch(`samples/${file}`)).blob(), title);
+}
+
 async function offerSamples() {
   /** @type {{ file: string, title: string }[]} */
   const samples = await (await fetch('samples/index.json')).json();
@@ -126,9 +131,7 @@ async function offerSamples() {
       { type: 'button', title, 'aria-label': title, 'aria-pressed': String(index === 0) },
       html('img', { src: `samples/${file}`, alt: '' }),
     );
-    button.addEventListener('click', async () => {
-      await usePhoto(await (await fetch(`samples/${file}`)).blob(), title);
-    });
+    button.addEventListener('click', () => void useSample(file, title));
     return button;
   });
   byId('samples').replaceChildren(...buttons);
@@ -185,8 +188,8 @@ slider.addEventListener('input', () => {
   clearTimeout(soon);
   soon = setTimeout(ask, 120);
 });
-floor.addEventListener('change', ask);
-byId('again').addEventListener('click', ask);
+floor.addEventListener('change', () => void ask());
+byId('again').addEventListener('click', () => void ask());
 fileInput.addEventListener('change', () => {
   const file = fileInput.files?.[0];
   if (file) void usePhoto(file, file.name);
@@ -207,7 +210,7 @@ document.addEventListener('drop', (event) => {
   if (file) void usePhoto(file, file.name);
 });
 
-burstButton.addEventListener('click', async () => {
+async function sendBurst() {
   burstButton.disabled = true;
   const tell = (/** @type {string} */ text) => (byId('burst-state').textContent = text);
   try {
@@ -217,4 +220,5 @@ burstButton.addEventListener('click', async () => {
   } finally {
     burstButton.disabled = false;
   }
-});
+}
+burstButton.addEventListener('click', () => void sendBurst());

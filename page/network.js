@@ -43,7 +43,7 @@ function drawStage(stage, flag) {
 /** @param {string} skip @param {number} stages */
 export function inWords(skip, stages) {
   if (skip === '') return `A network of ${stages} stages, each with a part that can be skipped`;
-  const short = [...skip].flatMap((flag, stage) => (flag === 'T' ? [String(stage + 1)] : []));
+  const short = skip.split('').flatMap((flag, stage) => (flag === 'T' ? [String(stage + 1)] : []));
   if (short.length === 0) return `All ${stages} stages ran in full`;
   if (short.length === stages) return `All ${stages} stages ran shortened`;
   const list = short.length > 1 ? `${short.slice(0, -1).join(', ')} and ${short.at(-1)}` : short[0];
@@ -57,7 +57,7 @@ export function inWords(skip, stages) {
  * @param {string} colour
  */
 export function glyph(skip, colour) {
-  const stages = [...skip];
+  const stages = skip.split('');
   const width = 92 / stages.length;
   const part = (width - 5) / 2;
   return svg(

@@ -14,6 +14,17 @@ const ERRORS = {
     'Bad accuracy floor',
     'Send X-Min-Accuracy once, as a number from 0 to 1.',
   ],
+  'bad-multipart': [
+    400,
+    'Malformed multipart body',
+    'Send multipart/form-data with a boundary, as browsers and "curl -F" do.',
+  ],
+  'unknown-label': [400, 'No such label', 'GET /model lists the labels.'],
+  'unknown-request': [
+    404,
+    'Unknown request id',
+    'Give feedback once, soon, and to the replica that answered; see docs/operations.md.',
+  ],
   'bad-request': [400, 'Bad request', 'See GET /docs for what this route takes.'],
   'not-found': [404, 'No such route', 'GET /docs lists the routes.'],
   'no-such-model': [404, 'No such model', 'GET /model names the model that is served.'],
@@ -56,6 +67,9 @@ const ERRORS = {
 } as const satisfies Record<string, readonly [status: number, title: string, advice: string]>;
 
 export type ErrorCode = keyof typeof ERRORS;
+
+/** The HTTP status of a code: from 500 on, the service is at fault. */
+export const statusOf = (code: ErrorCode): number => ERRORS[code][0];
 
 /** A failure with a code of the table above; thrown anywhere, answered in one place. */
 export class ServeError extends Error {

@@ -34,6 +34,8 @@ export async function startServer(
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
+  // A test that times out must not leave a server behind that slows the next ones down.
+  process.once('exit', () => child.kill('SIGKILL'));
   let output = '';
   const collect = (chunk: Buffer) => {
     output += chunk.toString();

@@ -115,7 +115,8 @@ async function askModel(photos: readonly Uint8Array[], wish: Wish): Promise<read
   progress('');
   try {
     const arrivedAt = performance.now();
-    const results = await service.classify(photos, { ...wish, arrivedAt });
+    const files = photos.map((photo) => Buffer.from(photo.buffer));
+    const results = await service.classify(files, { ...wish, arrivedAt });
     const totalMs = performance.now() - arrivedAt;
     return results.map((result, index) =>
       answerOf(String(index), manifest, result, wish.budgetMs, totalMs, wish.topK),

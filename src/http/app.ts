@@ -6,8 +6,10 @@ import swaggerUi from '@fastify/swagger-ui';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import fastify, { LogController } from 'fastify';
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify';
+import type { ErrorCode } from '../errors.ts';
 import type { Service } from '../service.ts';
 import { classifyRoute } from './classify.ts';
+import { feedbackRoute } from './feedback.ts';
 import { infoRoutes } from './info.ts';
 import { Ledger } from './ledger.ts';
 import { notFoundHandler } from './notfound.ts';
@@ -21,7 +23,7 @@ declare module 'fastify' {
     /** When the request's head arrived, as `performance.now()`: the budget's clock. */
     arrivedAt: number;
     /** For the log and the metrics: met, late, or an error's code. */
-    outcome: string | null;
+    outcome: 'met' | 'late' | ErrorCode | null;
   }
   interface FastifyContextConfig {
     /** The route classifies images: its requests are counted and logged. */
@@ -38,7 +40,7 @@ export async function buildApp(
   version: string,
 ): Promise<FastifyInstance> {
   const { config } = service;
-  const ledger = new Ledger(service.metrics);
+  const ledger = new Ledger(service);
   const app = fastify({
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true }),
@@ -58,6 +60,10 @@ export async function buildApp(
   app.addHook('onRequest', async (request, reply) => {
     request.arrivedAt = performance.now();
     reply.header('x-request-id', request.id);
+  });
+  app.addHook('onSend', async (_request, reply) => {
+    // A connection kept alive would hold the drain up until it times out.
+    if (service.status === 'draining') reply.header('connection', 'close');
   });
   app.addHook('onResponse', async (request, reply) => {
     const { outcome } = request;
@@ -98,6 +104,7 @@ export async function buildApp(
     },
   });
   await app.register(classifyRoute(service, ledger));
+  await app.register(feedbackRoute(service));
   await app.register(infoRoutes(service));
   await app.register(pageRoutes(ledger));
   await app.register(v2Routes(service, ledger, version), { prefix: '/v2' });

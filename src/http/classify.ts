@@ -1,6 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
-import Type from 'typebox';
+import { Type } from 'typebox';
 import type { Service } from '../service.ts';
 import { answerOf, serverTimingOf } from './answer.ts';
 import { budgetOf, minAccuracyOf } from './budget.ts';
@@ -31,6 +31,8 @@ export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAs
   const { config, manifest } = service;
 
   return async (app) => {
+    // Fastify's own parsers would let text and JSON through to us.
+    app.removeContentTypeParser(['application/json', 'text/plain']);
     app.addContentTypeParser(IMAGE_TYPES, { parseAs: 'buffer' }, (_request, body, done) => {
       done(null, body);
     });
@@ -78,7 +80,8 @@ export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAs
           const id = results.length === 1 ? request.id : `${request.id}-${index}`;
           return answerOf(id, manifest, result, budgetMs, totalMs, request.query.topK);
         });
-        ledger.answered(request, results, budgetMs, totalMs);
+        const ids = answers.map(({ id }) => id);
+        ledger.answered(request, ids, results, budgetMs, totalMs);
         reply.header('server-timing', serverTimingOf(results, totalMs));
         reply.header(
           'x-sub-network',

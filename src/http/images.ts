@@ -9,10 +9,12 @@ export const IMAGE_TYPES = ['image/jpeg', 'image/png', 'image/webp', 'applicatio
  * several images.
  *
  * @param maxBytes of all images together.
- * @throws {ServeError} no-image, body-too-large
+ * @throws {ServeError} no-image, body-too-large, bad-multipart
  */
 export async function readImages(request: FastifyRequest, maxBytes: number): Promise<Buffer[]> {
-  const images = request.isMultipart() ? await readParts(request, maxBytes) : [request.body];
+  const images = request.isMultipart()
+    ? await readParts(request, maxBytes).catch(malformed)
+    : [request.body];
   const files = images.filter((image) => Buffer.isBuffer(image) && image.length > 0) as Buffer[];
   if (files.length === 0) throw new ServeError('no-image', 'The request holds no image.');
   return files;
@@ -30,4 +32,11 @@ async function readParts(request: FastifyRequest, maxBytes: number): Promise<Buf
     if (part.fieldname === 'image') images.push(file);
   }
   return images;
+}
+
+/** The parser throws plain errors at bodies that break the format; those with a code are limits. */
+function malformed(error: unknown): never {
+  if (error instanceof ServeError || (error as { code?: string }).code !== undefined) throw error;
+  const { message } = error as Error;
+  throw new ServeError('bad-multipart', `${message}.`, {}, undefined, { cause: error });
 }

@@ -1,6 +1,6 @@
 import type { FastifyRequest } from 'fastify';
-import type { Metrics } from '../metrics.ts';
-import type { Classified } from '../service.ts';
+import type { ErrorCode } from '../errors.ts';
+import type { Classified, Service } from '../service.ts';
 import { Recent } from './recent.ts';
 import { Statistics } from './v2/statistics.ts';
 
@@ -9,28 +9,33 @@ export class Ledger {
   readonly recent = new Recent();
   readonly statistics = new Statistics();
 
-  constructor(private readonly metrics: Metrics) {}
+  constructor(private readonly service: Service) {}
 
-  /** One request answered; `totalMs` for all its images. */
+  /**
+   * One request answered.
+   *
+   * @param ids of its images.
+   * @param totalMs for all of them.
+   */
   answered(
     request: FastifyRequest,
+    ids: readonly string[],
     results: readonly Classified[],
     budgetMs: number,
     totalMs: number,
   ): void {
     const met = totalMs <= budgetMs;
     request.outcome = met ? 'met' : 'late';
-    for (const { tier, decodeMs, queueMs, inferenceMs } of results) {
-      const stages = { decode: decodeMs, queue: queueMs, inference: inferenceMs, total: totalMs };
-      this.metrics.answered(tier, met, stages);
-    }
+    results.forEach((result, index) => {
+      this.service.answered(ids[index]!, result, budgetMs, totalMs);
+    });
     this.recent.answered(results, budgetMs, totalMs);
     this.statistics.answered(results, totalMs);
   }
 
   /** One request that got no answer, by its error code. */
-  failed(code: string, ms: number): void {
-    this.metrics.failed(code);
+  failed(code: ErrorCode, ms: number): void {
+    this.service.metrics.failed(code);
     this.recent.failed(code);
     this.statistics.failed(ms);
   }

@@ -1,5 +1,5 @@
 /** The shapes of requests and answers: they validate, and they are the OpenAPI document. */
-import Type from 'typebox';
+import { Type } from 'typebox';
 import type { Static } from 'typebox';
 
 const ms = (description: string) => Type.Number({ description: `${description}, in ms` });

@@ -17,7 +17,7 @@ export interface DecoderOptions {
 }
 
 /** @param signal gives up on an image whose decoding has not begun. */
-export type Decoder = (file: Uint8Array, signal?: AbortSignal) => Promise<Pixels>;
+export type Decoder = (file: Buffer, signal?: AbortSignal) => Promise<Pixels>;
 
 // Only the formats that we promise: every further loader is attack surface.
 sharp.block({ operation: ['VipsForeignLoad'] });
@@ -46,8 +46,8 @@ export function createDecoder(options: DecoderOptions): Decoder {
  *
  * @throws {ServeError} not-an-image, truncated-image, too-many-pixels
  */
-async function decode(file: Uint8Array, options: DecoderOptions): Promise<Pixels> {
-  if (!isSupported(file)) {
+async function decode(file: Buffer, options: DecoderOptions): Promise<Pixels> {
+  if (formatOf(file) === null) {
     throw new ServeError('not-an-image', 'The bytes are no JPEG, PNG or WebP file.');
   }
   try {
@@ -60,32 +60,41 @@ async function decode(file: Uint8Array, options: DecoderOptions): Promise<Pixels
       .raw({ depth: 'uchar' })
       .toBuffer();
   } catch (error) {
-    throw explain(error, options);
+    throw explain(error, file, options);
   }
 }
 
 /** By the first bytes: what a client calls the file is not to be relied upon. */
-function isSupported(file: Uint8Array): boolean {
-  const head = Buffer.from(file.buffer, file.byteOffset, Math.min(file.length, 12)).toString(
-    'latin1',
-  );
-  return (
-    head.startsWith('\xff\xd8\xff') ||
-    head.startsWith('\x89PNG\r\n\x1a\n') ||
-    (head.startsWith('RIFF') && head.slice(8) === 'WEBP')
-  );
+function formatOf(file: Buffer): 'jpeg' | 'png' | 'webp' | null {
+  const head = file.toString('latin1', 0, 12);
+  if (head.startsWith('\xff\xd8\xff')) return 'jpeg';
+  if (head.startsWith('\x89PNG\r\n\x1a\n')) return 'png';
+  if (head.startsWith('RIFF') && head.slice(8) === 'WEBP') return 'webp';
+  return null;
 }
 
-function explain(error: unknown, options: DecoderOptions): ServeError {
+function explain(error: unknown, file: Buffer, options: DecoderOptions): ServeError {
   const message = error instanceof Error ? error.message : String(error);
   const cause = { cause: error };
   if (/pixel limit/i.test(message)) {
     const detail = `The image has more than ${options.maxPixels} pixels.`;
     return new ServeError('too-many-pixels', detail, {}, undefined, cause);
   }
-  if (/premature|truncat|end of|not enough|unexpected end|read error|out of order/i.test(message)) {
+  if (endsEarly(file, message)) {
     return new ServeError('truncated-image', 'The file ends too early.', {}, undefined, cause);
   }
   const detail = 'The file starts like an image, but cannot be decoded.';
   return new ServeError('not-an-image', detail, {}, undefined, cause);
+}
+
+/** libvips says so for JPEG only; PNG ends with an IEND chunk, and WebP tells its length. */
+function endsEarly(file: Buffer, message: string): boolean {
+  switch (formatOf(file)) {
+    case 'png':
+      return !file.subarray(-12).includes('IEND');
+    case 'webp':
+      return file.length < 12 || file.readUInt32LE(4) + 8 > file.length;
+    default:
+      return message.includes('premature end');
+  }
 }

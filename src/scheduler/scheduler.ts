@@ -89,6 +89,11 @@ export class Scheduler<Input, Output> {
     return this.#queue.length;
   }
 
+  /** Nothing waits and no engine works. */
+  get idle(): boolean {
+    return this.#queue.length === 0 && !this.#busy.includes(true);
+  }
+
   /** Age in ms of the request that has waited longest; 0 when none waits. */
   get oldestAgeMs(): number {
     const now = this.#options.clock.now();
@@ -249,7 +254,7 @@ export class Scheduler<Input, Output> {
   }
 
   #reportIdle(): void {
-    if (this.#queue.length > 0 || this.#busy.includes(true)) return;
+    if (!this.idle) return;
     for (const resolve of this.#idle.splice(0)) resolve();
   }
 }

@@ -35,14 +35,16 @@ export function inferRoutes(service: Service, ledger: Ledger): FastifyPluginAsyn
         : await service.classify(input.images, asked);
 
     const totalMs = performance.now() - arrivedAt;
-    ledger.answered(request, results, wish.budgetMs, totalMs);
+    const id = message.json.id ?? request.id;
+    const ids = results.map((_, index) => (results.length === 1 ? id : `${id}-${index}`));
+    ledger.answered(request, ids, results, wish.budgetMs, totalMs);
     const logits = results.map(({ output }) => output);
     const { tensors, binary } = outputsOf(wanted, logits, manifest.labels);
     const parameters = parametersOf(results, wish.budgetMs, totalMs);
     reply.header('server-timing', serverTimingOf(results, totalMs));
     reply.header('x-sub-network', parameters.sub_network);
     const json: InferResponse = {
-      id: message.json.id ?? request.id,
+      id,
       model_name: manifest.name,
       model_version: manifest.version,
       parameters,

@@ -1,12 +1,11 @@
 import { ServeError } from '../../errors.ts';
-import type { Pixels } from '../../preprocess/decode.ts';
 import type { Message } from './message.ts';
 import type { InferInput } from './schemas.ts';
 
 /** The images of a request: pixels of the network's size, or files that need decoding. */
 export type Images =
-  | { readonly kind: 'pixels'; readonly images: readonly Pixels[] }
-  | { readonly kind: 'files'; readonly images: readonly Uint8Array[] };
+  | { readonly kind: 'pixels'; readonly images: readonly Uint8Array[] }
+  | { readonly kind: 'files'; readonly images: readonly Buffer[] };
 
 export interface InputRules {
   readonly name: string;
@@ -109,11 +108,7 @@ function pixelsOfJson(data: readonly unknown[], length: number): Uint8Array {
 }
 
 /** Encoded images; the shape may be [N] or [N, 1]. */
-function readFiles(
-  input: InferInput,
-  bytes: Buffer | null,
-  rules: InputRules,
-): readonly Uint8Array[] {
+function readFiles(input: InferInput, bytes: Buffer | null, rules: InputRules): readonly Buffer[] {
   const count = countOf(input.shape, input.shape.length === 2 ? [1] : [], rules);
   const files = bytes ? splitBytes(bytes) : filesOfJson(input.data!);
   if (files.length !== count) {
@@ -123,8 +118,8 @@ function readFiles(
 }
 
 /** Elements of a BYTES tensor, each after its length (4 bytes, little-endian). */
-function splitBytes(bytes: Buffer): readonly Uint8Array[] {
-  const files: Uint8Array[] = [];
+function splitBytes(bytes: Buffer): readonly Buffer[] {
+  const files: Buffer[] = [];
   let at = 0;
   while (at < bytes.length) {
     const start = at + 4;
@@ -136,7 +131,7 @@ function splitBytes(bytes: Buffer): readonly Uint8Array[] {
   return files;
 }
 
-function filesOfJson(data: readonly unknown[]): readonly Uint8Array[] {
+function filesOfJson(data: readonly unknown[]): readonly Buffer[] {
   return data.flat().map((value) => {
     if (typeof value !== 'string' || !/^[A-Za-z0-9+/]*={0,2}$/.test(value)) {
       throw wrong('there is an element that is no base64 string');

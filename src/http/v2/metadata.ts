@@ -1,5 +1,5 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
-import Type from 'typebox';
+import { Type } from 'typebox';
 import { BATCH_SIZES } from '../../config.ts';
 import type { Service } from '../../service.ts';
 import type { Ledger } from '../ledger.ts';

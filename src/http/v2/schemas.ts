@@ -1,5 +1,5 @@
 /** The shapes of the Open Inference Protocol (version 2) with Triton's extensions. */
-import Type from 'typebox';
+import { Type } from 'typebox';
 import type { Static } from 'typebox';
 
 const Parameters = Type.Record(
