@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startServer } from './server.ts';
 import type { Server } from './server.ts';
+import { scrape } from './http/client.ts';
 
 describe('a client that goes away', () => {
   let server: Server;
@@ -13,7 +14,7 @@ describe('a client that goes away', () => {
   });
 
   async function metric(line: string): Promise<number> {
-    const text = await (await fetch(`${server.url}/metrics`)).text();
+    const text = await scrape(server.url);
     return Number(
       text
         .split('\n')

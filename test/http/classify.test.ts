@@ -145,7 +145,6 @@ describe('POST /classify', () => {
 
   it('answers many clients at the same time, each with its own picture', async () => {
     const dark = await sharp(CAT).linear(0.02).jpeg().toBuffer();
-    const alone = (await classify(server.url, dark, RELAXED)).body.predictions;
     const replies = await Promise.all(
       Array.from({ length: 60 }, (_, index) =>
         classify(server.url, index % 2 ? dark : CAT, {
@@ -157,7 +156,7 @@ describe('POST /classify', () => {
     replies.forEach(({ status, body }, index) => {
       expect(status).toBe(200);
       expect(body.id).toBe(`client-${index}`);
-      expect(body.predictions[0]!.label).toBe(index % 2 ? alone[0]!.label : 'cat');
+      expect(body.predictions[0]!.label === 'cat').toBe(index % 2 === 0);
     });
   });
 });
