@@ -77,6 +77,7 @@ describe('what the service tells of itself', () => {
     expect(document.openapi).toBe('3.1.0');
     expect(Object.keys(document.paths).toSorted()).toEqual([
       '/classify',
+      '/feedback',
       '/health/live',
       '/health/ready',
       '/metrics',
