@@ -62,6 +62,8 @@ class MemoryBatches:
         crop_padding: int,
         erase: float,
     ) -> None:
+        if isinstance(split.images, LazyImages):
+            raise DataError("the training images do not fit into memory: use --crop resized")
         self.images = torch.from_numpy(split.images)
         self.labels = torch.from_numpy(split.labels)
         self.batch_size, self.group = batch_size, group

@@ -7,13 +7,17 @@ import json
 import shlex
 import sys
 import tomllib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from adaptive_depth import data, distributed, manifest, networks, published, report
+from adaptive_depth import skip as skip_flags
+from adaptive_depth.augment import normalise
 from adaptive_depth.distill import DistillConfig
 from adaptive_depth.errors import ToolkitError
 from adaptive_depth.evaluate import evaluate_checkpoint, evaluate_exported
@@ -21,7 +25,8 @@ from adaptive_depth.export import export_model
 from adaptive_depth.onnx_model import OnnxModel
 from adaptive_depth.optimisation import OptimiserConfig
 from adaptive_depth.published_checkpoint import read_published
-from adaptive_depth.run_folder import read_run
+from adaptive_depth.restate import restate
+from adaptive_depth.run_folder import TrainedRun, read_run
 from adaptive_depth.trainer import TrainConfig, Trainer, TrainError, resolve_device
 from adaptive_depth.weights import statistics_of
 
@@ -226,7 +231,8 @@ def _train(args: argparse.Namespace) -> None:
         # The weights expect the statistics that they were trained with.
         mean, std = statistics_of(Path(config.start))
         dataset = replace(dataset, mean=mean, std=std)
-    trainer = Trainer(config, dataset, args.out, distributed.join())
+    group = distributed.join()
+    trainer = Trainer(config, dataset, args.out, group)
     if args.resume:
         trainer.resume()
     elif (args.out / "checkpoint.pt").exists():
@@ -234,7 +240,9 @@ def _train(args: argparse.Namespace) -> None:
     # Resuming is no part of what it takes to train the network again.
     typed = [argument for argument in args.argv if argument != "--resume"]
     trainer.run(shlex.join(["adaptive-depth", *typed]))
-    print(json.dumps(trainer.history[-1]))
+    if group.is_first:
+        print(json.dumps(trainer.history[-1]))
+    group.leave()
 
 
 def _add_evaluate(commands: Any) -> None:
@@ -295,6 +303,15 @@ def _add_export(commands: Any) -> None:
     p.add_argument("--out", type=Path, required=True, help="model folder to write")
     p.add_argument("--name", required=True, help="name to serve it under: a-z, 0-9 and . _ -")
     p.add_argument("--version", required=True, help="MAJOR.MINOR.PATCH")
+    p.add_argument(
+        "--restate",
+        metavar="NAMES",
+        help="sub-networks such as TFF,TTF, or 'all', for which normalisation statistics are"
+        " estimated anew",
+    )
+    p.add_argument(
+        "--restate-images", type=_positive, default=2560, help="training images to estimate from"
+    )
     _add_held_out(p)
 
 
@@ -302,8 +319,27 @@ def _export(args: argparse.Namespace) -> None:
     run = read_run(args.run_folder)
     source = _data_of(run.command, args.data)
     held_out = data.load_held_out(source, run.size, run.classes, args.limit)
+    if args.restate is not None:
+        flags = run.network.flags
+        names = args.restate.split(",")
+        chosen = [skip_flags.parse(name, flags) for name in names if name != "all"]
+        combinations = chosen or skip_flags.all_sub_networks(flags)
+        images = _training_images(run, source, args.restate_images)
+        run = replace(run, network=restate(run.network, combinations, images))
     written = export_model(run, held_out, args.out, args.name, args.version, args.threads)
     print(f"{args.out / written['file']}: {written['bytes']} bytes, sha256 {written['sha256']}")
+
+
+def _training_images(run: TrainedRun, source: Path, count: int) -> Iterator[torch.Tensor]:
+    """Batches of a random choice of the images that the run was trained on, unaugmented."""
+    assert run.command is not None
+    trained = _parser().parse_args(shlex.split(run.command)[1:])
+    lazy = trained.crop == "resized"
+    split = data.load(source, run.size, trained.val_per_class, trained.seed, lazy).train
+    rows = np.random.default_rng(0).permutation(len(split))[:count]
+    for start in range(0, len(rows), 256):
+        images = torch.from_numpy(split.take(rows[start : start + 256]).images[:])
+        yield normalise(images, torch.tensor(run.mean), torch.tensor(run.std))
 
 
 def _add_import(commands: Any) -> None:

@@ -53,6 +53,11 @@ class Group:
         if self.size > 1:
             dist.barrier()
 
+    def leave(self) -> None:
+        """Call it last."""
+        if self.size > 1:
+            dist.destroy_process_group()
+
 
 def join() -> Group:
     """The group that ``torchrun`` has announced in the environment, if it has."""

@@ -30,8 +30,11 @@ from onnxscript import ir, optimizer
 from torch import Tensor, nn
 
 from adaptive_depth import __version__
+from adaptive_depth import skip as skip_flags
 from adaptive_depth.augment import normalise
 from adaptive_depth.networks.base import AdaptiveNetwork, Segment
+from adaptive_depth.restate import RestatedLink
+from adaptive_depth.skip import SkipFlags
 
 # Current enough for every operator used, old enough for the runtimes in the field.
 OPSET = 18
@@ -65,8 +68,10 @@ def build_graph(
     network = network.eval()
     normaliser = Segment("normalise", _Normaliser(mean, std))
     links, x = _links([normaliser, *network.segments()], size)
-    exported = _Exported([piece for link in links for piece in link.pieces], network)
-    nodes = [node for link in links for node in link.nodes(exported)]
+    exported = _Exported([piece for link in links for piece in _pieces(link)], network)
+    nodes = []
+    for link in links:
+        nodes += _graph(link, exported).node
 
     batch = "N"
     inputs = [helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, [batch, size, size, 3])]
@@ -108,7 +113,7 @@ class _Normaliser(nn.Module):
 class _Variant(nn.Module):
     """Consecutive segments with their common skip flag decided, ready to be traced."""
 
-    def __init__(self, segments: Sequence[Segment], skip: bool = False) -> None:
+    def __init__(self, segments: Sequence[Segment], skip: bool | SkipFlags = False) -> None:
         super().__init__()
         self.links = nn.ModuleList(segment.module for segment in segments)
         self.flagged = [segment.flag is not None for segment in segments]
@@ -141,49 +146,93 @@ class _Piece:
 
 
 @dataclass(frozen=True)
-class _Link:
-    """Consecutive segments that become one ``If`` of two pieces, or one plain piece."""
+class _Choice:
+    """An ``If`` between two pieces, either of which may be another one."""
 
     name: str
     out: str
-    pieces: list[_Piece]
-    condition: str = ""
+    condition: str
+    skipped: _Piece | _Choice
+    full: _Piece | _Choice
 
-    def nodes(self, exported: _Exported) -> list[onnx.NodeProto]:
-        if not self.condition:
-            return exported.graph_of(self.pieces[0]).node
-        skipped, full = map(exported.graph_of, self.pieces)
-        branches = {"then_branch": skipped, "else_branch": full}
-        return [helper.make_node("If", [self.condition], [self.out], self.name, **branches)]
+    def node(self, exported: _Exported) -> onnx.NodeProto:
+        branches = {
+            "then_branch": _graph(self.skipped, exported),
+            "else_branch": _graph(self.full, exported),
+        }
+        return helper.make_node("If", [self.condition], [self.out], self.name, **branches)
 
 
-def _links(segments: Sequence[Segment], size: int) -> tuple[list[_Link], Tensor]:
+def _pieces(link: _Piece | _Choice) -> list[_Piece]:
+    if isinstance(link, _Piece):
+        return [link]
+    return _pieces(link.skipped) + _pieces(link.full)
+
+
+def _graph(link: _Piece | _Choice, exported: _Exported) -> onnx.GraphProto:
+    if isinstance(link, _Piece):
+        return exported.graph_of(link)
+    node = link.node(exported)
+    output = onnx.ValueInfoProto(name=link.out, type=node.attribute[0].g.output[0].type)
+    return helper.make_graph([node], link.name, [], [output])
+
+
+def _links(segments: Sequence[Segment], size: int) -> tuple[list[_Piece | _Choice], Tensor]:
     """The chain as links, and the logits of an example."""
     groups = [
         list(group)
         for _, group in groupby(segments, lambda segment: (segment.flag, segment.tensor_flag))
     ]
-    links = []
+    links: list[_Piece | _Choice] = []
     value, x = IMAGE, torch.zeros(2, size, size, 3, dtype=torch.uint8)
     for index, group in enumerate(groups):
         name = "+".join(segment.name for segment in group)
         out = LOGITS if index == len(groups) - 1 else name
-        flag = "" if group[0].flag is None else flag_name(group[0].flag)
-        if flag and not group[0].tensor_flag:
-            pieces = [
-                _Piece(prefix, _Variant(group, skip), {value: x}, f"{prefix}/out", in_branch=True)
-                for prefix, skip in ((f"{name}/skip", True), (f"{name}/full", False))
-            ]
-            links.append(_Link(name, out, pieces, condition=flag))
+        flag = group[0].flag
+        if flag is None:
+            links.append(_Piece(name, _Variant(group), {value: x}, out))
+        elif group[0].tensor_flag:
+            inputs = {value: x, flag_name(flag): torch.tensor(False)}
+            links.append(_Piece(name, _Variant(group), inputs, out))
         else:
-            flags = {flag: torch.tensor(False)} if flag else {}
-            links.append(
-                _Link(name, out, [_Piece(name, _Variant(group), {value: x, **flags}, out)])
-            )
+            links.append(_choice(group, flag, (), {value: x}, name, out))
+        full = (False,) * (flag + 1) if flag is not None and group[0].takes_flags_so_far else False
         with torch.no_grad():
-            x = _Variant(group)(x)
+            x = _Variant(group, full)(x)
         value = out
     return links, x
+
+
+def _choice(
+    group: Sequence[Segment],
+    flag: int,
+    decided: SkipFlags,
+    inputs: dict[str, Tensor],
+    name: str,
+    out: str,
+) -> _Piece | _Choice:
+    """An ``If`` on `flag`, and inside it on earlier ones where they make a difference.
+
+    Args:
+        flag: the flag to decide next.
+        decided: what has been decided on the later ones, up to the group's own.
+    """
+
+    def branch(skip: bool) -> _Piece | _Choice:
+        now = (skip, *decided)
+        prefix = f"{name}/{'skip' if skip else 'full'}"
+        link = group[0].module
+        if isinstance(link, RestatedLink):
+            ending = skip_flags.name_of(now)
+            if flag > 0 and any(own.endswith(ending) for own in link.own):
+                return _choice(group, flag - 1, now, inputs, prefix, f"{prefix}/out")
+            # Earlier flags make no difference any more: as if they were equal to this one.
+            variant = _Variant(group, (skip,) * flag + now)
+        else:
+            variant = _Variant(group, skip)
+        return _Piece(prefix, variant, inputs, f"{prefix}/out", in_branch=True)
+
+    return _Choice(name, out, flag_name(flag), branch(True), branch(False))
 
 
 class _AllPieces(nn.Module):
@@ -215,7 +264,8 @@ class _Exported:
 
     def __init__(self, pieces: Sequence[_Piece], network: AdaptiveNetwork) -> None:
         module = _AllPieces(pieces)
-        names = {id(tensor): name for name, tensor in _tensors(network)}
+        # Of several names the first.
+        names = {id(tensor): name for name, tensor in reversed([*_tensors(network)])}
         traced = dict(_tensors(module))
         # The exporter takes one tensor given twice for one input: hence the clones.
         inputs = [x.clone() for piece in pieces for x in piece.inputs.values()]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -30,7 +29,7 @@ class OptimiserConfig:
     kind: str = "sgd"
     nesterov: bool = True
     schedule: str = "cosine"
-    milestones: Sequence[int] = ()
+    milestones: list[int] = field(default_factory=list)
     step_factor: float = 0.1
     warmup_start: float = 0.0
     rate_end: float = 0.0

@@ -8,6 +8,7 @@ import pytest
 import torch
 from families import REDUCED, reduced
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from adaptive_depth import networks
 from adaptive_depth import skip as skip_flags
@@ -56,6 +57,27 @@ def test_resnet_variants_differ_where_they_should() -> None:
         "layer4.0",
     }
     assert "layer2.0.downsample.1.weight" in vd and "layer1.0.downsample.0.weight" in vd
+
+
+# Billions of multiply-accumulates at 224 pixels, as published.
+GIGA_MACS = {
+    "resnet50": {"FFFF": 4.11, "TFFF": 3.90, "TTFF": 3.46, "TTTF": 2.80, "TTTT": 2.58},
+    "mobilenet_v2": {"FFFFF": 0.32, "TTTTT": 0.22},
+    "vit_b_16": {"FFFF": 17.58, "FFFT": 16.20, "TTFF": 14.67, "TTFT": 13.21, "TTTT": 11.76},
+    "swin_t": {"FFFF": 4.49, "TFFF": 4.11, "TTFF": 3.75, "TTTT": 2.34},
+}
+
+
+@pytest.mark.parametrize("arch", GIGA_MACS)
+def test_costs_are_the_published_ones(arch: str) -> None:
+    with torch.device("meta"):
+        network = networks.build(arch, 1000).eval()
+        for name, published in GIGA_MACS[arch].items():
+            counter = FlopCounterMode(display=False)
+            with torch.no_grad(), counter:
+                network(torch.zeros(1, 3, 224, 224), skip_flags.parse(name, network.flags))
+            macs = counter.get_total_flops() / 2e9
+            assert macs == pytest.approx(published, rel=0.02, abs=0.006), name
 
 
 @pytest.mark.parametrize("family", REDUCED)

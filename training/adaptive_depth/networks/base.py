@@ -30,6 +30,9 @@ class Segment:
             choose between norms by a flag (stems, heads, patch merging) are none.
         tensor_flag: True when the module takes its flag as a scalar bool tensor too.
             Such a link is exported once, without an `If`.
+        takes_flags_so_far: True when the module is called with the flags of all stages
+            up to its own, ``skip[: flag + 1]``, instead of its own alone. It is a
+            `restate.RestatedLink`.
     """
 
     name: str
@@ -37,9 +40,14 @@ class Segment:
     flag: int | None = None
     is_stage: bool = False
     tensor_flag: bool = False
+    takes_flags_so_far: bool = False
 
     def run(self, x: Tensor, skip: Sequence[bool]) -> Tensor:
-        return self.module(x) if self.flag is None else self.module(x, skip[self.flag])
+        if self.flag is None:
+            return self.module(x)
+        if self.takes_flags_so_far:
+            return self.module(x, tuple(skip[: self.flag + 1]))
+        return self.module(x, skip[self.flag])
 
 
 class AdaptiveNetwork(nn.Module):
