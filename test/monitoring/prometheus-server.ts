@@ -48,7 +48,7 @@ export async function startPrometheus(target: string): Promise<Prometheus> {
 
   return {
     async get<Data>(path: string, query: Record<string, string> = {}) {
-      const reply = await fetch(`${url}/api/v1/${path}?${new URLSearchParams(query)}`);
+      const reply = await fetch(`${url}/api/v1/${path}?${new URLSearchParams(query).toString()}`);
       const body = (await reply.json()) as { status: string; data: Data; error?: string };
       if (body.status !== 'success') throw new Error(`${JSON.stringify(query)}: ${body.error}`);
       return body.data;
