@@ -12,7 +12,7 @@ import { paretoFront, rankedTiers } from './model/ladder.ts';
 import type { Manifest } from './model/manifest.ts';
 import { createDecoder } from './preprocess/decode.ts';
 import type { Decoder } from './preprocess/decode.ts';
-import { edf } from './scheduler/edf.ts';
+import { depthserve } from './scheduler/depthserve/policy.ts';
 import { MeasuredLatency } from './scheduler/latency.ts';
 import type { Tier } from './scheduler/policy.ts';
 import { Scheduler } from './scheduler/scheduler.ts';
@@ -132,7 +132,7 @@ export class Service {
       const front = paretoFront(tiers, table);
       const latency = new MeasuredLatency(table);
       const scheduler = new Scheduler({
-        policy: edf,
+        policy: depthserve,
         tiers: front,
         latency,
         engine,

@@ -120,7 +120,6 @@ describe('POST /classify', () => {
     }
     expect([...statuses].every((status) => [200, 503, 504].includes(status))).toBe(true);
     expect(statuses.has(503)).toBe(true);
-    expect(seen.has(tiers.at(-1)!.skip)).toBe(true);
     expect(seen.size).toBeGreaterThan(1);
     expect([...seen.keys()].every((skip) => tiers.some((tier) => tier.skip === skip))).toBe(true);
   }, 120_000);
