@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { performance } from 'node:perf_hooks';
 import { BATCH_SIZES } from './config.ts';
 import type { Config } from './config.ts';
@@ -11,9 +12,10 @@ import { Metrics } from './metrics.ts';
 import { paretoFront, rankedTiers } from './model/ladder.ts';
 import type { Manifest } from './model/manifest.ts';
 import { createDecoder } from './preprocess/decode.ts';
-import type { Decoder } from './preprocess/decode.ts';
+import type { Decoder, Pixels } from './preprocess/decode.ts';
 import { depthserve } from './scheduler/depthserve/policy.ts';
 import { MeasuredLatency } from './scheduler/latency.ts';
+import { withPins } from './scheduler/pin.ts';
 import type { Tier } from './scheduler/policy.ts';
 import { Scheduler } from './scheduler/scheduler.ts';
 import type { Clock, Served } from './scheduler/scheduler.ts';
@@ -27,6 +29,20 @@ export interface Logger {
   info(context: object, message: string): void;
   warn(context: object, message: string): void;
   fatal(context: object, message: string): void;
+}
+
+/** What a request asks for all its images. */
+export interface Asked {
+  /** When the request's head arrived, as `performance.now()`. */
+  readonly arrivedAt: number;
+  /** Counted from `arrivedAt`. */
+  readonly budgetMs: number;
+  /** 0 to 1. */
+  readonly minAccuracy: number;
+  /** The only sub-network that may answer; absent: the policy chooses. */
+  readonly skip?: string | undefined;
+  /** Gives up on whatever has not begun. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** One image's answer from decoding to logits. Times in ms. */
@@ -132,7 +148,7 @@ export class Service {
       const front = paretoFront(tiers, table);
       const latency = new MeasuredLatency(table);
       const scheduler = new Scheduler({
-        policy: depthserve,
+        policy: withPins(depthserve, tiers),
         tiers: front,
         latency,
         engine,
@@ -167,31 +183,61 @@ export class Service {
   }
 
   /**
-   * Decodes an image and queues it.
+   * Decodes the images of one request and queues them, as many at a time as fit into a batch:
+   * engines need not wait for the last image, nor is the first one sent off alone. All are
+   * answered or none: what cannot be answered takes the others back out of the queue.
    *
-   * @param file JPEG, PNG or WebP bytes.
-   * @param arrivedAt when the request's head arrived, as `performance.now()`.
-   * @param budgetMs counted from `arrivedAt`.
-   * @param minAccuracy 0 to 1.
+   * @param files JPEG, PNG or WebP bytes.
    * @throws {ServeError} for images that cannot be decoded, and outside `ready`.
    * @throws {RefusedError | ExpiredError | EngineError}
    */
-  async classify(
-    file: Buffer,
-    arrivedAt: number,
-    budgetMs: number,
-    minAccuracy: number,
-  ): Promise<Classified> {
+  async classify(files: readonly Buffer[], asked: Asked): Promise<readonly Classified[]> {
     this.assertReady();
-    const started = clock.now();
-    const pixels = await this.#decode(file);
-    const decodeMs = clock.now() - started;
+    return allOrNone(asked, async (together) => {
+      const parts = chunks(files, this.config.MAX_BATCH).map(async (chunk, part) => {
+        const started = clock.now();
+        const pixels = await Promise.all(
+          chunk.map((file, index) =>
+            this.#decode(file, together.signal).catch((error: unknown) => {
+              throw numbered(error, part * this.config.MAX_BATCH + index, files.length);
+            }),
+          ),
+        );
+        return this.#submit(pixels, together, clock.now() - started);
+      });
+      return (await Promise.all(parts)).flat();
+    });
+  }
+
+  /**
+   * Queues images that need no decoding, all at once.
+   *
+   * @param images of the network's input size.
+   * @throws {ServeError} outside `ready`.
+   * @throws {RefusedError | ExpiredError | EngineError}
+   */
+  async classifyPixels(images: readonly Pixels[], asked: Asked): Promise<readonly Classified[]> {
+    this.assertReady();
+    return allOrNone(asked, (together) => this.#submit(images, together, 0));
+  }
+
+  async #submit(
+    images: readonly Pixels[],
+    { arrivedAt, budgetMs, minAccuracy, skip, signal }: Asked,
+    decodeMs: number,
+  ): Promise<readonly Classified[]> {
     // Accepted before the drain began: it may still be answered.
     const { scheduler } = this.#running!;
-    const deadline = arrivedAt + budgetMs;
-    const served = await scheduler.submit(pixels, { arrivedAt, deadline, minAccuracy });
-    void this.#shadow.then((shadow) => shadow?.offer(pixels, served));
-    return { ...served, decodeMs };
+    const wish = { arrivedAt, deadline: arrivedAt + budgetMs, minAccuracy };
+    const pinned = skip === undefined ? wish : { ...wish, skip };
+    const answers = await scheduler.submitAll(images, pinned, signal);
+    // Of a pinned sub-network, nobody asked whether another would agree.
+    if (skip === undefined) {
+      void this.#shadow.then((shadow) =>
+        answers.forEach((served, index) => shadow?.offer(images[index]!, served)),
+      );
+    }
+    return answers.map((served) => Object.assign(served, { decodeMs }));
   }
 
   /** Counts an answer that is about to leave; times in ms. */
@@ -277,4 +323,35 @@ export class Service {
     this.log.fatal({ err: error }, 'the engine failed');
     this.onFailed();
   }
+}
+
+/** Runs the parts of one request under a signal that stops all of them when one fails. */
+async function allOrNone<Result>(
+  asked: Asked,
+  run: (together: Asked) => Promise<Result>,
+): Promise<Result> {
+  const failed = new AbortController();
+  const signal = asked.signal ? AbortSignal.any([asked.signal, failed.signal]) : failed.signal;
+  // One listener for each batch of a large request is no leak.
+  setMaxListeners(0, signal);
+  try {
+    return await run({ ...asked, signal });
+  } catch (error) {
+    failed.abort(error);
+    throw error;
+  }
+}
+
+function chunks<Item>(items: readonly Item[], size: number): readonly (readonly Item[])[] {
+  const count = Math.ceil(items.length / size);
+  return Array.from({ length: count }, (_, index) => items.slice(index * size, (index + 1) * size));
+}
+
+/** Says which of several images an error is about. */
+function numbered(error: unknown, index: number, count: number): unknown {
+  if (!(error instanceof ServeError) || count === 1) return error;
+  const detail = `Image ${index + 1} of ${count}: ${error.detail}`;
+  return new ServeError(error.code, detail, { ...error.extra, image: index }, undefined, {
+    cause: error,
+  });
 }

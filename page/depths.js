@@ -1,0 +1,50 @@
+// The same photo at every depth: one row for each step of the ladder, each step asked for.
+import { askSubNetwork } from './api.js';
+import { formatMs, html, percent, tierColours } from './dom.js';
+import { glyph } from './network.js';
+
+/** @import { Model } from './api.js' */
+
+/**
+ * @param {HTMLElement} place
+ * @param {Model} model
+ * @param {Blob} photo
+ * @param {AbortSignal} signal
+ */
+export async function fillDepths(place, model, photo, signal) {
+  const colours = tierColours(model.tiers);
+  const rows = model.tiers.toReversed().map((tier) => {
+    const says = html('td', {}, '…');
+    const ms = model.latency[tier.skip]?.['1'];
+    const row = html(
+      'tr',
+      { 'data-skip': tier.skip },
+      html('th', { scope: 'row' }, glyph(tier.skip, colours.get(tier.skip) ?? ''), tier.skip),
+      html('td', { class: 'number' }, percent(tier.accuracy)),
+      html('td', { class: 'number' }, `${(tier.macs / 1e6).toFixed(1)} M`),
+      html('td', { class: 'number' }, ms === undefined ? '' : formatMs(ms)),
+      says,
+    );
+    return { tier, row, says };
+  });
+  place.replaceChildren(...rows.map(({ row }) => row));
+  for (const { tier, says } of rows) {
+    try {
+      const { label, probability } = await askSubNetwork(model, photo, tier.skip, signal);
+      says.textContent = `${label} (${percent(probability)})`;
+    } catch (error) {
+      if (signal.aborted) return;
+      says.textContent = error instanceof Error ? error.message : String(error);
+    }
+  }
+}
+
+/** @param {HTMLElement} place @param {string} skip the sub-network that the service chose */
+export function markChosen(place, skip) {
+  for (const row of place.querySelectorAll('tr')) {
+    const chosen = row.dataset['skip'] === skip;
+    row.classList.toggle('chosen', chosen);
+    row.querySelector('.tag')?.remove();
+    if (chosen) row.querySelector('th')?.append(html('span', { class: 'tag' }, 'chosen'));
+  }
+}
