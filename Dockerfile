@@ -32,7 +32,7 @@ COPY docker/health.js docker/
 COPY models models
 COPY package.json ./
 COPY --from=build /app/dist dist
-ENV NODE_ENV=production EXECUTION_PROVIDER=cpu
+ENV NODE_ENV=production EXECUTION_PROVIDER=cpu ORT_DISABLE_TELEMETRY=1
 EXPOSE 8080
 USER 10001:10001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s CMD ["node", "docker/health.js"]
@@ -49,7 +49,7 @@ COPY models models
 COPY package.json ./
 COPY --from=build /app/dist dist
 # `utility` brings nvidia-smi, which feeds the GPU metrics.
-ENV NODE_ENV=production EXECUTION_PROVIDER=cuda \
+ENV NODE_ENV=production EXECUTION_PROVIDER=cuda ORT_DISABLE_TELEMETRY=1 \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 EXPOSE 8080
 USER 10001:10001
