@@ -6,7 +6,7 @@
  * @typedef {{
  *   manifest: { name: string, version: string, labels: string[], flags: string[],
  *     input: { width: number, height: number },
- *     subNetworks: { skip: string, macs: number }[] },
+ *     subNetworks: { skip: string, macs: number, top1: number | null }[] },
  *   tiers: Tier[], latency: Record<string, Record<string, number>>, provider: string | null,
  *   maxBatch: number }} Model
  * @typedef {{

@@ -9,21 +9,31 @@ import { glyph } from './network.js';
  * @param {HTMLElement} place
  * @param {Model} model
  * @param {Blob} photo
+ * @param {boolean} all also the combinations that the service never chooses
  * @param {AbortSignal} signal
  */
-export async function fillDepths(place, model, photo, signal) {
+export async function fillDepths(place, model, photo, all, signal) {
   const colours = tierColours(model.tiers);
-  const rows = model.tiers.toReversed().map((tier) => {
+  const shown = all
+    ? model.manifest.subNetworks.map(({ skip, macs, top1 }) => ({ skip, macs, accuracy: top1 }))
+    : model.tiers;
+  const deepestFirst = shown.toSorted((a, b) => b.macs - a.macs || a.skip.localeCompare(b.skip));
+  const rows = deepestFirst.map((tier) => {
     const says = html('td', {}, '…');
     const ms = model.latency[tier.skip]?.['1'];
     const row = html(
       'tr',
       { 'data-skip': tier.skip },
-      html('th', { scope: 'row' }, glyph(tier.skip, colours.get(tier.skip) ?? ''), tier.skip),
-      html('td', { class: 'number' }, percent(tier.accuracy)),
-      html('td', { class: 'number' }, `${(tier.macs / 1e6).toFixed(1)} M`),
-      html('td', { class: 'number' }, ms === undefined ? '' : formatMs(ms)),
+      html(
+        'th',
+        { scope: 'row' },
+        glyph(tier.skip, colours.get(tier.skip) ?? 'var(--queue)'),
+        tier.skip,
+      ),
       says,
+      html('td', { class: 'number' }, tier.accuracy === null ? 'unknown' : percent(tier.accuracy)),
+      html('td', { class: 'number' }, ms === undefined ? '' : formatMs(ms)),
+      html('td', { class: 'number' }, `${(tier.macs / 1e6).toFixed(1)} M`),
     );
     return { tier, row, says };
   });

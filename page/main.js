@@ -13,6 +13,7 @@ const slider = /** @type {HTMLInputElement} */ (byId('budget'));
 const floor = /** @type {HTMLSelectElement} */ (byId('floor'));
 const fileInput = /** @type {HTMLInputElement} */ (byId('file'));
 const preview = /** @type {HTMLImageElement} */ (byId('preview'));
+const allDepths = /** @type {HTMLButtonElement} */ (byId('all-depths'));
 const burstButton = /** @type {HTMLButtonElement} */ (byId('burst'));
 
 const model = await untilReady();
@@ -95,10 +96,15 @@ function whyNot(error) {
   return error instanceof Error ? error.message : String(error);
 }
 
+/** @param {HTMLElement} button */
+function isPressed(button) {
+  return button.getAttribute('aria-pressed') === 'true';
+}
+
 async function compare() {
   comparing.abort();
   comparing = new AbortController();
-  const filled = fillDepths(byId('depths'), model, photo, comparing.signal);
+  const filled = fillDepths(byId('depths'), model, photo, isPressed(allDepths), comparing.signal);
   markChosen(byId('depths'), chosen);
   await filled;
 }
@@ -180,6 +186,11 @@ async function follow() {
     await sleep(1000);
   }
 }
+
+allDepths.addEventListener('click', () => {
+  allDepths.setAttribute('aria-pressed', String(!isPressed(allDepths)));
+  void compare();
+});
 
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let soon;

@@ -48,7 +48,6 @@ class NoAnswer extends Error {
 
 /** `depthserve classify`. */
 export const command: Command = {
-  summary: 'Classify photos within a latency budget',
   help: HELP,
   async run(args) {
     const { values, positionals } = parsed(args, OPTIONS);

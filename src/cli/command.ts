@@ -5,7 +5,6 @@ export const EXIT = { done: 0, failed: 1, usage: 2, late: 3 } as const;
 
 /** One command of `depthserve`. */
 export interface Command {
-  readonly summary: string;
   /** Null: the command prints its own. */
   readonly help: string | null;
   /** @returns the exit code. */

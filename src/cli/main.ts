@@ -6,40 +6,52 @@ import { ModelError } from '../model/manifest.ts';
 import { EXIT, UsageError } from './command.ts';
 import type { Command } from './command.ts';
 
-/** Loaded when they are called: `--help` need not wait for onnxruntime. */
-const COMMANDS: Readonly<Record<string, () => Promise<{ command: Command }>>> = {
-  serve: () => import('./serve.ts'),
-  classify: () => import('./classify.ts'),
-  profile: () => import('./profile.ts'),
-  simulate: () => import('./simulate.ts'),
-  openapi: () => import('./openapi.ts'),
+interface Entry {
+  readonly summary: string;
+  readonly load: () => Promise<{ command: Command }>;
+}
+
+/** Commands are loaded when they are called: help need not wait for image and model libraries. */
+const COMMANDS: Readonly<Record<string, Entry>> = {
+  serve: { summary: 'Serve the model in MODEL_DIR over HTTP', load: () => import('./serve.ts') },
+  classify: {
+    summary: 'Classify photos within a latency budget',
+    load: () => import('./classify.ts'),
+  },
+  profile: {
+    summary: 'Measure the latency table of the model on this machine',
+    load: () => import('./profile.ts'),
+  },
+  simulate: {
+    summary: 'Compare scheduling policies on a virtual clock',
+    load: () => import('./simulate.ts'),
+  },
+  openapi: {
+    summary: 'Print the OpenAPI document of the HTTP interface',
+    load: () => import('./openapi.ts'),
+  },
 };
 
-async function usage(): Promise<string> {
-  const lines = await Promise.all(
-    Object.entries(COMMANDS).map(
-      async ([name, load]) => `  ${name.padEnd(10)}${(await load()).command.summary}`,
-    ),
-  );
-  return `Usage: depthserve <command> [options]
+const USAGE = `Usage: depthserve <command> [options]
 
 Commands:
-${lines.join('\n')}
+${Object.entries(COMMANDS)
+  .map(([name, { summary }]) => `  ${name.padEnd(10)}${summary}`)
+  .join('\n')}
 
 depthserve <command> --help says more.
 
 Exit codes: 0 done; 1 failed; 2 wrong usage; 3 no answer within the budget.
 `;
-}
 
 async function main([name, ...args]: readonly string[]): Promise<number> {
   if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
-    process.stdout.write(await usage());
+    process.stdout.write(USAGE);
     return name === undefined ? EXIT.usage : EXIT.done;
   }
-  const load = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
-  if (!load) throw new UsageError(`there is no command "${name}"`);
-  const { command } = await load();
+  const entry = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (!entry) throw new UsageError(`there is no command "${name}"`);
+  const { command } = await entry.load();
   if (command.help !== null && (args.includes('--help') || args.includes('-h'))) {
     process.stdout.write(command.help);
     return EXIT.done;

@@ -9,7 +9,6 @@ import type { Command } from './command.ts';
 
 /** `depthserve openapi`: the document that a running server shows at /docs/json. */
 export const command: Command = {
-  summary: 'Print the OpenAPI document of the HTTP interface',
   help: 'Usage: depthserve openapi > openapi.json\n',
   async run() {
     const { version } = JSON.parse(

@@ -24,7 +24,6 @@ const OPTIONS = {
 
 /** `depthserve profile`. */
 export const command: Command = {
-  summary: 'Measure the latency table of the model on this machine',
   help: HELP,
   async run(args) {
     const { values } = parsed(args, OPTIONS);

@@ -3,7 +3,6 @@ import type { Command } from './command.ts';
 
 /** `depthserve serve`: the server, configured by environment variables. */
 export const command: Command = {
-  summary: 'Serve the model in MODEL_DIR over HTTP',
   help: null,
   async run() {
     // Runs until a signal ends it, prints its own help, and sets the exit code itself.

@@ -20,7 +20,6 @@ async function simulator(): Promise<Command | null> {
 
 /** `depthserve simulate`: scheduling policies against arrivals, on a virtual clock. */
 export const command: Command = {
-  summary: 'Compare scheduling policies on a virtual clock',
   help: null,
   async run(args) {
     const found = await simulator();
