@@ -147,13 +147,10 @@ class TritonClient(unittest.TestCase):
         # The sweep is load, which makes depth dear; what comes after a pause is not.
         time.sleep(6)
         answer = self.infer(tensor, timeout=60 * SECOND).get_response()["parameters"]
-        deepest = self.info["tiers"][-1]["skip"]
-        self.assertEqual(
-            answer["sub_network"], deepest, "a minute is enough for the deepest"
-        )
-        self.assertGreater(
-            len(served.keys() | {deepest}), 1, "shorter time-outs, shallower"
-        )
+        # Where the deepest gains next to nothing over the tier below, either will do.
+        enough = self.info["tiers"][-2]["accuracy"]
+        self.assertGreaterEqual(answer["expected_accuracy"], enough, "a minute is plenty")
+        self.assertLess(min(served.values()), enough, "shorter time-outs get shallower ones")
 
     def test_hopeless_timeout_is_refused_with_what_would_work(self):
         error = self.refusal(self.tensor(self.pixels(1)), timeout=1)

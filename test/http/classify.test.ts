@@ -94,9 +94,10 @@ describe('POST /classify', () => {
     expect(made.headers.get('x-request-id')).toMatch(/^[0-9a-f-]{36}$/);
   });
 
-  it('answers a generous budget with the most accurate sub-network', async () => {
+  it('answers a generous budget with one of the two most accurate sub-networks', async () => {
+    // The deepest may gain next to nothing over the tier below; then recent load decides.
     const { body } = await classify(server.url, CAT, RELAXED);
-    expect(body.subNetwork.skip).toBe(tiers.at(-1)!.skip);
+    expect(body.subNetwork.expectedAccuracy).toBeGreaterThanOrEqual(tiers.at(-2)!.accuracy);
     expect(body.budget.met).toBe(true);
   });
 

@@ -2,7 +2,6 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
 import { MeasuredLatency } from '../../src/scheduler/latency.ts';
-import type { Policy } from '../../src/scheduler/policy.ts';
 import { ExpiredError, RefusedError, Scheduler } from '../../src/scheduler/scheduler.ts';
 import type { Served } from '../../src/scheduler/scheduler.ts';
 import { VirtualClock } from '../../src/simulate/clock.ts';
