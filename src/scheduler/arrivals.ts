@@ -5,6 +5,8 @@ import { Recent } from './recent.ts';
 const RATE_MEMORY_MS = 2000;
 /** Memory of how much counts vary, in windows. */
 const DISPERSION_MEMORY = 100;
+/** Budgets may be anything, zero and below included. */
+const SHORTEST_WINDOW_MS = 1;
 /** Budgets remembered. */
 const BUDGETS = 64;
 
@@ -63,19 +65,18 @@ export class ArrivalEstimator {
 
   /** Counts per window of a typical budget: the span over which a queue can absorb bursts. */
   #closeWindows(now: number): void {
-    const width = this.#budgets.quantile(0.5);
+    const width = Math.max(SHORTEST_WINDOW_MS, this.#budgets.quantile(0.5));
     // After a pause nothing is learnt from its empty windows beyond the memory.
-    let closed = 0;
+    const oldest = now - DISPERSION_MEMORY * width;
+    this.#windowStart = Math.max(this.#windowStart, oldest);
     while (now >= this.#windowStart + width) {
-      if (closed++ < DISPERSION_MEMORY) {
-        this.#windows++;
-        const weight = Math.max(1 / DISPERSION_MEMORY, 1 / this.#windows);
-        const difference = this.#windowCount - this.#meanCount;
-        this.#meanCount += weight * difference;
-        this.#varCount = (1 - weight) * (this.#varCount + weight * difference * difference);
-        this.#windowCount = 0;
-        this.#windowStart += width;
-      } else this.#windowStart = now;
+      this.#windows++;
+      const weight = Math.max(1 / DISPERSION_MEMORY, 1 / this.#windows);
+      const difference = this.#windowCount - this.#meanCount;
+      this.#meanCount += weight * difference;
+      this.#varCount = (1 - weight) * (this.#varCount + weight * difference * difference);
+      this.#windowCount = 0;
+      this.#windowStart += width;
     }
   }
 }

@@ -8,8 +8,8 @@ export type LatencyTable = Readonly<Record<string, Readonly<Record<number, numbe
 const SLOWDOWN_BATCHES = 5;
 /** Batches that correct one entry of the table. */
 const CELL_BATCHES = 31;
-/** The table's word counts as much as this many batches. */
-const CELL_TRUST = 4;
+/** As many batches must agree before they outweigh the table: a slowdown is known by then. */
+const CELL_TRUST = 7;
 /** Batches, of any kind, that tell how far times scatter. */
 const SPREAD_BATCHES = 256;
 /** The spread starts as if this many batches had come exactly as predicted. */
@@ -88,8 +88,7 @@ export class MeasuredLatency implements LatencyModel {
 
     const cell = cellOf(row, batch);
     cell.factors.add(ms / (measured(row, batch) * this.#slowdown));
-    const weight = cell.factors.length / (cell.factors.length + CELL_TRUST);
-    cell.correction = 1 + weight * (cell.factors.quantile(0.5) - 1);
+    cell.correction = cell.factors.quantile(0.5);
   }
 
   #row(tier: Tier): Row {
@@ -118,6 +117,7 @@ function cells(row: Readonly<Record<number, number>>): Cell[] {
     .map(Number)
     .sort((a, b) => a - b)) {
     const cell = { factors: new Recent(CELL_BATCHES), correction: 1 };
+    for (let i = 0; i < CELL_TRUST; i++) cell.factors.add(1);
     while (bySize.length <= size) bySize.push(cell);
   }
   return bySize;

@@ -63,8 +63,8 @@ describe('what the service tells of itself', () => {
     const { skip } = body.subNetwork;
     expect(metrics).toContain(`depthserve_requests_total{tier="${skip}",outcome="met"} 1`);
     for (const stage of ['decode', 'queue', 'inference', 'total']) {
-      expect(metrics).toMatch(
-        new RegExp(`depthserve_duration_seconds_count\\{.*tier="${skip}",stage="${stage}"\\} 1`),
+      expect(metrics).toContain(
+        `depthserve_duration_seconds_count{stage="${stage}",tier="${skip}"} 1`,
       );
     }
     expect(metrics).toContain(`depthserve_batch_size_count{tier="${skip}"} 1`);

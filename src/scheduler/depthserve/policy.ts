@@ -12,6 +12,9 @@ import { priceOf } from './price.ts';
  */
 export const depthserve: Policy = { name: 'depthserve', admit, decide, hopeless };
 
+/** An engine may come free at the very last moment. */
+const GRACE_MS = 0.01;
+
 /** Requests that no sub-network can answer in time even if it started now. */
 function hopeless(view: View): { expire: Waiting[]; wakeAt: number | null } {
   const expire: Waiting[] = [];
@@ -20,7 +23,7 @@ function hopeless(view: View): { expire: Waiting[]; wakeAt: number | null } {
     const tier = view.tiers.find(({ accuracy }) => accuracy >= request.minAccuracy)!;
     const latest = request.deadline - view.latency.predict(tier, 1);
     if (latest < view.now) expire.push(request);
-    else if (wakeAt === null || latest < wakeAt) wakeAt = latest;
+    else if (wakeAt === null || latest + GRACE_MS < wakeAt) wakeAt = latest + GRACE_MS;
   }
   return { expire, wakeAt };
 }
