@@ -30,7 +30,7 @@ WORKDIR /app
 COPY --from=dependencies /app/node_modules node_modules
 COPY docker/health.js docker/
 COPY models models
-COPY page page
+COPY src/page src/page
 COPY package.json ./
 COPY --from=build /app/dist dist
 ENV NODE_ENV=production EXECUTION_PROVIDER=cpu ORT_DISABLE_TELEMETRY=1
@@ -47,7 +47,7 @@ WORKDIR /app
 COPY --from=dependencies-cuda /app/node_modules node_modules
 COPY docker/health.js docker/
 COPY models models
-COPY page page
+COPY src/page src/page
 COPY package.json ./
 COPY --from=build /app/dist dist
 # `utility` brings nvidia-smi, which feeds the GPU metrics.

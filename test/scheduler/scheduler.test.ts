@@ -20,7 +20,7 @@ interface Arrival {
 /** Batches take `factor(n)` times what the table says, the n-th batch; negative: it fails. */
 async function play(
   arrivals: readonly Arrival[],
-  { policy = depthserve as Policy, workers = 1, factor = (_batch: number): number => 1 } = {},
+  { policy = depthserve, workers = 1, factor = (_batch: number): number => 1 } = {},
 ) {
   const clock = new VirtualClock();
   const truth = new MeasuredLatency(TABLE);
