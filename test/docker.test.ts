@@ -1,5 +1,5 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { readConfig } from '../src/config.ts';
@@ -32,6 +32,20 @@ describe('the Dockerfile', () => {
   it('pins every base to a version', () => {
     const bases = [...dockerfile.matchAll(/^FROM (docker\.io\S+)/gm)].map(([, base]) => base);
     for (const base of bases) expect(base).toMatch(/:\d+\.\d+(\.\d+)?-/);
+  });
+
+  it.each(final)('holds every folder that the server reads at run time: %#', (stage) => {
+    const read = new Set<string>();
+    const files = readdirSync('src', { recursive: true, encoding: 'utf8' });
+    for (const file of files.filter((name) => name.endsWith('.ts'))) {
+      const text = readFileSync(join('src', file), 'utf8');
+      for (const [, path] of text.matchAll(/new URL\('(\.\.\/[^']+)'/g)) {
+        read.add(join('src', dirname(file), path!).split('/')[0]!);
+      }
+    }
+    read.delete('src');
+    expect(read).toContain('models');
+    for (const name of read) expect(stage).toMatch(new RegExp(`^COPY .*\\b${name}\\b`, 'm'));
   });
 
   it('copies what exists', () => {
