@@ -43,6 +43,19 @@ const Settings = Type.Object({
   MAX_IMAGE_PIXELS: integer('Largest image, width x height', 50_000_000, 1024, 1_000_000_000),
   MAX_IMAGES_PER_REQUEST: integer('Most images in one multipart request', 64, 1, 4096),
   MAX_DECODES: integer('Images decoded at the same time; 0: one for every core', 0, 0, 1024),
+  SHADOW_CHECKS_PER_MINUTE: integer(
+    'Shallow answers a minute that the super-net confirms while idle; 0: none, no session for it',
+    0,
+    0,
+    600,
+  ),
+  FEEDBACK_CAPACITY: integer(
+    'Answers remembered for POST /feedback; 0: no feedback taken',
+    10_000,
+    0,
+    1_000_000,
+  ),
+  GPU_SAMPLE_SECONDS: integer('Seconds between two readings of nvidia-smi; 0: none', 10, 0, 3600),
   DRAIN_TIMEOUT_MS: integer('Longest wait for accepted requests at shutdown', 25_000, 0, 600_000),
   LOG_LEVEL: Type.Union(
     ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].map((level) =>

@@ -19,10 +19,19 @@ const ERRORS = {
     'Malformed multipart body',
     'Send multipart/form-data with a boundary, as browsers and "curl -F" do.',
   ],
+  'unknown-label': [400, 'No such label', 'GET /model lists the labels.'],
+  'unknown-request': [
+    404,
+    'Unknown request id',
+    'Give feedback once, soon, and to the replica that answered; see docs/operations.md.',
+  ],
   'bad-request': [400, 'Bad request', 'See GET /docs for what this route takes.'],
   'not-found': [404, 'No such route', 'GET /docs lists the routes.'],
+  'no-such-model': [404, 'No such model', 'GET /model names the model that is served.'],
   'method-not-allowed': [405, 'Method not allowed', 'Use a method that the Allow header names.'],
   'request-timeout': [408, 'Request too slow', 'Send the whole request faster.'],
+  'bad-tensor': [400, 'Bad tensor', 'GET /v2/models/<model> says which tensors are taken.'],
+  'bad-skip': [400, 'No such sub-network', 'GET /model lists the sub-networks.'],
   'body-too-large': [413, 'Body too large', 'Send fewer or smaller images.'],
   'too-many-pixels': [413, 'Image has too many pixels', 'Scale the image down before sending it.'],
   'too-many-images': [413, 'Too many images', 'Spread the images over several requests.'],
@@ -38,6 +47,8 @@ const ERRORS = {
     'No sub-network is that accurate',
     'Lower X-Min-Accuracy; GET /model lists the accuracies.',
   ],
+  // Never answered, for nobody is there to read it; it counts in the metrics and the log.
+  cancelled: [499, 'Client closed the request', 'Nothing to do.'],
   internal: [500, 'Internal error', 'Report the request id to whoever runs this service.'],
   'budget-too-small': [
     503,
@@ -56,6 +67,9 @@ const ERRORS = {
 } as const satisfies Record<string, readonly [status: number, title: string, advice: string]>;
 
 export type ErrorCode = keyof typeof ERRORS;
+
+/** The HTTP status of a code: from 500 on, the service is at fault. */
+export const statusOf = (code: ErrorCode): number => ERRORS[code][0];
 
 /** A failure with a code of the table above; thrown anywhere, answered in one place. */
 export class ServeError extends Error {

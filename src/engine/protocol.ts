@@ -6,6 +6,8 @@ export interface WorkerOptions {
   readonly modelFile: string;
   readonly provider: Provider;
   readonly intraOpThreads: number;
+  /** Runs only on processor time that nobody else wants; Linux only, elsewhere it is ignored. */
+  readonly background?: boolean;
   readonly inputName: string;
   /** px */
   readonly height: number;

@@ -2,6 +2,7 @@
  * One engine worker: a thread with an onnxruntime session of its own, because `session.run()`
  * blocks its thread for as long as the inference takes.
  */
+import { constants, setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import * as ort from 'onnxruntime-node';
 import type { FromWorker, ToWorker, WorkerOptions } from './protocol.ts';
@@ -53,6 +54,10 @@ function failed(error: unknown): void {
 }
 
 try {
+  // On Linux priorities belong to threads and 0 is the caller; elsewhere it would be the process.
+  if (options.background && process.platform === 'linux') {
+    setPriority(0, constants.priority.PRIORITY_LOW);
+  }
   const session = await createSession();
   port.on('message', (message: ToWorker) => {
     if (message.type === 'run') {

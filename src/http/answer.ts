@@ -28,7 +28,7 @@ export function topK(
 }
 
 /** Microseconds are as fine as these timings are true. */
-const rounded = (ms: number) => Math.round(ms * 1000) / 1000;
+export const rounded = (ms: number) => Math.round(ms * 1000) / 1000;
 
 /**
  * @param totalMs from the arrival of the request's head until now.
@@ -66,8 +66,13 @@ export function answerOf(
   };
 }
 
-/** What browsers' developer tools show as the request's phases. */
-export function serverTiming(timing: Answer['timing']): string {
-  const { decodeMs, queueMs, inferenceMs, totalMs } = timing;
-  return `decode;dur=${decodeMs}, queue;dur=${queueMs}, infer;dur=${inferenceMs}, total;dur=${totalMs}`;
+/** What browsers' developer tools show as the request's phases: those of its slowest image. */
+export function serverTimingOf(results: readonly Classified[], totalMs: number): string {
+  const stay = (one: Classified) => one.decodeMs + one.queueMs + one.inferenceMs;
+  const slowest = results.reduce((a, b) => (stay(b) > stay(a) ? b : a));
+  const { decodeMs, queueMs, inferenceMs } = slowest;
+  const phases = { decode: decodeMs, queue: queueMs, infer: inferenceMs, total: totalMs };
+  return Object.entries(phases)
+    .map(([name, ms]) => `${name};dur=${rounded(ms)}`)
+    .join(', ');
 }

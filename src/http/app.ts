@@ -5,23 +5,33 @@ import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import fastify, { LogController } from 'fastify';
-import type { FastifyBaseLogger, FastifyInstance, HTTPMethods } from 'fastify';
-import { ServeError } from '../errors.ts';
+import type { FastifyBaseLogger, FastifyInstance } from 'fastify';
+import type { ErrorCode } from '../errors.ts';
 import type { Service } from '../service.ts';
 import { classifyRoute } from './classify.ts';
+import { feedbackRoute } from './feedback.ts';
 import { infoRoutes } from './info.ts';
+import { Ledger } from './ledger.ts';
+import { notFoundHandler } from './notfound.ts';
+import { loadReports } from './orca.ts';
+import { pageRoutes } from './page.ts';
 import { answerError } from './problem.ts';
+import { v2Routes } from './v2/routes.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
     /** When the request's head arrived, as `performance.now()`: the budget's clock. */
     arrivedAt: number;
     /** For the log and the metrics: met, late, or an error's code. */
-    outcome: string | null;
+    outcome: 'met' | 'late' | ErrorCode | null;
+  }
+  interface FastifyContextConfig {
+    /** The route classifies images: its requests are counted and logged. */
+    classifies?: boolean;
+    /** Added to the route's schema in the OpenAPI document, and validated by the route itself. */
+    documented?: Pick<FastifySchema, 'body' | 'headers'>;
   }
 }
-
-const METHODS: HTTPMethods[] = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'];
 
 /** The HTTP server, without listening yet. */
 export async function buildApp(
@@ -29,7 +39,8 @@ export async function buildApp(
   log: FastifyBaseLogger,
   version: string,
 ): Promise<FastifyInstance> {
-  const { config, metrics } = service;
+  const { config } = service;
+  const ledger = new Ledger(service);
   const app = fastify({
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true }),
@@ -56,23 +67,16 @@ export async function buildApp(
   });
   app.addHook('onResponse', async (request, reply) => {
     const { outcome } = request;
-    if (request.routeOptions.url === '/classify') {
-      if (outcome !== null && outcome !== 'met' && outcome !== 'late') metrics.failed(outcome);
+    if (request.routeOptions.config.classifies) {
       const ms = Math.round((performance.now() - request.arrivedAt) * 1000) / 1000;
+      if (outcome !== null && outcome !== 'met' && outcome !== 'late') ledger.failed(outcome, ms);
       const subNetwork = reply.getHeader('x-sub-network');
       request.log.info({ status: reply.statusCode, outcome, subNetwork, ms }, 'classify');
     }
   });
+  app.addHook('onSend', loadReports(service, ledger));
   app.setErrorHandler(answerError);
-  app.setNotFoundHandler((request, reply) => {
-    const url = request.url.split('?', 1)[0]!;
-    const allowed = METHODS.filter((method) => app.hasRoute({ method, url }));
-    if (allowed.length === 0) {
-      throw new ServeError('not-found', `There is no route ${url.slice(0, 100)}.`);
-    }
-    reply.header('allow', allowed.join(', '));
-    throw new ServeError('method-not-allowed', `${request.method} does not go with ${url}.`);
-  });
+  app.setNotFoundHandler(notFoundHandler(app));
 
   await app.register(swagger, {
     openapi: {
@@ -84,6 +88,10 @@ export async function buildApp(
         license: { name: 'Apache-2.0' },
       },
     },
+    transform: ({ schema, url, route }) => ({
+      schema: { ...schema, ...route.config?.documented },
+      url,
+    }),
   });
   await app.register(swaggerUi, { routePrefix: '/docs' });
   await app.register(multipart, {
@@ -95,7 +103,10 @@ export async function buildApp(
       headerPairs: 64,
     },
   });
-  await app.register(classifyRoute(service));
+  await app.register(classifyRoute(service, ledger));
+  await app.register(feedbackRoute(service));
   await app.register(infoRoutes(service));
+  await app.register(pageRoutes(ledger));
+  await app.register(v2Routes(service, ledger, version), { prefix: '/v2' });
   return app;
 }

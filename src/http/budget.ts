@@ -3,6 +3,14 @@ import { ServeError } from '../errors.ts';
 
 const LONGEST_MS = 3_600_000;
 
+export function isBudget(ms: unknown): ms is number {
+  return typeof ms === 'number' && ms > 0 && ms <= LONGEST_MS;
+}
+
+export function isAccuracy(floor: unknown): floor is number {
+  return typeof floor === 'number' && floor >= 0 && floor <= 1;
+}
+
 /**
  * The caller's latency budget in ms, for the whole stay in the service.
  *
@@ -12,7 +20,7 @@ export function budgetOf(request: FastifyRequest, fallbackMs: number): number {
   const header = request.headers['x-latency-budget-ms'];
   if (header === undefined) return fallbackMs;
   const budget = decimal(header);
-  if (budget > 0 && budget <= LONGEST_MS) return budget;
+  if (isBudget(budget)) return budget;
   throw new ServeError('bad-budget', `X-Latency-Budget-Ms is ${quoted(header)}.`);
 }
 
@@ -25,7 +33,7 @@ export function minAccuracyOf(request: FastifyRequest): number {
   const header = request.headers['x-min-accuracy'];
   if (header === undefined) return 0;
   const accuracy = decimal(header);
-  if (accuracy >= 0 && accuracy <= 1) return accuracy;
+  if (isAccuracy(accuracy)) return accuracy;
   throw new ServeError('bad-min-accuracy', `X-Min-Accuracy is ${quoted(header)}.`);
 }
 

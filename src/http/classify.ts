@@ -2,14 +2,33 @@ import { performance } from 'node:perf_hooks';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import type { Service } from '../service.ts';
-import { answerOf, serverTiming } from './answer.ts';
+import { answerOf, serverTimingOf } from './answer.ts';
 import { budgetOf, minAccuracyOf } from './budget.ts';
+import { disconnectSignal } from './disconnect.ts';
 import { IMAGE_TYPES, readImages } from './images.ts';
-import { Answer, Answers, problems } from './schemas.ts';
+import type { Ledger } from './ledger.ts';
+import { Answer, Answers, RequestHeaders, problems } from './schemas.ts';
+
+/** One image as the body, or several as parts; read and checked by readImages(). */
+const REQUEST_BODY = {
+  content: Object.fromEntries([
+    ...IMAGE_TYPES.map((type) => [type, { schema: { type: 'string', format: 'binary' } }]),
+    [
+      'multipart/form-data',
+      {
+        schema: Type.Object({
+          image: Type.Array(Type.Unsafe<string>({ type: 'string', format: 'binary' }), {
+            minItems: 1,
+          }),
+        }),
+      },
+    ],
+  ]),
+};
 
 /** `POST /classify`: images and a latency budget in, labels and how they came about out. */
-export function classifyRoute(service: Service): FastifyPluginAsyncTypebox {
-  const { config, manifest, metrics } = service;
+export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAsyncTypebox {
+  const { config, manifest } = service;
 
   return async (app) => {
     // Fastify's own parsers would let text and JSON through to us.
@@ -21,12 +40,12 @@ export function classifyRoute(service: Service): FastifyPluginAsyncTypebox {
     app.post(
       '/classify',
       {
+        config: { classifies: true, documented: { headers: RequestHeaders, body: REQUEST_BODY } },
         schema: {
           summary: 'Classify images within a latency budget',
           description:
             'The body is an image (image/jpeg, image/png, image/webp, or application/octet-stream), ' +
             'or multipart/form-data with one or more files in "image".',
-          consumes: [...IMAGE_TYPES, 'multipart/form-data'],
           querystring: Type.Object({
             topK: Type.Integer({
               minimum: 1,
@@ -52,25 +71,18 @@ export function classifyRoute(service: Service): FastifyPluginAsyncTypebox {
         const minAccuracy = minAccuracyOf(request);
         const files = await readImages(request, config.MAX_BODY_BYTES);
         const { arrivedAt } = request;
-        const results = await Promise.all(
-          files.map((file) => service.classify(file, arrivedAt, budgetMs, minAccuracy)),
-        );
+        const signal = disconnectSignal(request, reply, ledger);
+        const asked = { arrivedAt, budgetMs, minAccuracy, signal };
+        const results = await service.classify(files, asked);
 
         const totalMs = performance.now() - arrivedAt;
         const answers = results.map((result, index) => {
           const id = results.length === 1 ? request.id : `${request.id}-${index}`;
           return answerOf(id, manifest, result, budgetMs, totalMs, request.query.topK);
         });
-        results.forEach(({ tier, decodeMs, queueMs, inferenceMs }, index) => {
-          metrics.answered(tier, answers[index]!.budget.met, {
-            decode: decodeMs,
-            queue: queueMs,
-            inference: inferenceMs,
-            total: totalMs,
-          });
-        });
-        request.outcome = answers.every(({ budget }) => budget.met) ? 'met' : 'late';
-        reply.header('server-timing', serverTiming(slowest(answers).timing));
+        const ids = answers.map(({ id }) => id);
+        ledger.answered(request, ids, results, budgetMs, totalMs);
+        reply.header('server-timing', serverTimingOf(results, totalMs));
         reply.header(
           'x-sub-network',
           [...new Set(results.map(({ tier }) => tier.skip))].join(', '),
@@ -79,9 +91,4 @@ export function classifyRoute(service: Service): FastifyPluginAsyncTypebox {
       },
     );
   };
-}
-
-function slowest(answers: readonly Answer[]): Answer {
-  const stay = ({ timing }: Answer) => timing.decodeMs + timing.queueMs + timing.inferenceMs;
-  return answers.reduce((a, b) => (stay(b) > stay(a) ? b : a));
 }

@@ -2,7 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import type { Static } from 'typebox';
 import type { Service } from '../service.ts';
-import { Live, ModelInfo, Ready } from './schemas.ts';
+import { Alive, ModelInfo, Ready } from './schemas.ts';
 
 /** What the service tells of itself: model, health, metrics. */
 export function infoRoutes(service: Service): FastifyPluginAsyncTypebox {
@@ -26,7 +26,7 @@ export function infoRoutes(service: Service): FastifyPluginAsyncTypebox {
 
     app.get(
       '/health/live',
-      { schema: { summary: 'The process answers', response: { 200: Live } } },
+      { schema: { summary: 'The process answers', response: { 200: Alive } } },
       async () => ({ status: 'live' as const }),
     );
 

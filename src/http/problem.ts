@@ -6,7 +6,6 @@ import { ExpiredError, RefusedError } from '../scheduler/scheduler.ts';
 
 const FASTIFY_CODES: Readonly<Record<string, ErrorCode>> = {
   FST_ERR_CTP_BODY_TOO_LARGE: 'body-too-large',
-  FST_ERR_CTP_EMPTY_JSON_BODY: 'no-image',
   FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported-media-type',
   FST_REQ_FILE_TOO_LARGE: 'body-too-large',
   FST_FILES_LIMIT: 'too-many-images',
@@ -55,17 +54,20 @@ function fromRefusal({ refusal }: RefusedError): ServeError {
       );
 }
 
-/** Fastify's error handler: every error leaves as problem+json, and through here. */
-export function answerError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
+/** Logs an error, notes the outcome, and sets what every protocol's answer has in common. */
+export function settleError(error: unknown, request: FastifyRequest, reply: FastifyReply) {
   const problem = toServeError(error);
   if (problem.status >= 500) request.log.error({ err: error, code: problem.code }, problem.detail);
   request.outcome = problem.code;
   if (problem.retryAfterMs !== undefined) {
     reply.header('retry-after', Math.ceil(problem.retryAfterMs / 1000));
   }
-  void reply
-    .code(problem.status)
-    .type('application/problem+json')
-    .serializer(JSON.stringify)
-    .send(problemOf(problem, request.id));
+  reply.code(problem.status);
+  return { error: problem, document: problemOf(problem, request.id) };
+}
+
+/** Fastify's error handler: errors leave as problem+json. */
+export function answerError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
+  const { document } = settleError(error, request, reply);
+  void reply.type('application/problem+json').serializer(JSON.stringify).send(document);
 }

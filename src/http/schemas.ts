@@ -10,6 +10,29 @@ export const Prediction = Type.Object({
   probability: Type.Number({ minimum: 0, maximum: 1 }),
 });
 
+/** Documentation: budget.ts reads them, for errors with codes of their own. */
+export const RequestHeaders = Type.Object({
+  'x-latency-budget-ms': Type.Optional(
+    Type.Number({
+      exclusiveMinimum: 0,
+      maximum: 3_600_000,
+      description: 'Latency budget in ms, from the arrival of the request head to the answer',
+    }),
+  ),
+  'x-min-accuracy': Type.Optional(
+    Type.Number({
+      minimum: 0,
+      maximum: 1,
+      description: 'Answers from sub-networks expected to be less accurate are not wanted',
+    }),
+  ),
+  'endpoint-load-metrics-format': Type.Optional(
+    Type.Union([Type.Literal('text'), Type.Literal('json')], {
+      description: 'Asks for an ORCA load report in the header endpoint-load-metrics',
+    }),
+  ),
+});
+
 export const Answer = Type.Object(
   {
     id: Type.String({
@@ -55,6 +78,7 @@ export const Problem = Type.Object(
     detail: Type.String({ description: 'What happened, and what to do' }),
     requestId: Type.String(),
     smallestBudgetMs: Type.Optional(ms('The smallest budget that would have worked')),
+    image: Type.Optional(Type.Integer({ description: 'Which of several images, from 0' })),
   },
   { title: 'Problem', description: 'RFC 9457 problem details' },
 );
@@ -107,7 +131,34 @@ export const ModelInfo = Type.Object(
   { title: 'ModelInfo' },
 );
 
-export const Live = Type.Object({ status: Type.Literal('live') });
+export const Alive = Type.Object({ status: Type.Literal('live') });
+
+const orNull = (description: string) =>
+  Type.Union([Type.Number(), Type.Null()], { description: `${description}; null: no answers` });
+
+export const Live = Type.Object(
+  {
+    now: Type.Integer({ description: 'Seconds since 1970' }),
+    seconds: Type.Array(
+      Type.Object({
+        at: Type.Integer({ description: 'Seconds since 1970' }),
+        tiers: Type.Record(Type.String(), Type.Integer(), {
+          description: 'Images answered, by sub-network',
+        }),
+        late: Type.Integer({ description: 'Images answered after their deadline' }),
+        refused: Type.Integer({ description: 'Requests refused or expired for lack of time' }),
+        accuracy: orNull('Mean expected accuracy of the images answered in time'),
+        p50Ms: orNull('Median time from arrival to answer'),
+        p99Ms: orNull('99th percentile of it'),
+        p50Used: orNull('Median share of the budget used'),
+        p99Used: orNull('99th percentile of it'),
+        busyMs: Type.Number({ description: 'Time that engines worked on what was answered' }),
+      }),
+      { description: 'Oldest first; seconds without requests are missing' },
+    ),
+  },
+  { title: 'Live' },
+);
 
 export const Ready = Type.Object({
   status: Type.String({ description: 'starting, ready, draining or failed' }),

@@ -16,7 +16,8 @@ export interface DecoderOptions {
   readonly concurrency: number;
 }
 
-export type Decoder = (file: Buffer) => Promise<Pixels>;
+/** @param signal gives up on an image whose decoding has not begun. */
+export type Decoder = (file: Buffer, signal?: AbortSignal) => Promise<Pixels>;
 
 // Only the formats that we promise: every further loader is attack surface.
 sharp.block({ operation: ['VipsForeignLoad'] });
@@ -31,7 +32,11 @@ sharp.cache(false);
 /** Makes the function that turns an image file into the network's input. */
 export function createDecoder(options: DecoderOptions): Decoder {
   const limit = pLimit(options.concurrency);
-  return (file) => limit(decode, file, options);
+  return (file, signal) =>
+    limit(() => {
+      signal?.throwIfAborted();
+      return decode(file, options);
+    });
 }
 
 /**

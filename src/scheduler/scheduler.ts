@@ -1,5 +1,6 @@
+import { ArrivalEstimator } from './arrivals.ts';
 import type { MeasuredLatency } from './latency.ts';
-import type { Policy, Refusal, Tier, View, Waiting } from './policy.ts';
+import type { Decision, Policy, Refusal, Tier, View, Waiting } from './policy.ts';
 
 /** Monotonic time and timers; replaced by a virtual clock in tests and simulations. */
 export interface Clock {
@@ -47,8 +48,7 @@ export class ExpiredError extends Error {
   override readonly name = 'ExpiredError';
 }
 
-interface Entry<Input, Output> {
-  readonly request: Waiting;
+interface Entry<Input, Output> extends Waiting {
   readonly input: Input;
   readonly enqueuedAt: number;
   readonly resolve: (served: Served<Output>) => void;
@@ -75,6 +75,8 @@ export class Scheduler<Input, Output> {
   readonly #queue: Entry<Input, Output>[] = [];
   readonly #enginesFreeAt: number[];
   readonly #busy: boolean[];
+  readonly #arrivals = new ArrivalEstimator();
+  #running = 0;
   #nextId = 0;
   #cancelWake: () => void = () => {};
   #idle: (() => void)[] = [];
@@ -89,6 +91,16 @@ export class Scheduler<Input, Output> {
     return this.#queue.length;
   }
 
+  /** Nothing waits and no engine works. */
+  get idle(): boolean {
+    return this.#queue.length === 0 && !this.#busy.includes(true);
+  }
+
+  /** Requests that engines work on. */
+  get running(): number {
+    return this.#running;
+  }
+
   /** Age in ms of the request that has waited longest; 0 when none waits. */
   get oldestAgeMs(): number {
     const now = this.#options.clock.now();
@@ -96,23 +108,62 @@ export class Scheduler<Input, Output> {
   }
 
   /**
-   * @param deadline when the answer must be out, on the scheduler's clock.
-   * @returns settles with the answer, or with RefusedError, ExpiredError or the engine's error.
+   * @param wish `deadline`: when the answer must be out, on the scheduler's clock.
+   * @param signal takes the request out of the queue; what runs already can't be stopped.
+   * @returns settles with the answer, or with RefusedError, ExpiredError, the signal's reason or
+   *   the engine's error.
    */
-  submit(
+  async submit(
     input: Input,
-    { arrivedAt, deadline, minAccuracy }: Omit<Waiting, 'id'>,
+    wish: Omit<Waiting, 'id'>,
+    signal?: AbortSignal,
   ): Promise<Served<Output>> {
-    const request: Waiting = { id: this.#nextId++, arrivedAt, deadline, minAccuracy };
-    const refusal = this.#options.policy.admit(this.#view(), request);
-    if (refusal) return Promise.reject(new RefusedError(refusal));
+    const [served] = await this.submitAll([input], wish, signal);
+    return served!;
+  }
 
+  /**
+   * Submits several inputs of one request: all are queued before any is started, so that they can
+   * be a batch, and none is queued when one of them is refused.
+   */
+  async submitAll(
+    inputs: readonly Input[],
+    wish: Omit<Waiting, 'id'>,
+    signal?: AbortSignal,
+  ): Promise<readonly Served<Output>[]> {
+    signal?.throwIfAborted();
+    const requests: Waiting[] = [];
+    const answers: Promise<Served<Output>>[] = [];
+    for (const input of inputs) {
+      const request: Waiting = { ...wish, id: this.#nextId++ };
+      this.#arrivals.observe(this.#options.clock.now(), wish.deadline - wish.arrivedAt);
+      const refusal = this.#options.policy.admit(this.#view(), request);
+      if (refusal) {
+        for (const queued of requests) this.#take(queued);
+        throw new RefusedError(refusal);
+      }
+      requests.push(request);
+      answers.push(this.#enqueue(request, input));
+    }
+    signal?.addEventListener('abort', () => this.#cancel(requests, signal.reason), { once: true });
+    this.#step();
+    return Promise.all(answers);
+  }
+
+  #enqueue(request: Waiting, input: Input): Promise<Served<Output>> {
     return new Promise((resolve, reject) => {
       const enqueuedAt = this.#options.clock.now();
-      const after = this.#queue.findLastIndex((other) => other.request.deadline <= deadline);
-      this.#queue.splice(after + 1, 0, { request, input, enqueuedAt, resolve, reject });
-      this.#step();
+      const after = this.#queue.findLastIndex((other) => other.deadline <= request.deadline);
+      this.#queue.splice(after + 1, 0, { ...request, input, enqueuedAt, resolve, reject });
     });
+  }
+
+  #cancel(requests: readonly Waiting[], reason: unknown): void {
+    const ids = new Set(requests.map(({ id }) => id));
+    const waiting = this.#queue.filter(({ id }) => ids.has(id));
+    for (const entry of waiting) this.#take(entry).reject(reason);
+    // Whoever would have shared a batch with them may now have a better choice.
+    if (waiting.length > 0) this.#step();
   }
 
   /** Resolves when nothing is queued or running. */
@@ -125,11 +176,13 @@ export class Scheduler<Input, Output> {
 
   #view(): View {
     const { clock, tiers, latency, maxBatch } = this.#options;
+    const now = clock.now();
     return {
-      now: clock.now(),
-      queue: this.#queue.map((entry) => entry.request),
+      now,
+      queue: this.#queue,
       tiers,
       latency,
+      arrivals: this.#arrivals.forecast(now),
       enginesFreeAt: this.#enginesFreeAt,
       maxBatch,
     };
@@ -141,11 +194,15 @@ export class Scheduler<Input, Output> {
     this.#cancelWake = () => {};
     while (this.#queue.length > 0) {
       const worker = this.#busy.indexOf(false);
-      if (worker < 0) return;
-      const decision = this.#options.policy.decide(this.#view());
+      const { policy } = this.#options;
+      const decision: Decision | undefined =
+        worker < 0
+          ? policy.hopeless && { run: null, ...policy.hopeless(this.#view()) }
+          : policy.decide(this.#view());
+      if (!decision) break;
       for (const request of decision.expire) this.#take(request).reject(new ExpiredError());
       if (!decision.run) {
-        if (decision.wakeAt !== null) {
+        if (decision.wakeAt !== null && this.#queue.length > 0) {
           this.#cancelWake = this.#options.clock.at(decision.wakeAt, () => this.#step());
         }
         break;
@@ -161,7 +218,7 @@ export class Scheduler<Input, Output> {
   }
 
   #take(request: Waiting): Entry<Input, Output> {
-    const index = this.#queue.findIndex((entry) => entry.request.id === request.id);
+    const index = this.#queue.findIndex((entry) => entry.id === request.id);
     if (index < 0) throw new Error(`the policy chose request ${request.id}, which does not wait`);
     return this.#queue.splice(index, 1)[0]!;
   }
@@ -175,6 +232,7 @@ export class Scheduler<Input, Output> {
     const dispatchedAt = clock.now();
     const predicted = latency.predict(tier, batch.length);
     this.#busy[worker] = true;
+    this.#running += batch.length;
     this.#enginesFreeAt[worker] = dispatchedAt + predicted;
     events?.dispatched?.(tier, batch.length);
     try {
@@ -193,20 +251,21 @@ export class Scheduler<Input, Output> {
           batchSize: batch.length,
           queueMs: dispatchedAt - entry.enqueuedAt,
           inferenceMs,
-          predictedMs: dispatchedAt - entry.request.arrivedAt + predicted,
+          predictedMs: dispatchedAt - entry.arrivedAt + predicted,
         });
       });
     } catch (error) {
       for (const entry of batch) entry.reject(error);
     } finally {
       this.#busy[worker] = false;
+      this.#running -= batch.length;
       this.#enginesFreeAt[worker] = clock.now();
       this.#step();
     }
   }
 
   #reportIdle(): void {
-    if (this.#queue.length > 0 || this.#busy.includes(true)) return;
+    if (!this.idle) return;
     for (const resolve of this.#idle.splice(0)) resolve();
   }
 }

@@ -30,6 +30,15 @@ export function classify<Body = Answer>(
   return post(`${url}/classify${query}`, image, { 'content-type': 'image/jpeg', ...headers });
 }
 
+/** `GET /metrics`, without the label `model` that every series has. */
+export async function scrape(url: string): Promise<string> {
+  const text = await (await fetch(`${url}/metrics`)).text();
+  return text
+    .replaceAll(/,?model="[^"]*"/g, '')
+    .replaceAll('{,', '{')
+    .replaceAll('{}', '');
+}
+
 /** `POST /classify` with images as multipart fields. */
 export function classifyForm<Body = { results: Answer[] }>(
   url: string,

@@ -4,7 +4,7 @@ import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startServer } from '../server.ts';
 import type { Server } from '../server.ts';
-import { CAT, classify, classifyForm } from './client.ts';
+import { CAT, classify, classifyForm, scrape } from './client.ts';
 import type { Problem, Reply } from './client.ts';
 
 const MAX_BODY_BYTES = 200_000;
@@ -170,7 +170,7 @@ describe('errors of POST /classify', () => {
   });
 
   it('counts every refusal by its code', async () => {
-    const metrics = await (await fetch(`${server.url}/metrics`)).text();
+    const metrics = await scrape(server.url);
     expect(metrics).toMatch(
       /depthserve_requests_total\{tier="none",outcome="not-an-image"\} [1-9]/,
     );

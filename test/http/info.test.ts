@@ -4,7 +4,7 @@ import { Check } from 'typebox/value';
 import { ModelInfo } from '../../src/http/schemas.ts';
 import { startServer } from '../server.ts';
 import type { Server } from '../server.ts';
-import { CAT, classify } from './client.ts';
+import { CAT, classify, scrape } from './client.ts';
 
 describe('what the service tells of itself', () => {
   let server: Server;
@@ -48,7 +48,7 @@ describe('what the service tells of itself', () => {
   it('says so wherever one looks when CUDA was wanted but is missing', async () => {
     const { provider, fallback }: { provider: string; fallback: string | null } =
       await get('/health/ready');
-    const metrics = await (await fetch(`${server.url}/metrics`)).text();
+    const metrics = await scrape(server.url);
     expect(metrics).toContain(
       `depthserve_execution_provider{provider="${provider}",fallback="${fallback !== null}"} 1`,
     );
@@ -59,7 +59,7 @@ describe('what the service tells of itself', () => {
 
   it('GET /metrics: requests by tier and outcome, durations, queue, batches', async () => {
     const { body } = await classify(server.url, CAT, { 'x-latency-budget-ms': '20000' });
-    const metrics = await (await fetch(`${server.url}/metrics`)).text();
+    const metrics = await scrape(server.url);
     const { skip } = body.subNetwork;
     expect(metrics).toContain(`depthserve_requests_total{tier="${skip}",outcome="met"} 1`);
     for (const stage of ['decode', 'queue', 'inference', 'total']) {
@@ -75,13 +75,18 @@ describe('what the service tells of itself', () => {
     expect((await fetch(`${server.url}/docs/`)).headers.get('content-type')).toMatch(/html/);
     const document: { openapi: string; paths: object } = await get('/docs/json');
     expect(document.openapi).toBe('3.1.0');
-    expect(Object.keys(document.paths).toSorted()).toEqual([
-      '/classify',
-      '/health/live',
-      '/health/ready',
-      '/metrics',
-      '/model',
-    ]);
+    expect(Object.keys(document.paths)).toEqual(
+      expect.arrayContaining([
+        '/classify',
+        '/feedback',
+        '/health/live',
+        '/health/ready',
+        '/live',
+        '/metrics',
+        '/model',
+        '/v2/models/{model}/infer',
+      ]),
+    );
   });
 
   it('logs each answer with its request id', async () => {
