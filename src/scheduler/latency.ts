@@ -76,6 +76,8 @@ export class MeasuredLatency implements LatencyModel {
 
   /** Learns from a batch that took `ms` from dispatch to result. */
   observe(tier: Tier, batch: number, ms: number): void {
+    // A clock too coarse to see the batch teaches nothing; ratios to zero would break the rest.
+    if (!(ms > 0)) return;
     const row = this.#row(tier);
     const ratio = ms / this.#typical(row, batch);
     this.#ratios.add(ratio);

@@ -25,6 +25,8 @@ export interface Waiting {
   readonly deadline: number;
   /** Answers below this accuracy (0 to 1) are not wanted. */
   readonly minAccuracy: number;
+  /** The one sub-network that may answer, on the front or not; absent: the policy chooses. */
+  readonly skip?: string;
 }
 
 export interface LatencyModel {

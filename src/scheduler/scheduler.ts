@@ -91,6 +91,11 @@ export class Scheduler<Input, Output> {
     return this.#queue.length;
   }
 
+  /** Nothing waits and no engine works. */
+  get idle(): boolean {
+    return this.#queue.length === 0 && !this.#busy.includes(true);
+  }
+
   /** Requests that engines work on. */
   get running(): number {
     return this.#running;
@@ -103,24 +108,62 @@ export class Scheduler<Input, Output> {
   }
 
   /**
-   * @param deadline when the answer must be out, on the scheduler's clock.
-   * @returns settles with the answer, or with RefusedError, ExpiredError or the engine's error.
+   * @param wish `deadline`: when the answer must be out, on the scheduler's clock.
+   * @param signal takes the request out of the queue; what runs already can't be stopped.
+   * @returns settles with the answer, or with RefusedError, ExpiredError, the signal's reason or
+   *   the engine's error.
    */
-  submit(
+  async submit(
     input: Input,
-    { arrivedAt, deadline, minAccuracy }: Omit<Waiting, 'id'>,
+    wish: Omit<Waiting, 'id'>,
+    signal?: AbortSignal,
   ): Promise<Served<Output>> {
-    const request: Waiting = { id: this.#nextId++, arrivedAt, deadline, minAccuracy };
-    this.#arrivals.observe(this.#options.clock.now(), deadline - arrivedAt);
-    const refusal = this.#options.policy.admit(this.#view(), request);
-    if (refusal) return Promise.reject(new RefusedError(refusal));
+    const [served] = await this.submitAll([input], wish, signal);
+    return served!;
+  }
 
+  /**
+   * Submits several inputs of one request: all are queued before any is started, so that they can
+   * be a batch, and none is queued when one of them is refused.
+   */
+  async submitAll(
+    inputs: readonly Input[],
+    wish: Omit<Waiting, 'id'>,
+    signal?: AbortSignal,
+  ): Promise<readonly Served<Output>[]> {
+    signal?.throwIfAborted();
+    const requests: Waiting[] = [];
+    const answers: Promise<Served<Output>>[] = [];
+    for (const input of inputs) {
+      const request: Waiting = { ...wish, id: this.#nextId++ };
+      this.#arrivals.observe(this.#options.clock.now(), wish.deadline - wish.arrivedAt);
+      const refusal = this.#options.policy.admit(this.#view(), request);
+      if (refusal) {
+        for (const queued of requests) this.#take(queued);
+        throw new RefusedError(refusal);
+      }
+      requests.push(request);
+      answers.push(this.#enqueue(request, input));
+    }
+    signal?.addEventListener('abort', () => this.#cancel(requests, signal.reason), { once: true });
+    this.#step();
+    return Promise.all(answers);
+  }
+
+  #enqueue(request: Waiting, input: Input): Promise<Served<Output>> {
     return new Promise((resolve, reject) => {
       const enqueuedAt = this.#options.clock.now();
-      const after = this.#queue.findLastIndex((other) => other.deadline <= deadline);
+      const after = this.#queue.findLastIndex((other) => other.deadline <= request.deadline);
       this.#queue.splice(after + 1, 0, { ...request, input, enqueuedAt, resolve, reject });
-      this.#step();
     });
+  }
+
+  #cancel(requests: readonly Waiting[], reason: unknown): void {
+    const ids = new Set(requests.map(({ id }) => id));
+    const waiting = this.#queue.filter(({ id }) => ids.has(id));
+    for (const entry of waiting) this.#take(entry).reject(reason);
+    // Whoever would have shared a batch with them may now have a better choice.
+    if (waiting.length > 0) this.#step();
   }
 
   /** Resolves when nothing is queued or running. */
@@ -222,7 +265,7 @@ export class Scheduler<Input, Output> {
   }
 
   #reportIdle(): void {
-    if (this.#queue.length > 0 || this.#busy.includes(true)) return;
+    if (!this.idle) return;
     for (const resolve of this.#idle.splice(0)) resolve();
   }
 }

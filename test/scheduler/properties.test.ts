@@ -175,8 +175,8 @@ describe('promises', () => {
         const request = { id: 1e6, arrivedAt: 0, deadline: budget, minAccuracy: 0.86 };
         const refusal = depthserve.admit(now, request);
         fc.pre(refusal !== null);
-        expect(refusal!.smallestBudgetMs).toBeGreaterThan(budget - 1e-9);
-        const again = { ...request, deadline: refusal!.smallestBudgetMs + 1e-9 };
+        expect(refusal.smallestBudgetMs).toBeGreaterThan(budget - 1e-9);
+        const again = { ...request, deadline: refusal.smallestBudgetMs + 1e-9 };
         expect(depthserve.admit(now, again)).toBeNull();
       }),
     );

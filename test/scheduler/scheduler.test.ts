@@ -2,7 +2,6 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
 import { MeasuredLatency } from '../../src/scheduler/latency.ts';
-import type { Policy } from '../../src/scheduler/policy.ts';
 import { ExpiredError, RefusedError, Scheduler } from '../../src/scheduler/scheduler.ts';
 import type { Served } from '../../src/scheduler/scheduler.ts';
 import { VirtualClock } from '../../src/simulate/clock.ts';
@@ -20,7 +19,7 @@ interface Arrival {
 /** Batches take `factor(n)` times what the table says, the n-th batch; negative: it fails. */
 async function play(
   arrivals: readonly Arrival[],
-  { policy = depthserve as Policy, workers = 1, factor = (_batch: number): number => 1 } = {},
+  { policy = depthserve, workers = 1, factor = (_batch: number): number => 1 } = {},
 ) {
   const clock = new VirtualClock();
   const truth = new MeasuredLatency(TABLE);

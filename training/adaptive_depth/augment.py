@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,6 +16,42 @@ def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     `mean` and `std` are per channel in 0..255. The exported graph does the same.
     """
     return ((images.float() - mean) / std).permute(0, 3, 1, 2)
+
+
+def mix(
+    x: Tensor, labels: Tensor, classes: int, mixup: float, cutmix: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Mixes each image with its neighbour in the batch, by mixup or by CutMix.
+
+    Where both are wanted, each batch gets one of them, chosen at random.
+
+    Args:
+        x: images ``[N,3,H,W]``; labels int64 ``[N]``.
+        mixup, cutmix: parameter of the symmetric Beta distribution of the shares; 0: never.
+    Returns:
+        Images and targets, float ``[N,classes]``.
+
+    Sources: Zhang et al., ICLR 2018; Yun et al., ICCV 2019.
+    """
+    kinds = [(kind, alpha) for kind, alpha in (("mixup", mixup), ("cutmix", cutmix)) if alpha]
+    kind, alpha = kinds[int(torch.randint(len(kinds), (), generator=generator))]
+    seed = int(torch.randint(2**31, (), generator=generator))
+    rng = np.random.default_rng(seed)
+    share = float(rng.beta(alpha, alpha))
+    targets = F.one_hot(labels, classes).float()
+    if kind == "mixup":
+        x = share * x + (1 - share) * x.roll(1, 0)
+    else:
+        height, width = x.shape[2:]
+        h, w = (round(side * math.sqrt(1 - share)) for side in (height, width))
+        y0, x0 = int(rng.integers(height)), int(rng.integers(width))
+        top, bottom = max(0, y0 - h // 2), min(height, y0 + (h + 1) // 2)
+        left, right = max(0, x0 - w // 2), min(width, x0 + (w + 1) // 2)
+        neighbour = x.roll(1, 0)
+        x = x.clone()
+        x[:, :, top:bottom, left:right] = neighbour[:, :, top:bottom, left:right]
+        share = 1 - (bottom - top) * (right - left) / (height * width)
+    return x, share * targets + (1 - share) * targets.roll(1, 0)
 
 
 def augment(x: Tensor, generator: torch.Generator, crop_padding: int, erase: float) -> Tensor:

@@ -10,32 +10,34 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Iterable
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+from adaptive_depth.images import IMAGE_SUFFIXES, DataError, LazyImages, decode_all
 
-
-class DataError(Exception):
-    """The data cannot be used; the message names the file or class."""
+LAZY_ABOVE = 2**31
+"""Bytes of decoded pixels above which a split of a folder tree is not held in memory."""
 
 
 @dataclass(frozen=True)
 class Split:
     """Images uint8 ``[N,H,W,3]`` (RGB) and labels int64 ``[N]``."""
 
-    images: np.ndarray
+    images: np.ndarray | LazyImages
     labels: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, rows: np.ndarray) -> Split:
+        if isinstance(self.images, LazyImages):
+            return Split(self.images.subset(rows), self.labels[rows])
         return Split(self.images[rows], self.labels[rows])
 
 
@@ -61,75 +63,121 @@ class Dataset:
         return self.train.images.shape[1]
 
 
-def load(source: Path, size: int, val_per_class: int, seed: int = 0) -> Dataset:
-    """Reads `source`: an ``.npz`` archive of JPEG bytes, or a folder tree.
+@dataclass(frozen=True)
+class HeldOut:
+    """The split that evaluation reads: ``test``, or ``val`` of a folder tree without one."""
+
+    name: str
+    split_name: str
+    split: Split
+
+
+def load(source: Path, size: int, val_per_class: int, seed: int = 0, lazy: bool = False) -> Dataset:
+    """Reads `source`: an ``.npz`` archive of JPEG bytes, or a folder tree, packed or not.
 
     Args:
         size: height and width in pixels that images are brought to.
         val_per_class: images of each class moved from train to val where the source
             has no val split of its own (the archive).
+        lazy: leave the training split of a folder tree as files.
     Raises:
         DataError: naming the file or class at fault.
     """
-    if not source.exists():
-        raise DataError(f"{source}: no such file or folder")
+    name, source = _name_of(source), _unpacked(source)
     if source.is_dir():
-        return _load_folder(source, size)
+        return _load_folder(source, size, name, lazy)
+    if lazy:
+        raise DataError(f"{source}: only a folder tree can be decoded as it is read")
     return _load_archive(source, size, val_per_class, seed)
 
 
-def resize_and_crop(image: Image.Image, size: int) -> np.ndarray:
-    """The manifest's resize rule ``cover``: shorter side to `size`, centre crop, RGB uint8."""
-    image = image.convert("RGB")
-    width, height = image.size
-    if (width, height) != (size, size):
-        scale = size / min(width, height)
-        width, height = max(size, round(width * scale)), max(size, round(height * scale))
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-        left, top = (width - size) // 2, (height - size) // 2
-        image = image.crop((left, top, left + size, top + size))
-    return np.asarray(image)
+def load_held_out(
+    source: Path, size: int, classes: Sequence[str], limit: int | None = None
+) -> HeldOut:
+    """Reads only the held-out split of `source`, for a network trained on `classes`.
+
+    Args:
+        limit: at most so many images, spread evenly over the split, for a quick look.
+    """
+    name, source = _name_of(source), _unpacked(source)
+    if source.is_dir():
+        split_name = "test" if (source / "test").is_dir() else "val"
+        split = _folder_split(_split_folder(source, split_name), classes, size)
+    else:
+        split_name, arrays = "test", _read_archive(source)
+        if [str(c) for c in arrays["classes"]] != list(classes):
+            raise DataError(f"{source}: its classes are not the network's")
+        split = _archive_split(source, arrays, split_name, size)
+    if limit is not None and limit < len(split):
+        split = split.take(np.arange(limit) * len(split) // limit)
+    return HeldOut(name, split_name, split)
 
 
-def _decode(source: Path | io.BytesIO, size: int, label: str) -> np.ndarray:
-    try:
-        with Image.open(source) as image:
-            return resize_and_crop(image, size)
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{label}: not a readable image ({error})") from error
+def class_folders(source: Path) -> list[str]:
+    """Names of the classes in the held-out split of a folder tree, in the order of labels."""
+    folder = source / ("test" if (source / "test").is_dir() else "val")
+    if not folder.is_dir():
+        raise DataError(f"{source}: folder val/ missing; expected val/<class>/*.jpg")
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
 
 
-def _decode_all(sources: Iterable[tuple[Path | io.BytesIO, str]], total: int, size: int, what: str):
-    images = np.empty((total, size, size, 3), np.uint8)
-    progress = tqdm(sources, total=total, desc=f"decoding {what}", unit="image", leave=False)
-    for row, (source, label) in enumerate(progress):
-        images[row] = _decode(source, size, label)
-    return images
+def _name_of(source: Path) -> str:
+    return source.absolute().name.removesuffix(".tar").removesuffix(".npz")
 
 
-def _statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
-    sample = images[:: max(1, len(images) // 10_000)].astype(np.float64)
+def _unpacked(source: Path) -> Path:
+    """`source`, or the folder tree in the user's cache that the ``.tar`` `source` holds."""
+    if not source.exists():
+        raise DataError(f"{source}: no such file or folder")
+    if source.suffix != ".tar":
+        return source
+    folder = _cache_file(source, "unpacked").with_suffix("")
+    if not folder.exists():
+        partial = folder.with_suffix(f".{os.getpid()}")
+        try:
+            with tarfile.open(source) as archive:
+                # This filter refuses links and paths that lead out of the folder.
+                archive.extractall(partial, filter="data")
+        except (tarfile.TarError, OSError) as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise DataError(f"{source}: cannot be unpacked ({error})") from error
+        partial.replace(folder)
+    entries = list(folder.iterdir())
+    return entries[0] if len(entries) == 1 else folder
+
+
+def _statistics(images: np.ndarray | LazyImages) -> tuple[list[float], list[float]]:
+    wanted = 1000 if isinstance(images, LazyImages) else 10_000
+    sample = images[:: max(1, len(images) // wanted)].astype(np.float64)
     return (
         [round(float(v), 3) for v in sample.mean(axis=(0, 1, 2))],
         [round(float(v), 3) for v in sample.std(axis=(0, 1, 2))],
     )
 
 
-def _load_archive(path: Path, size: int, val_per_class: int, seed: int) -> Dataset:
+def _read_archive(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path) as archive:
             arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not an .npz archive ({error})") from error
-    wanted = {"classes", *(f"{s}_{a}" for s in ("train", "test") for a in ("jpeg", "offsets"))}
+    wanted = {
+        "classes",
+        *(f"{s}_{a}" for s in ("train", "test") for a in ("jpeg", "offsets", "labels")),
+    }
     if missing := wanted - arrays.keys():
         raise DataError(f"{path}: arrays missing: {', '.join(sorted(missing))}")
+    return arrays
+
+
+def _load_archive(path: Path, size: int, val_per_class: int, seed: int) -> Dataset:
+    arrays = _read_archive(path)
     classes = [str(c) for c in arrays["classes"]]
     train = _archive_split(path, arrays, "train", size)
     test = _archive_split(path, arrays, "test", size)
-    train, val = _hold_out(train, val_per_class, len(classes), seed)
+    train, val = _hold_out(train, val_per_class, classes, seed)
     mean, std = _statistics(train.images)
-    return Dataset(path.stem, classes, train, val, test, mean, std)
+    return Dataset(_name_of(path), classes, train, val, test, mean, std)
 
 
 def _archive_split(path: Path, arrays: dict[str, np.ndarray], split: str, size: int) -> Split:
@@ -142,7 +190,7 @@ def _archive_split(path: Path, arrays: dict[str, np.ndarray], split: str, size: 
         (io.BytesIO(jpeg[offsets[i] : offsets[i + 1]].tobytes()), f"{path}: {split} image {i}")
         for i in range(len(labels))
     )
-    images = _decode_all(encoded, len(labels), size, split)
+    images = decode_all(encoded, len(labels), size, split)
     # Written beside and renamed, so that an interrupted run leaves no half cache.
     cache.parent.mkdir(parents=True, exist_ok=True)
     partial = cache.with_suffix(f".{os.getpid()}.npy")
@@ -159,40 +207,53 @@ def _cache_file(path: Path, what: str) -> Path:
     return root / "adaptive-depth" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
 
 
-def _hold_out(split: Split, per_class: int, classes: int, seed: int) -> tuple[Split, Split]:
+def _hold_out(split: Split, per_class: int, classes: list[str], seed: int) -> tuple[Split, Split]:
     rng = np.random.default_rng(seed)
     held: list[np.ndarray] = []
-    for label in range(classes):
+    for label, name in enumerate(classes):
         rows = np.flatnonzero(split.labels == label)
         if len(rows) <= per_class:
-            raise DataError(f"class {label} has {len(rows)} images, {per_class} wanted for val")
+            raise DataError(
+                f"class {name!r} has {len(rows)} images, too few to set {per_class} aside for val"
+            )
         held.append(rng.choice(rows, per_class, replace=False))
     val_rows = np.sort(np.concatenate(held))
     return split.take(np.setdiff1d(np.arange(len(split)), val_rows)), split.take(val_rows)
 
 
-def _load_folder(root: Path, size: int) -> Dataset:
+def _load_folder(root: Path, size: int, name: str, lazy: bool) -> Dataset:
     """``train/<class>/*.jpg`` and ``val/<class>/*.jpg``; ``test/`` is optional.
 
     Without a ``test`` folder the held-out split that gets evaluated is ``val``.
     """
-    for name in ("train", "val"):
-        if not (root / name).is_dir():
-            raise DataError(f"{root}: folder {name}/ missing; expected {name}/<class>/*.jpg")
-    classes = sorted(entry.name for entry in (root / "train").iterdir() if entry.is_dir())
+    train_folder, val_folder = _split_folder(root, "train"), _split_folder(root, "val")
+    classes = sorted(entry.name for entry in train_folder.iterdir() if entry.is_dir())
     if len(classes) < 2:
-        raise DataError(f"{root / 'train'}: {len(classes)} class folders, at least 2 needed")
-    train = _folder_split(root / "train", classes, size, every_class=True)
-    val = _folder_split(root / "val", classes, size)
+        raise DataError(f"{train_folder}: {len(classes)} class folders, at least 2 needed")
+    train = _folder_split(train_folder, classes, size, every_class=True, lazy=lazy)
+    val = _folder_split(val_folder, classes, size)
     test = _folder_split(root / "test", classes, size) if (root / "test").is_dir() else val
     mean, std = _statistics(train.images)
-    return Dataset(root.name, classes, train, val, test, mean, std)
+    return Dataset(name, classes, train, val, test, mean, std)
 
 
-def _folder_split(folder: Path, classes: list[str], size: int, every_class: bool = False) -> Split:
+def _split_folder(root: Path, name: str) -> Path:
+    if not (root / name).is_dir():
+        raise DataError(f"{root}: folder {name}/ missing; expected {name}/<class>/*.jpg")
+    return root / name
+
+
+def _folder_split(
+    folder: Path,
+    classes: Sequence[str],
+    size: int,
+    every_class: bool = False,
+    lazy: bool = False,
+) -> Split:
     present = {entry.name for entry in folder.iterdir() if entry.is_dir()}
     if unknown := sorted(present - set(classes)):
         raise DataError(f"{folder / unknown[0]}: class {unknown[0]!r} does not occur in train/")
+    suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
@@ -204,11 +265,13 @@ def _folder_split(folder: Path, classes: list[str], size: int, every_class: bool
             else []
         )
         if not found and (every_class or name in present):
-            raise DataError(f"{folder / name}: class {name!r} has no images")
+            raise DataError(f"{folder / name}: class {name!r} has no images ({suffixes})")
         files += found
         labels += [label] * len(found)
     if not files:
         raise DataError(f"{folder}: no images")
+    labels_array = np.asarray(labels, np.int64)
+    if lazy or len(files) * size * size * 3 > LAZY_ABOVE:
+        return Split(LazyImages(files, size), labels_array)
     named = ((file, str(file)) for file in files)
-    images = _decode_all(named, len(files), size, folder.name)
-    return Split(images, np.asarray(labels, np.int64))
+    return Split(decode_all(named, len(files), size, folder.name), labels_array)

@@ -47,9 +47,9 @@ class DistillConfig:
 
 def choose_student(flags: int, between: float, generator: torch.Generator) -> SkipFlags:
     """The sub-network that learns from the super-net in this step."""
-    if torch.rand((), generator=generator).item() >= between:
+    in_between = skip_flags.all_sub_networks(flags)[1:-1]  # none if there is but one flag
+    if torch.rand((), generator=generator).item() >= between or not in_between:
         return skip_flags.base_net(flags)
-    in_between = skip_flags.all_sub_networks(flags)[1:-1]
     return in_between[int(torch.randint(len(in_between), (), generator=generator))]
 
 
@@ -65,12 +65,14 @@ def logit_kl(student: Tensor, teacher: Tensor, temperature: float, top_classes: 
     return temperature**2 * kl
 
 
-def feature_kl(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+def feature_kl(
+    student: Sequence[Tensor], teacher: Sequence[Tensor], channel_axis: int = 1
+) -> Tensor:
     """Mean over stages of the KL between softmaxes over channels of pooled features."""
 
     def pooled(feature: Tensor) -> Tensor:
-        axes = (2, 3) if feature.dim() == 4 else (1,)
-        return F.log_softmax(feature.float().mean(dim=axes), dim=1)
+        channels_last = feature.float().movedim(channel_axis, -1)
+        return F.log_softmax(channels_last.flatten(1, -2).mean(dim=1), dim=1)
 
     terms = [
         F.kl_div(pooled(s), pooled(t), reduction="batchmean", log_target=True)
@@ -99,7 +101,8 @@ def backward_both(
     """Accumulates the gradients of one step; the caller steps the optimiser.
 
     Args:
-        x: augmented images ``[N,3,H,W]``; labels int64 ``[N]``.
+        x: augmented images ``[N,3,H,W]``; labels int64 ``[N]``, or shares of the classes,
+            float ``[N,classes]``.
     """
     # The paper's teacher and student see the same images; each gets its own graph, so
     # peak memory is that of one network.
@@ -111,7 +114,8 @@ def backward_both(
 
     teacher = logits.detach()
     teacher_features = [feature.detach() for feature in features] if config.feature else []
-    correct = int((teacher.argmax(1) == labels).sum())
+    likeliest = labels if labels.dim() == 1 else labels.argmax(1)
+    correct = int((teacher.argmax(1) == likeliest).sum())
     super_loss_value = super_loss.item()
     del logits, features, super_loss
 
@@ -120,7 +124,7 @@ def backward_both(
     student_loss = logit_kl(student_logits.float(), teacher, config.temperature, config.top_classes)
     if config.feature:
         student_loss = student_loss + config.feature * feature_kl(
-            student_features, teacher_features
+            student_features, teacher_features, network.channel_axis
         )
     ((1 - config.alpha) * student_loss).backward()
     return StepResult(super_loss_value, student_loss.item(), correct)

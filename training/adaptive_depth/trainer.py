@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import time
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,10 +22,20 @@ from tqdm import tqdm
 
 from adaptive_depth import curves, networks
 from adaptive_depth import skip as skip_flags
-from adaptive_depth.augment import augment, normalise
+from adaptive_depth.augment import mix, normalise
+from adaptive_depth.batches import Batches, MemoryBatches, PhotoBatches
 from adaptive_depth.data import Dataset, Split
 from adaptive_depth.distill import DistillConfig, backward_both, choose_student
+from adaptive_depth.distributed import Group
+from adaptive_depth.errors import ToolkitError
+from adaptive_depth.optimisation import (
+    OptimiserConfig,
+    build_optimiser,
+    learning_rate,
+)
+from adaptive_depth.photo_augment import PhotoConfig
 from adaptive_depth.skip import SkipFlags
+from adaptive_depth.weights import load_for_fine_tuning, read_weights
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,16 @@ class TrainConfig:
         lr: peak learning rate; reached after `warmup_epochs`, then a cosine to zero.
         ema: decay per step of the averaged weights and statistics; 0 turns it off.
         erase, crop_padding: see `augment.augment`.
+        crop: "padded" for small images held in memory, or "resized" for photos that are
+            decoded as they are read.
+        train_size: height and width of "resized" crops in pixels; 0: as in evaluation.
+        policy, bicubic: see `photo_augment.PhotoConfig`.
+        repeats: see `batches.PhotoBatches`.
+        mixup, cutmix: see `augment.mix`.
+        start: checkpoint that the weights come from, for fine-tuning.
+        frozen_norms: norms keep the statistics of `start` and use them in training, too,
+            so that every sub-network learns to live with the statistics it shares.
+        workers: processes that decode photos.
         precision: "fp32", "bf16", or "auto" (bf16 on CUDA, fp32 on CPU).
     """
 
@@ -52,27 +74,57 @@ class TrainConfig:
     seed: int = 0
     precision: str = "auto"
     device: str = "auto"
+    crop: str = "padded"
+    train_size: int = 0
+    policy: str = "none"
+    bicubic: bool = False
+    repeats: int = 1
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    start: str | None = None
+    frozen_norms: bool = False
+    workers: int = 0
     distill: DistillConfig = field(default_factory=DistillConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
 
 
-class TrainError(Exception):
+PLACE = ("device", "workers")
+"""Settings that say where a run happens, not what it learns."""
+
+
+def _completed(config: dict[str, Any]) -> dict[str, Any]:
+    """A stored configuration with the defaults of settings that are younger than it."""
+    defaults = asdict(TrainConfig())
+    nested = {key: defaults[key] | config.get(key, {}) for key in ("distill", "optimiser")}
+    return defaults | config | nested
+
+
+class TrainError(ToolkitError):
     """The run cannot start or go on; the message says why."""
 
 
-def learning_rate(step: int, total: int, warmup: int, peak: float) -> float:
-    """Linear warm-up, then a cosine to zero."""
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+Tensors = tuple[Tensor, ...] | list[Tensor]
+AverageUpdate = Callable[[Tensors, Tensors, Tensor | int], None]
 
 
-def weight_decay_groups(network: torch.nn.Module, decay: float) -> list[dict[str, Any]]:
-    """Norm scales and biases (tensors of one dimension) are not decayed."""
-    parameters = list(network.parameters())
-    return [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-    ]
+def moving_average(decay: float) -> AverageUpdate:
+    """The exponential moving average of weights and statistics, for `AveragedModel`.
+
+    The average starts from the first weights; a decay that grows with the number of
+    updates keeps that start from lingering in short runs. Counters of the norms
+    (``num_batches_tracked``) are whole numbers and are taken over as they are.
+    """
+
+    def update(average: Tensors, current: Tensors, updates: Tensor | int) -> None:
+        if average[0].is_floating_point():
+            count = int(updates)
+            now = min(decay, (count + 1) / (count + 10))
+            torch.optim.swa_utils.get_ema_multi_avg_fn(now)(average, current, updates)
+        else:
+            for old, new in zip(average, current, strict=True):
+                old.copy_(new)
+
+    return update
 
 
 def resolve_device(name: str) -> torch.device:
@@ -86,6 +138,13 @@ def autocast_for(precision: str, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
+def freeze_statistics(network: torch.nn.Module) -> None:
+    """Batch norms normalise by their running statistics, as in evaluation, and keep them."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+
+
 class Trainer:
     """Trains one network on one data set into one run folder.
 
@@ -94,96 +153,129 @@ class Trainer:
     resumes to the same weights, bit for bit, on the same machine.
     """
 
-    def __init__(self, config: TrainConfig, dataset: Dataset, folder: Path) -> None:
+    def __init__(
+        self, config: TrainConfig, dataset: Dataset, folder: Path, group: Group | None = None
+    ) -> None:
+        if config.frozen_norms and config.start is None:
+            raise TrainError("--frozen-norms needs the statistics of a --start checkpoint")
         self.config, self.dataset, self.folder = config, dataset, folder
+        self.group = group or Group()
         self.device = resolve_device(config.device)
         self.autocast = autocast_for(config.precision, self.device)
         torch.manual_seed(config.seed)
         network = networks.build(config.arch, len(dataset.classes), config.options)
-        self.network = network.to(self.device, memory_format=torch.channels_last)
-        decay = config.ema
+        if config.start is not None:
+            load_for_fine_tuning(network, read_weights(Path(config.start)), config.start)
+        self.network = network.to(self.device).to(memory_format=torch.channels_last)
         self.average = torch.optim.swa_utils.AveragedModel(
             self.network,
-            # The average starts from the first weights; a decay that grows with the
-            # step count keeps that start from lingering in short runs.
-            avg_fn=lambda old, new, count: (
-                old + (new - old) * (1 - min(decay, (count + 1) / (count + 10)))
-            ),
-            use_buffers=True,
+            multi_avg_fn=moving_average(config.ema),
+            use_buffers=True,  # the norms' statistics, as well as weights
         )
-        self.optimizer = torch.optim.SGD(
-            weight_decay_groups(self.network, config.weight_decay),
-            lr=config.lr,
-            momentum=config.momentum,
-            nesterov=True,
+        self.optimizer = build_optimiser(
+            self.network, config.lr, config.momentum, config.weight_decay, config.optimiser
         )
-        self.images = torch.from_numpy(dataset.train.images)
-        self.labels = torch.from_numpy(dataset.train.labels)
         self.mean = torch.tensor(dataset.mean, device=self.device)
         self.std = torch.tensor(dataset.std, device=self.device)
+        if config.batch_size % self.group.size:
+            raise TrainError(
+                f"--batch-size {config.batch_size} cannot be shared by {self.group.size} processes"
+            )
+        self.batches = self._batches()
         self.epoch = 0
         self.history: list[dict[str, float]] = []
 
+    def _batches(self) -> Batches:
+        """Raises DataError when "resized" crops are wanted of images that are no files."""
+        config, split = self.config, self.dataset.train
+        if self.group.size > 1 and len(split) < config.batch_size:
+            raise TrainError(f"{len(split)} training images are less than one batch")
+        common = (split, config.batch_size, self.group, self.mean, self.std)
+        if config.crop == "padded":
+            return MemoryBatches(*common, config.crop_padding, config.erase)
+        size = config.train_size or self.dataset.size
+        photo = PhotoConfig(size, config.policy, config.erase, config.bicubic)
+        return PhotoBatches(*common, photo, config.repeats, config.workers)
+
     @property
     def steps_per_epoch(self) -> int:
-        """The last, smaller batch is left out: its statistics would be noisier."""
-        return max(1, len(self.labels) // self.config.batch_size)
+        return self.batches.steps
 
     def run(self, command: str) -> None:
         """Trains until the last epoch; checkpoint and curves are written after each."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "run.json").write_text(
-            json.dumps({"command": command, "config": asdict(self.config)}, indent=2) + "\n"
-        )
-        total = self.config.epochs * self.steps_per_epoch
-        with tqdm(total=total, initial=self.epoch * self.steps_per_epoch, unit="step") as bar:
+        first = self.group.is_first
+        if first:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "run.json").write_text(
+                json.dumps({"command": command, "config": asdict(self.config)}, indent=2) + "\n"
+            )
+        total, done = (n * self.steps_per_epoch for n in (self.config.epochs, self.epoch))
+        with tqdm(total=total, initial=done, unit="step", disable=not first) as bar:
             while self.epoch < self.config.epochs:
-                self.history.append(self._epoch(bar))
+                row = self._epoch(bar)
+                if first:
+                    row |= self._validate()
+                    bar.write(", ".join(f"{key} {value:.4g}" for key, value in row.items()))
+                self.history.append(row)
                 self.epoch += 1
-                self.save()
-                curves.write(self.history, self.folder)
+                if first:
+                    self.save()
+                    curves.write(self.history, self.folder)
+                self.group.wait()
 
     def _epoch(self, bar: tqdm) -> dict[str, float]:
         config, steps = self.config, self.steps_per_epoch
-        generator = torch.Generator().manual_seed(config.seed * 100_003 + self.epoch)
-        order = torch.randperm(len(self.labels), generator=generator)
+        seed = config.seed * 100_003 + self.epoch
+        generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)  # for what networks draw themselves, such as dropped paths
+        batches = self.batches.epoch(seed, generator)
         self.network.train()
+        if config.frozen_norms:
+            freeze_statistics(self.network)
         started = time.monotonic()
         super_loss = student_loss = correct = 0.0
         bar.set_description(f"epoch {self.epoch + 1}/{config.epochs}")
-        for step in range(steps):
+        for step, (x, labels) in enumerate(batches):
             rate = learning_rate(
                 self.epoch * steps + step,
                 config.epochs * steps,
                 round(config.warmup_epochs * steps),
                 config.lr,
+                config.optimiser,
+                steps,
             )
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            rows = order[step * config.batch_size : (step + 1) * config.batch_size]
-            x = normalise(self.images[rows].to(self.device), self.mean, self.std)
-            x = augment(x, generator, config.crop_padding, config.erase)
+            count = len(labels)
+            if config.mixup or config.cutmix:
+                classes = len(self.dataset.classes)
+                x, labels = mix(x, labels, classes, config.mixup, config.cutmix, generator)
             student = choose_student(self.network.flags, config.distill.between, generator)
             self.optimizer.zero_grad(set_to_none=True)
             result = backward_both(
                 self.network,
                 x.contiguous(memory_format=torch.channels_last),
-                self.labels[rows].to(self.device),
+                labels,
                 student,
                 config.distill,
                 self.autocast,
             )
             if not math.isfinite(result.super_loss + result.student_loss):
                 raise TrainError(f"loss is not finite in epoch {self.epoch + 1}: lower --lr")
+            self.group.average_gradients(self.network.parameters())
+            if config.optimiser.clip_norm:
+                torch.nn.utils.clip_grad_norm_(
+                    self.network.parameters(), config.optimiser.clip_norm
+                )
             self.optimizer.step()
             if config.ema:
                 self.average.update_parameters(self.network)
             super_loss += result.super_loss / steps
             student_loss += result.student_loss / steps
-            correct += result.correct / (steps * config.batch_size)
+            correct += result.correct / (steps * count)
             bar.update()
             bar.set_postfix(loss=f"{result.super_loss:.3f}", kl=f"{result.student_loss:.3f}")
-        row = {
+        return {
             "epoch": self.epoch + 1,
             "lr": rate,
             "super_loss": super_loss,
@@ -191,7 +283,10 @@ class Trainer:
             "train_top1": correct,
             "seconds": time.monotonic() - started,
         }
+
+    def _validate(self) -> dict[str, float]:
         flags = self.network.flags
+        row = {}
         for name, skip in (
             ("val_super", skip_flags.super_net(flags)),
             ("val_base", skip_flags.base_net(flags)),
@@ -202,12 +297,13 @@ class Trainer:
                 .float()
                 .mean()
             )
-        bar.write(", ".join(f"{key} {value:.4g}" for key, value in row.items()))
         return row
 
     def deployed(self) -> networks.AdaptiveNetwork:
         """The network that gets evaluated and exported: the average where there is one."""
-        return self.average.module if self.config.ema else self.network
+        if not self.config.ema:
+            return self.network
+        return cast(networks.AdaptiveNetwork, self.average.module)
 
     def save(self) -> None:
         """Writes ``checkpoint.pt`` beside and renames it, so that a kill leaves the old one."""
@@ -232,8 +328,8 @@ class Trainer:
         """Goes on from ``checkpoint.pt``. Raises TrainError when it is another run's."""
         state = read_checkpoint(self.folder / "checkpoint.pt")
         # Where it runs may differ between the two halves; what is learnt may not.
-        here = asdict(replace(self.config, device=state["config"]["device"]))
-        if different := [key for key, value in here.items() if state["config"].get(key) != value]:
+        here, stored = asdict(self.config), _completed(state["config"])
+        if different := [k for k, v in here.items() if stored[k] != v and k not in PLACE]:
             raise TrainError(f"{self.folder} holds a run with another {', '.join(different)}")
         if state["classes"] != self.dataset.classes or state["dataset"] != self.dataset.name:
             raise TrainError(f"{self.folder} holds a run on other data ({state['dataset']})")
@@ -249,6 +345,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise TrainError(f"{path}: no such checkpoint") from error
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise TrainError(f"{path}: not a readable checkpoint") from error
 
 
 @torch.inference_mode()

@@ -26,17 +26,28 @@ class Segment:
         name: unique within the network; names the segment's nodes in the ONNX graph.
         module: called as ``module(x, skip)`` when `flag` is set, else ``module(x)``.
         flag: index of the skip flag that the segment follows, or None.
-        is_stage: True when the flag turns a second sub-path off here (rather than
-            only choosing between norms), so that the output is a stage's feature map.
+        is_stage: True when the output is a stage's feature map. Links that only
+            choose between norms by a flag (stems, heads, patch merging) are none.
+        tensor_flag: True when the module takes its flag as a scalar bool tensor too.
+            Such a link is exported once, without an `If`.
+        takes_flags_so_far: True when the module is called with the flags of all stages
+            up to its own, ``skip[: flag + 1]``, instead of its own alone. It is a
+            `restate.RestatedLink`.
     """
 
     name: str
     module: nn.Module
     flag: int | None = None
     is_stage: bool = False
+    tensor_flag: bool = False
+    takes_flags_so_far: bool = False
 
     def run(self, x: Tensor, skip: Sequence[bool]) -> Tensor:
-        return self.module(x) if self.flag is None else self.module(x, skip[self.flag])
+        if self.flag is None:
+            return self.module(x)
+        if self.takes_flags_so_far:
+            return self.module(x, tuple(skip[: self.flag + 1]))
+        return self.module(x, skip[self.flag])
 
 
 class AdaptiveNetwork(nn.Module):
@@ -44,9 +55,13 @@ class AdaptiveNetwork(nn.Module):
 
     Attributes:
         flags: number of skip flags k; the network holds 2^k sub-networks.
+        channel_axis: of the stages' outputs: 1 after convolutions, -1 in transformers.
+        logits_layer: name of the linear layer that gives the logits.
     """
 
     flags: int
+    logits_layer: str
+    channel_axis: int = 1
 
     def segments(self) -> list[Segment]:
         """The chain from the normalised image ``[N,3,H,W]`` to the logits ``[N,classes]``."""
@@ -69,6 +84,13 @@ class AdaptiveNetwork(nn.Module):
             if segment.is_stage:
                 features.append(x)
         return x, features
+
+    def _join(self, *modules: nn.Module) -> nn.Sequential:
+        """Modules of this network as one link of its chain. The link is not registered,
+        so that parameters keep the published names."""
+        link = nn.Sequential(*modules)
+        link.training = self.training
+        return link
 
 
 def second_sub_path_starts_at(blocks: int) -> int:
@@ -95,6 +117,26 @@ class SkippableStage(nn.Sequential):
             elif not skip:
                 x = block(x)
         return x
+
+
+class GlobalMean(nn.Module):
+    """``[N,C,H,W]`` to ``[N,C]``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=(2, 3))
+
+
+class SecondSubPath(nn.Sequential):
+    """Residual blocks that all run or, when skipped, none: the identity."""
+
+    def forward(self, x: Tensor, skip: bool = False) -> Tensor:
+        return x if skip else super().forward(x)
+
+
+def require_skippable(blocks: Sequence[int]) -> None:
+    """Raises ValueError unless every stage has a block to run and one to skip."""
+    if min(blocks) < 2:
+        raise ValueError(f"a skippable stage needs at least 2 blocks, got {list(blocks)}")
 
 
 def kaiming_init(network: nn.Module) -> None:

@@ -1,0 +1,20 @@
+#!/bin/sh
+# What the clients' tests need beyond npm's packages: Chromium for the page, and Python clients
+# (tritonclient) and the API fuzzer in an environment of their own. May be run again at any time.
+# Tests skip with a message where a tool is missing.
+set -eu
+cd "$(dirname "$0")/.."
+
+if ! command -v chromium >/dev/null; then
+  apt-get update -qq
+  apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null
+fi
+
+venv=.venv-clients
+wanted='tritonclient[http]==2.73.0 schemathesis==4.32.5'
+if [ "$(cat "$venv/wanted" 2>/dev/null)" != "$wanted" ]; then
+  python3 -m venv "$venv"
+  # shellcheck disable=SC2086
+  "$venv/bin/pip" install --quiet --disable-pip-version-check $wanted
+  echo "$wanted" >"$venv/wanted"
+fi

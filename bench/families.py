@@ -1,0 +1,69 @@
+"""The published networks with random weights, and their ladders of sub-networks."""
+
+from __future__ import annotations
+
+import torch
+from adaptive_depth import networks
+from adaptive_depth.networks import AdaptiveNetwork
+from adaptive_depth.networks.base import Segment
+from adaptive_depth.skip import SkipFlags, parse
+from torch import Tensor, nn
+
+SIZE, CLASSES = 224, 1000
+
+LADDERS = {
+    "resnet50": ["FFFF", "TFFF", "TTFF", "TTTF", "TTTT"],
+    "resnet101": ["FFFF", "TFFF", "TTFF", "TTTF", "TTTT"],
+    "resnet50vd": ["FFFF", "TFFF", "TTFF", "TTTF", "TTTT"],
+    "mobilenet_v2": ["FFFFF", "TFFFF", "TTFFF", "TTTFF", "TTTTF", "TTTTT"],
+    "vit_b_16": ["FFFF", "FFFT", "TTFF", "TTFT", "TTTT"],
+    "swin_t": ["FFFF", "TFFF", "TTFF", "TTTF", "TTTT"],
+}
+
+
+def ladder(family: str, flags: int) -> list[SkipFlags]:
+    return [parse(name, flags) for name in LADDERS[family]]
+
+
+def random_network(family: str) -> AdaptiveNetwork:
+    """Seeded weights; norms differ from each other, so that mixed-up ones are noticed."""
+    torch.manual_seed(0)
+    network = networks.build(family, CLASSES)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
+                module.weight.uniform_(0.5, 1.0)
+                module.bias.uniform_(-0.2, 0.2)
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.uniform_(-0.2, 0.2)
+                module.running_var.uniform_(1.0, 2.0)
+    return network.eval()
+
+
+class _Decided(nn.Module):
+    def __init__(self, module: nn.Module, skip: bool) -> None:
+        super().__init__()
+        self.module, self.skip = module, skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.module(x, self.skip)
+
+
+class StaticNetwork(AdaptiveNetwork):
+    """One sub-network as a network of its own, without flags: what adaptivity is compared with."""
+
+    flags = 0
+
+    def __init__(self, network: AdaptiveNetwork, skip: SkipFlags) -> None:
+        super().__init__()
+        self.network, self.skip = network, skip
+
+    def segments(self) -> list[Segment]:
+        return [
+            segment
+            if segment.flag is None
+            else Segment(
+                segment.name, _Decided(segment.module, self.skip[segment.flag])
+            )
+            for segment in self.network.segments()
+        ]

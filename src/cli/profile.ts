@@ -1,0 +1,89 @@
+import { writeFile } from 'node:fs/promises';
+import { BATCH_SIZES, readConfig } from '../config.ts';
+import { InferenceEngine } from '../engine/engine.ts';
+import { warmUp } from '../engine/warmup.ts';
+import { paretoFront, rankedTiers } from '../model/ladder.ts';
+import { loadManifest } from '../model/manifest.ts';
+import { EXIT, parsed, progress } from './command.ts';
+import type { Command } from './command.ts';
+import { latencyPlot } from './plot.ts';
+
+const HELP = `Usage: depthserve profile [options]
+
+Measures every sub-network of the model in MODEL_DIR at every batch size on this machine, with
+the same settings and the same method as the server at its start, and prints the latency table.
+
+  --plot <file.svg>   also draw time against batch size, for the sub-networks on the Pareto front
+  --text              a table for people instead of JSON
+`;
+
+const OPTIONS = {
+  plot: { type: 'string' },
+  text: { type: 'boolean', default: false },
+} as const;
+
+/** `depthserve profile`. */
+export const command: Command = {
+  help: HELP,
+  async run(args) {
+    const { values } = parsed(args, OPTIONS);
+    const config = readConfig();
+    const { manifest, file } = await loadManifest(config.MODEL_DIR);
+    const { height, width, name: inputName } = manifest.input;
+    const engine = await InferenceEngine.start(
+      {
+        modelFile: file,
+        provider: config.EXECUTION_PROVIDER,
+        workers: config.ENGINE_WORKERS,
+        intraOpThreads: config.INTRA_OP_THREADS,
+        inputName,
+        height,
+        width,
+        flags: manifest.flags,
+      },
+      () => {},
+    );
+    const interrupted = new AbortController();
+    process.once('SIGINT', () => interrupted.abort(new Error('interrupted')));
+    const sizes = BATCH_SIZES.filter((size) => size <= config.MAX_BATCH);
+    const latency: Record<string, Record<number, number>> = {};
+    try {
+      for (const [index, { skip }] of manifest.subNetworks.entries()) {
+        progress(`measuring ${skip} (${index + 1} of ${manifest.subNetworks.length}) …`);
+        const bytes = height * width * 3;
+        Object.assign(latency, await warmUp(engine, [skip], sizes, bytes, interrupted.signal));
+      }
+    } finally {
+      progress('');
+      await engine.release();
+    }
+
+    const front = paretoFront(rankedTiers(manifest), latency);
+    if (values.plot !== undefined) {
+      await writeFile(values.plot, latencyPlot(front, latency, sizes, manifest.name));
+    }
+    const { provider, workers } = engine;
+    const profile = { model: manifest.name, version: manifest.version, provider, workers };
+    process.stdout.write(
+      values.text
+        ? table(front, latency, sizes)
+        : `${JSON.stringify({ ...profile, unit: 'ms per batch', front, latency }, null, 2)}\n`,
+    );
+    return EXIT.done;
+  },
+};
+
+function table(
+  front: ReturnType<typeof paretoFront>,
+  latency: Readonly<Record<string, Readonly<Record<number, number>>>>,
+  sizes: readonly number[],
+): string {
+  const onFront = new Set(front.map(({ skip }) => skip));
+  const cell = (text: string) => text.padStart(9);
+  const head = `${'batch'.padEnd(10)}${sizes.map((size) => cell(String(size))).join('')}`;
+  const rows = Object.entries(latency).map(([skip, row]) => {
+    const name = `${skip}${onFront.has(skip) ? ' *' : ''}`.padEnd(10);
+    return `${name}${sizes.map((size) => cell(row[size]!.toFixed(2))).join('')}`;
+  });
+  return `${head}\n${rows.join('\n')}\n\nms per batch; * on the Pareto front\n`;
+}

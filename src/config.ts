@@ -1,0 +1,109 @@
+import { availableParallelism } from 'node:os';
+import { envSchema } from 'env-schema';
+import { Type } from 'typebox';
+import type { Static } from 'typebox';
+
+/** Batch sizes that are warmed up and measured, as far as MAX_BATCH allows. */
+export const BATCH_SIZES = [1, 2, 4, 8, 16, 32] as const;
+
+const integer = (description: string, fallback: number, minimum: number, maximum: number) =>
+  Type.Integer({ description, default: fallback, minimum, maximum });
+
+/** Every setting is an environment variable. `--help` prints this table. */
+const Settings = Type.Object({
+  HOST: Type.String({ description: 'Address to listen on', default: '0.0.0.0' }),
+  PORT: integer('Port to listen on; 0 picks a free one', 8080, 0, 65_535),
+  MODEL_DIR: Type.String({
+    description: 'Folder with model.json (the manifest) and the ONNX file it names',
+    default: 'models/cifar10',
+    minLength: 1,
+  }),
+  EXECUTION_PROVIDER: Type.Union(
+    [Type.Literal('auto'), Type.Literal('cuda'), Type.Literal('cpu')],
+    {
+      description: 'auto: CUDA where it loads, else CPU. cuda: refuse to start without it',
+      default: 'auto',
+    },
+  ),
+  ENGINE_WORKERS: integer(
+    'Engine workers, each with a session and a thread of its own; 0: one for every two cores',
+    0,
+    0,
+    64,
+  ),
+  INTRA_OP_THREADS: integer('Threads that one inference uses on the CPU', 1, 1, 256),
+  MAX_BATCH: integer('Most images in one batch', 32, 1, 32),
+  DEFAULT_BUDGET_MS: Type.Number({
+    description: 'Budget of requests without X-Latency-Budget-Ms, in ms',
+    default: 100,
+    exclusiveMinimum: 0,
+    maximum: 3_600_000,
+  }),
+  MAX_BODY_BYTES: integer('Largest request body', 16 * 1024 * 1024, 1024, 1024 ** 3),
+  MAX_IMAGE_PIXELS: integer('Largest image, width x height', 50_000_000, 1024, 1_000_000_000),
+  MAX_IMAGES_PER_REQUEST: integer('Most images in one multipart request', 64, 1, 4096),
+  MAX_DECODES: integer('Images decoded at the same time; 0: one for every core', 0, 0, 1024),
+  SHADOW_CHECKS_PER_MINUTE: integer(
+    'Shallow answers a minute that the super-net confirms while idle; 0: none, no session for it',
+    0,
+    0,
+    600,
+  ),
+  FEEDBACK_CAPACITY: integer(
+    'Answers remembered for POST /feedback; 0: no feedback taken',
+    10_000,
+    0,
+    1_000_000,
+  ),
+  GPU_SAMPLE_SECONDS: integer('Seconds between two readings of nvidia-smi; 0: none', 10, 0, 3600),
+  DRAIN_TIMEOUT_MS: integer('Longest wait for accepted requests at shutdown', 25_000, 0, 600_000),
+  LOG_LEVEL: Type.Union(
+    ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].map((level) =>
+      Type.Literal(level),
+    ),
+    { description: 'Least severe level that is logged', default: 'info' },
+  ),
+});
+
+export type Config = Readonly<Static<typeof Settings>>;
+
+/** A setting is missing or out of range; the message names it. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+}
+
+/**
+ * Reads and checks the settings, and fills in those that depend on the machine.
+ *
+ * @throws {ConfigError} naming every variable at fault.
+ */
+export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
+  let config: Config;
+  try {
+    config = envSchema<Config>({ schema: Settings, data: env, env: false });
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    throw new ConfigError(message.replaceAll('env/', ''));
+  }
+  const cores = availableParallelism();
+  return {
+    ...config,
+    // The other half of the cores decodes images and speaks HTTP.
+    ENGINE_WORKERS: config.ENGINE_WORKERS || Math.max(1, Math.floor(cores / 2)),
+    MAX_DECODES: config.MAX_DECODES || cores,
+  };
+}
+
+interface Described {
+  readonly description: string;
+  readonly default: string | number;
+}
+
+/** The settings as a table for `--help`. */
+export function describeConfig(): string {
+  const rows = Object.entries(Settings.properties).map(([name, schema]) => {
+    const { description, default: fallback } = schema as unknown as Described;
+    return `  ${name.padEnd(23)}${description} (default: ${fallback})`;
+  });
+  return ['Settings, each an environment variable:', '', ...rows].join('\n');
+}

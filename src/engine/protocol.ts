@@ -1,0 +1,44 @@
+/** Messages between the engine and its worker threads. Buffers are transferred, not copied. */
+
+export type Provider = 'cuda' | 'cpu';
+
+export interface WorkerOptions {
+  readonly modelFile: string;
+  readonly provider: Provider;
+  readonly intraOpThreads: number;
+  /** Runs only on processor time that nobody else wants; Linux only, elsewhere it is ignored. */
+  readonly background?: boolean;
+  readonly inputName: string;
+  /** px */
+  readonly height: number;
+  /** px */
+  readonly width: number;
+  /** Names of the graph's scalar bool inputs, first stage first. */
+  readonly flags: readonly string[];
+}
+
+export type ToWorker =
+  | {
+      readonly type: 'run';
+      /** Skip flags, first stage first, e.g. `TTFF`. */
+      readonly skip: string;
+      /** Images in `pixels`. */
+      readonly count: number;
+      /** uint8 `[count, height, width, 3]`. */
+      readonly pixels: ArrayBuffer;
+    }
+  | { readonly type: 'release' };
+
+export type FromWorker =
+  | { readonly type: 'ready' }
+  | {
+      readonly type: 'result';
+      /** float32 `[count, classes]`. */
+      readonly logits: ArrayBuffer;
+    }
+  | { readonly type: 'failed'; readonly message: string };
+
+/** The engine cannot start or could not run a batch. */
+export class EngineError extends Error {
+  override readonly name = 'EngineError';
+}

@@ -1,0 +1,66 @@
+import { performance } from 'node:perf_hooks';
+import type { LatencyTable } from '../scheduler/latency.ts';
+import type { InferenceEngine } from './engine.ts';
+
+/** Timed runs of each (sub-network, batch size) and worker, after one that is not counted. */
+const MOST_RUNS = 7;
+/** Stop timing a pair after this long, in ms: large networks are measured fewer times. */
+const TIME_PER_PAIR_MS = 60;
+
+/**
+ * Runs every (sub-network, batch size) on every worker and measures it. All workers run at the
+ * same time, as they do under load, so the table holds when they compete for the processor.
+ *
+ * @param signal stops between two runs.
+ * @returns median ms by sub-network and batch size, from dispatch to result.
+ */
+export async function warmUp(
+  engine: InferenceEngine,
+  subNetworks: readonly string[],
+  batchSizes: readonly number[],
+  imageBytes: number,
+  signal: AbortSignal,
+): Promise<LatencyTable> {
+  const table: Record<string, Record<number, number>> = {};
+  // Not zeros: a blank image could take short cuts that real ones don't.
+  const image = Uint8Array.from({ length: imageBytes }, (_, index) => (index * 31) % 256);
+
+  for (const batch of batchSizes) {
+    const images = Array.from({ length: batch }, () => image);
+    for (const skip of subNetworks) {
+      const times = await Promise.all(
+        Array.from({ length: engine.workers }, (_, worker) =>
+          timeRuns(engine, worker, skip, images, signal),
+        ),
+      );
+      (table[skip] ??= {})[batch] = median(times.flat());
+    }
+  }
+  return table;
+}
+
+async function timeRuns(
+  engine: InferenceEngine,
+  worker: number,
+  skip: string,
+  images: readonly Uint8Array[],
+  signal: AbortSignal,
+): Promise<number[]> {
+  signal.throwIfAborted();
+  await engine.run(worker, { skip }, images);
+  const times: number[] = [];
+  const stopAt = performance.now() + TIME_PER_PAIR_MS;
+  do {
+    signal.throwIfAborted();
+    const started = performance.now();
+    await engine.run(worker, { skip }, images);
+    times.push(performance.now() - started);
+  } while (times.length < MOST_RUNS && performance.now() < stopAt);
+  return times;
+}
+
+function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}

@@ -1,0 +1,78 @@
+/**
+ * One engine worker: a thread with an onnxruntime session of its own, because `session.run()`
+ * blocks its thread for as long as the inference takes.
+ */
+import { constants, setPriority } from 'node:os';
+import { parentPort, workerData } from 'node:worker_threads';
+import * as ort from 'onnxruntime-node';
+import type { FromWorker, ToWorker, WorkerOptions } from './protocol.ts';
+
+const options = workerData as WorkerOptions;
+const port = parentPort!;
+const FLAG = {
+  T: new ort.Tensor('bool', Uint8Array.of(1), []),
+  F: new ort.Tensor('bool', Uint8Array.of(0), []),
+};
+
+function post(message: FromWorker, transfer: ArrayBuffer[] = []): void {
+  port.postMessage(message, transfer);
+}
+
+function createSession(): Promise<ort.InferenceSession> {
+  return ort.InferenceSession.create(options.modelFile, {
+    // CUDA leaves the conditions of the `If` nodes to the CPU.
+    executionProviders: options.provider === 'cuda' ? ['cuda', 'cpu'] : ['cpu'],
+    intraOpNumThreads: options.intraOpThreads,
+    // `all` includes the blocked layout that convolutions need on x86.
+    graphOptimizationLevel: 'all',
+    // Errors only: onnxruntime warns of initialisers that it moves, which is what we want.
+    logSeverityLevel: 3,
+    // Threads that spin while they wait halve the throughput of a contended machine.
+    extra: { session: { intra_op: { allow_spinning: '0' } } },
+  });
+}
+
+async function run(
+  session: ort.InferenceSession,
+  message: Extract<ToWorker, { type: 'run' }>,
+): Promise<void> {
+  const shape = [message.count, options.height, options.width, 3];
+  const feeds: Record<string, ort.Tensor> = {
+    [options.inputName]: new ort.Tensor('uint8', new Uint8Array(message.pixels), shape),
+  };
+  options.flags.forEach((name, stage) => {
+    feeds[name] = message.skip[stage] === 'T' ? FLAG.T : FLAG.F;
+  });
+  const { logits } = await session.run(feeds, ['logits']);
+  // The session owns the memory of its outputs; only a copy can be transferred.
+  const copy = Float32Array.from(logits!.data as Float32Array);
+  post({ type: 'result', logits: copy.buffer }, [copy.buffer]);
+}
+
+function failed(error: unknown): void {
+  post({ type: 'failed', message: error instanceof Error ? error.message : String(error) });
+}
+
+try {
+  // On Linux priorities belong to threads and 0 is the caller; elsewhere it would be the process.
+  if (options.background && process.platform === 'linux') {
+    setPriority(0, constants.priority.PRIORITY_LOW);
+  }
+  const session = await createSession();
+  port.on('message', (message: ToWorker) => {
+    if (message.type === 'run') {
+      run(session, message).catch(failed);
+      return;
+    }
+    // Closing the port lets the thread end by itself: terminating one that holds a session
+    // can abort the process.
+    session
+      .release()
+      .catch(failed)
+      .finally(() => port.close());
+  });
+  post({ type: 'ready' });
+} catch (error) {
+  failed(error);
+  port.close();
+}

@@ -1,0 +1,108 @@
+/**
+ * Every error that a caller can see, by its stable code: HTTP status, title, and what to do.
+ * Answers are problem+json (RFC 9457) with `type` = `urn:depthserve:error:<code>`.
+ */
+const ERRORS = {
+  'no-image': [400, 'No image', 'Send the image as the body, or as multipart field "image".'],
+  'bad-budget': [
+    400,
+    'Bad latency budget',
+    'Send X-Latency-Budget-Ms once, as a number of milliseconds above 0 and at most 3600000.',
+  ],
+  'bad-min-accuracy': [
+    400,
+    'Bad accuracy floor',
+    'Send X-Min-Accuracy once, as a number from 0 to 1.',
+  ],
+  'bad-multipart': [
+    400,
+    'Malformed multipart body',
+    'Send multipart/form-data with a boundary, as browsers and "curl -F" do.',
+  ],
+  'unknown-label': [400, 'No such label', 'GET /model lists the labels.'],
+  'unknown-request': [
+    404,
+    'Unknown request id',
+    'Give feedback once, soon, and to the replica that answered; see docs/operations.md.',
+  ],
+  'bad-request': [400, 'Bad request', 'See GET /docs for what this route takes.'],
+  'not-found': [404, 'No such route', 'GET /docs lists the routes.'],
+  'no-such-model': [404, 'No such model', 'GET /model names the model that is served.'],
+  'method-not-allowed': [405, 'Method not allowed', 'Use a method that the Allow header names.'],
+  'request-timeout': [408, 'Request too slow', 'Send the whole request faster.'],
+  'bad-tensor': [400, 'Bad tensor', 'GET /v2/models/<model> says which tensors are taken.'],
+  'bad-skip': [400, 'No such sub-network', 'GET /model lists the sub-networks.'],
+  'body-too-large': [413, 'Body too large', 'Send fewer or smaller images.'],
+  'too-many-pixels': [413, 'Image has too many pixels', 'Scale the image down before sending it.'],
+  'too-many-images': [413, 'Too many images', 'Spread the images over several requests.'],
+  'unsupported-media-type': [
+    415,
+    'Unsupported media type',
+    'Send image/jpeg, image/png, image/webp, application/octet-stream or multipart/form-data.',
+  ],
+  'not-an-image': [422, 'Not an image', 'Send a JPEG, PNG or WebP file.'],
+  'truncated-image': [422, 'Image is cut off', 'Send the whole file.'],
+  'accuracy-unavailable': [
+    422,
+    'No sub-network is that accurate',
+    'Lower X-Min-Accuracy; GET /model lists the accuracies.',
+  ],
+  // Never answered, for nobody is there to read it; it counts in the metrics and the log.
+  cancelled: [499, 'Client closed the request', 'Nothing to do.'],
+  internal: [500, 'Internal error', 'Report the request id to whoever runs this service.'],
+  'budget-too-small': [
+    503,
+    'Budget too small',
+    'Send a budget of at least smallestBudgetMs; even an idle server needs that long.',
+  ],
+  overloaded: [
+    503,
+    'Overloaded',
+    'Retry after the Retry-After header, or send a budget of at least smallestBudgetMs.',
+  ],
+  'engine-failed': [503, 'Inference failed', 'Retry; the service may be restarting its engine.'],
+  starting: [503, 'Starting', 'Retry when GET /health/ready says so.'],
+  draining: [503, 'Shutting down', 'Retry; another replica will answer.'],
+  'deadline-passed': [504, 'Budget ran out', 'Retry with a larger budget.'],
+} as const satisfies Record<string, readonly [status: number, title: string, advice: string]>;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+/** The HTTP status of a code: from 500 on, the service is at fault. */
+export const statusOf = (code: ErrorCode): number => ERRORS[code][0];
+
+/** A failure with a code of the table above; thrown anywhere, answered in one place. */
+export class ServeError extends Error {
+  override readonly name = 'ServeError';
+  readonly status: number;
+
+  /**
+   * @param detail what happened this time, a full sentence.
+   * @param extra further members of the problem document.
+   * @param retryAfterMs when to try again, for the Retry-After header.
+   */
+  constructor(
+    readonly code: ErrorCode,
+    readonly detail: string,
+    readonly extra: Readonly<Record<string, number>> = {},
+    readonly retryAfterMs?: number,
+    options?: ErrorOptions,
+  ) {
+    super(`${code}: ${detail}`, options);
+    this.status = ERRORS[code][0];
+  }
+}
+
+/** The RFC 9457 document that answers `error`. */
+export function problemOf(error: ServeError, requestId: string) {
+  const [status, title, advice] = ERRORS[error.code];
+  return {
+    type: `urn:depthserve:error:${error.code}`,
+    code: error.code,
+    title,
+    status,
+    detail: `${error.detail} ${advice}`,
+    requestId,
+    ...error.extra,
+  };
+}

@@ -1,0 +1,32 @@
+import type { Tier } from './scheduler/policy.ts';
+
+/** What is remembered of an answer until its true label is told. */
+interface Remembered {
+  readonly tier: Tier;
+  /** Index of the most probable class. */
+  readonly predicted: number;
+}
+
+/** The latest answers by id, so that feedback can be told by tier. Forgets the oldest first. */
+export class FeedbackMemory {
+  /** In order of insertion. */
+  readonly #answers = new Map<string, Remembered>();
+
+  constructor(private readonly capacity: number) {}
+
+  remember(id: string, answer: Remembered): void {
+    if (this.capacity === 0) return;
+    this.#answers.delete(id);
+    this.#answers.set(id, answer);
+    if (this.#answers.size > this.capacity) {
+      this.#answers.delete(this.#answers.keys().next().value!);
+    }
+  }
+
+  /** The answer, once: an id that is sent twice must not count twice. */
+  take(id: string): Remembered | undefined {
+    const answer = this.#answers.get(id);
+    this.#answers.delete(id);
+    return answer;
+  }
+}

@@ -1,0 +1,78 @@
+import type { Manifest } from '../model/manifest.ts';
+import type { Classified } from '../service.ts';
+import type { Answer } from './schemas.ts';
+
+/** Probabilities from logits, `[classes]` each. */
+export function softmax(logits: Float32Array): Float32Array {
+  const most = logits.reduce((a, b) => Math.max(a, b), -Infinity);
+  const powers = logits.map((logit) => Math.exp(logit - most));
+  const sum = powers.reduce((a, b) => a + b, 0);
+  return powers.map((power) => power / sum);
+}
+
+/** The `k` most probable labels, best first. */
+export function topK(
+  logits: Float32Array,
+  labels: readonly string[],
+  k: number,
+): Answer['predictions'] {
+  const probabilities = softmax(logits);
+  return Array.from(probabilities.keys())
+    .sort((a, b) => probabilities[b]! - probabilities[a]!)
+    .slice(0, k)
+    .map((index) => ({
+      label: labels[index] ?? String(index),
+      index,
+      probability: probabilities[index]!,
+    }));
+}
+
+/** Microseconds are as fine as these timings are true. */
+export const rounded = (ms: number) => Math.round(ms * 1000) / 1000;
+
+/**
+ * @param totalMs from the arrival of the request's head until now.
+ * @param k number of predictions.
+ */
+export function answerOf(
+  id: string,
+  manifest: Manifest,
+  result: Classified,
+  budgetMs: number,
+  totalMs: number,
+  k: number,
+): Answer {
+  return {
+    id,
+    model: { name: manifest.name, version: manifest.version },
+    predictions: topK(result.output, manifest.labels, k),
+    subNetwork: {
+      skip: result.tier.skip,
+      expectedAccuracy: result.tier.accuracy,
+      macs: result.tier.macs,
+    },
+    budget: {
+      requestedMs: budgetMs,
+      predictedMs: rounded(result.predictedMs),
+      actualMs: rounded(totalMs),
+      met: totalMs <= budgetMs,
+    },
+    timing: {
+      decodeMs: rounded(result.decodeMs),
+      queueMs: rounded(result.queueMs),
+      inferenceMs: rounded(result.inferenceMs),
+      totalMs: rounded(totalMs),
+    },
+  };
+}
+
+/** What browsers' developer tools show as the request's phases: those of its slowest image. */
+export function serverTimingOf(results: readonly Classified[], totalMs: number): string {
+  const stay = (one: Classified) => one.decodeMs + one.queueMs + one.inferenceMs;
+  const slowest = results.reduce((a, b) => (stay(b) > stay(a) ? b : a));
+  const { decodeMs, queueMs, inferenceMs } = slowest;
+  const phases = { decode: decodeMs, queue: queueMs, infer: inferenceMs, total: totalMs };
+  return Object.entries(phases)
+    .map(([name, ms]) => `${name};dur=${rounded(ms)}`)
+    .join(', ');
+}

@@ -1,0 +1,112 @@
+import { randomUUID } from 'node:crypto';
+import { performance } from 'node:perf_hooks';
+import multipart from '@fastify/multipart';
+import swagger from '@fastify/swagger';
+import swaggerUi from '@fastify/swagger-ui';
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
+import fastify, { LogController } from 'fastify';
+import type { FastifyBaseLogger, FastifyInstance } from 'fastify';
+import type { ErrorCode } from '../errors.ts';
+import type { Service } from '../service.ts';
+import { classifyRoute } from './classify.ts';
+import { feedbackRoute } from './feedback.ts';
+import { infoRoutes } from './info.ts';
+import { Ledger } from './ledger.ts';
+import { notFoundHandler } from './notfound.ts';
+import { loadReports } from './orca.ts';
+import { pageRoutes } from './page.ts';
+import { answerError } from './problem.ts';
+import { v2Routes } from './v2/routes.ts';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** When the request's head arrived, as `performance.now()`: the budget's clock. */
+    arrivedAt: number;
+    /** For the log and the metrics: met, late, or an error's code. */
+    outcome: 'met' | 'late' | ErrorCode | null;
+  }
+  interface FastifyContextConfig {
+    /** The route classifies images: its requests are counted and logged. */
+    classifies?: boolean;
+    /** Added to the route's schema in the OpenAPI document, and validated by the route itself. */
+    documented?: Pick<FastifySchema, 'body' | 'headers'>;
+  }
+}
+
+/** The HTTP server, without listening yet. */
+export async function buildApp(
+  service: Service,
+  log: FastifyBaseLogger,
+  version: string,
+): Promise<FastifyInstance> {
+  const { config } = service;
+  const ledger = new Ledger(service);
+  const app = fastify({
+    loggerInstance: log,
+    logController: new LogController({ disableRequestLogging: true }),
+    bodyLimit: config.MAX_BODY_BYTES,
+    requestIdHeader: false,
+    genReqId: (request) => {
+      const given = request.headers['x-request-id'];
+      return typeof given === 'string' && /^[\w.-]{1,128}$/.test(given) ? given : randomUUID();
+    },
+    // The drain answers what was accepted; new requests on open connections get 503 by us.
+    return503OnClosing: false,
+    forceCloseConnections: 'idle',
+  }).withTypeProvider<TypeBoxTypeProvider>();
+
+  app.decorateRequest('arrivedAt', 0);
+  app.decorateRequest('outcome', null);
+  app.addHook('onRequest', async (request, reply) => {
+    request.arrivedAt = performance.now();
+    reply.header('x-request-id', request.id);
+  });
+  app.addHook('onSend', async (_request, reply) => {
+    // A connection kept alive would hold the drain up until it times out.
+    if (service.status === 'draining') reply.header('connection', 'close');
+  });
+  app.addHook('onResponse', async (request, reply) => {
+    const { outcome } = request;
+    if (request.routeOptions.config.classifies) {
+      const ms = Math.round((performance.now() - request.arrivedAt) * 1000) / 1000;
+      if (outcome !== null && outcome !== 'met' && outcome !== 'late') ledger.failed(outcome, ms);
+      const subNetwork = reply.getHeader('x-sub-network');
+      request.log.info({ status: reply.statusCode, outcome, subNetwork, ms }, 'classify');
+    }
+  });
+  app.addHook('onSend', loadReports(service, ledger));
+  app.setErrorHandler(answerError);
+  app.setNotFoundHandler(notFoundHandler(app));
+
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'DepthServe',
+        description: 'Image classification within the time that the caller has.',
+        version,
+        license: { name: 'Apache-2.0' },
+      },
+    },
+    transform: ({ schema, url, route }) => ({
+      schema: { ...schema, ...route.config?.documented },
+      url,
+    }),
+  });
+  await app.register(swaggerUi, { routePrefix: '/docs' });
+  await app.register(multipart, {
+    limits: {
+      fileSize: config.MAX_BODY_BYTES,
+      files: config.MAX_IMAGES_PER_REQUEST,
+      fields: 16,
+      fieldSize: 1024,
+      headerPairs: 64,
+    },
+  });
+  await app.register(classifyRoute(service, ledger));
+  await app.register(feedbackRoute(service));
+  await app.register(infoRoutes(service));
+  await app.register(pageRoutes(ledger));
+  await app.register(v2Routes(service, ledger, version), { prefix: '/v2' });
+  return app;
+}

@@ -1,0 +1,47 @@
+import type { FastifyRequest } from 'fastify';
+import { ServeError } from '../errors.ts';
+
+const LONGEST_MS = 3_600_000;
+
+export function isBudget(ms: unknown): ms is number {
+  return typeof ms === 'number' && ms > 0 && ms <= LONGEST_MS;
+}
+
+export function isAccuracy(floor: unknown): floor is number {
+  return typeof floor === 'number' && floor >= 0 && floor <= 1;
+}
+
+/**
+ * The caller's latency budget in ms, for the whole stay in the service.
+ *
+ * @throws {ServeError} bad-budget
+ */
+export function budgetOf(request: FastifyRequest, fallbackMs: number): number {
+  const header = request.headers['x-latency-budget-ms'];
+  if (header === undefined) return fallbackMs;
+  const budget = decimal(header);
+  if (isBudget(budget)) return budget;
+  throw new ServeError('bad-budget', `X-Latency-Budget-Ms is ${quoted(header)}.`);
+}
+
+/**
+ * The lowest accuracy that the caller accepts, 0 to 1.
+ *
+ * @throws {ServeError} bad-min-accuracy
+ */
+export function minAccuracyOf(request: FastifyRequest): number {
+  const header = request.headers['x-min-accuracy'];
+  if (header === undefined) return 0;
+  const accuracy = decimal(header);
+  if (isAccuracy(accuracy)) return accuracy;
+  throw new ServeError('bad-min-accuracy', `X-Min-Accuracy is ${quoted(header)}.`);
+}
+
+/** Plain decimals only; NaN for everything else, and for headers sent twice. */
+function decimal(header: string | string[]): number {
+  return typeof header === 'string' && /^\d+(\.\d+)?$/.test(header) ? Number(header) : NaN;
+}
+
+function quoted(header: string | string[]): string {
+  return JSON.stringify(String(header).slice(0, 40));
+}

@@ -1,0 +1,94 @@
+import { performance } from 'node:perf_hooks';
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import { Type } from 'typebox';
+import type { Service } from '../service.ts';
+import { answerOf, serverTimingOf } from './answer.ts';
+import { budgetOf, minAccuracyOf } from './budget.ts';
+import { disconnectSignal } from './disconnect.ts';
+import { IMAGE_TYPES, readImages } from './images.ts';
+import type { Ledger } from './ledger.ts';
+import { Answer, Answers, RequestHeaders, problems } from './schemas.ts';
+
+/** One image as the body, or several as parts; read and checked by readImages(). */
+const REQUEST_BODY = {
+  content: Object.fromEntries([
+    ...IMAGE_TYPES.map((type) => [type, { schema: { type: 'string', format: 'binary' } }]),
+    [
+      'multipart/form-data',
+      {
+        schema: Type.Object({
+          image: Type.Array(Type.Unsafe<string>({ type: 'string', format: 'binary' }), {
+            minItems: 1,
+          }),
+        }),
+      },
+    ],
+  ]),
+};
+
+/** `POST /classify`: images and a latency budget in, labels and how they came about out. */
+export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAsyncTypebox {
+  const { config, manifest } = service;
+
+  return async (app) => {
+    // Fastify's own parsers would let text and JSON through to us.
+    app.removeContentTypeParser(['application/json', 'text/plain']);
+    app.addContentTypeParser(IMAGE_TYPES, { parseAs: 'buffer' }, (_request, body, done) => {
+      done(null, body);
+    });
+
+    app.post(
+      '/classify',
+      {
+        config: { classifies: true, documented: { headers: RequestHeaders, body: REQUEST_BODY } },
+        schema: {
+          summary: 'Classify images within a latency budget',
+          description:
+            'The body is an image (image/jpeg, image/png, image/webp, or application/octet-stream), ' +
+            'or multipart/form-data with one or more files in "image".',
+          querystring: Type.Object({
+            topK: Type.Integer({
+              minimum: 1,
+              maximum: 1000,
+              default: 5,
+              description: 'Number of predictions',
+            }),
+          }),
+          response: {
+            200: {
+              description: 'One image: Answer. Several: Answers.',
+              content: { 'application/json': { schema: Type.Union([Answer, Answers]) } },
+            },
+            ...problems(400, 408, 413, 415, 422, 500, 503, 504),
+          },
+        },
+        // The schema documents; checking each answer against a union would cost more than it finds.
+        serializerCompiler: () => JSON.stringify,
+      },
+      async (request, reply) => {
+        service.assertReady();
+        const budgetMs = budgetOf(request, config.DEFAULT_BUDGET_MS);
+        const minAccuracy = minAccuracyOf(request);
+        const files = await readImages(request, config.MAX_BODY_BYTES);
+        const { arrivedAt } = request;
+        const signal = disconnectSignal(request, reply, ledger);
+        const asked = { arrivedAt, budgetMs, minAccuracy, signal };
+        const results = await service.classify(files, asked);
+
+        const totalMs = performance.now() - arrivedAt;
+        const answers = results.map((result, index) => {
+          const id = results.length === 1 ? request.id : `${request.id}-${index}`;
+          return answerOf(id, manifest, result, budgetMs, totalMs, request.query.topK);
+        });
+        const ids = answers.map(({ id }) => id);
+        ledger.answered(request, ids, results, budgetMs, totalMs);
+        reply.header('server-timing', serverTimingOf(results, totalMs));
+        reply.header(
+          'x-sub-network',
+          [...new Set(results.map(({ tier }) => tier.skip))].join(', '),
+        );
+        return answers.length === 1 ? answers[0]! : { results: answers };
+      },
+    );
+  };
+}

@@ -1,0 +1,25 @@
+import { performance } from 'node:perf_hooks';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { ServeError } from '../errors.ts';
+import type { Ledger } from './ledger.ts';
+
+/**
+ * Aborts when the client goes away before its answer is written, so that no engine works for
+ * nobody. (The request's own `close` event also comes when its body has merely been read.)
+ */
+export function disconnectSignal(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  ledger: Ledger,
+): AbortSignal {
+  const controller = new AbortController();
+  reply.raw.once('close', () => {
+    if (reply.raw.writableFinished) return;
+    // Fastify's onResponse hook never comes for these.
+    request.outcome = 'cancelled';
+    ledger.failed('cancelled', performance.now() - request.arrivedAt);
+    request.log.info({ outcome: 'cancelled' }, 'classify');
+    controller.abort(new ServeError('cancelled', 'The client went away before the answer.'));
+  });
+  return controller.signal;
+}

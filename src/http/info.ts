@@ -1,0 +1,65 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import { Type } from 'typebox';
+import type { Static } from 'typebox';
+import type { Service } from '../service.ts';
+import { Alive, ModelInfo, Ready } from './schemas.ts';
+
+/** What the service tells of itself: model, health, metrics. */
+export function infoRoutes(service: Service): FastifyPluginAsyncTypebox {
+  return async (app) => {
+    app.get(
+      '/model',
+      { schema: { summary: 'Manifest, tiers and latency table', response: { 200: ModelInfo } } },
+      async () => {
+        const { running, manifest, config } = service;
+        return {
+          manifest: manifest as unknown as Static<typeof ModelInfo>['manifest'],
+          tiers: [...(running?.front ?? [])],
+          latency: { ...running?.latency.table },
+          slowdown: running?.latency.slowdown ?? 1,
+          provider: running?.engine.provider ?? null,
+          engineWorkers: config.ENGINE_WORKERS,
+          maxBatch: config.MAX_BATCH,
+        };
+      },
+    );
+
+    app.get(
+      '/health/live',
+      { schema: { summary: 'The process answers', response: { 200: Alive } } },
+      async () => ({ status: 'live' as const }),
+    );
+
+    app.get(
+      '/health/ready',
+      {
+        schema: {
+          summary: 'The service takes requests',
+          response: { 200: Ready, 503: Ready },
+        },
+      },
+      async (_request, reply) => {
+        const { status, running } = service;
+        return reply.code(status === 'ready' ? 200 : 503).send({
+          status,
+          provider: running?.engine.provider ?? null,
+          fallback: running?.engine.fallback ?? null,
+        });
+      },
+    );
+
+    app.get(
+      '/metrics',
+      {
+        schema: {
+          summary: 'Prometheus metrics',
+          response: { 200: { content: { 'text/plain': { schema: Type.String() } } } },
+        },
+      },
+      async (_request, reply) => {
+        const { registry } = service.metrics;
+        return reply.type(registry.contentType).send(await registry.metrics());
+      },
+    );
+  };
+}

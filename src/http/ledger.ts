@@ -1,0 +1,42 @@
+import type { FastifyRequest } from 'fastify';
+import type { ErrorCode } from '../errors.ts';
+import type { Classified, Service } from '../service.ts';
+import { Recent } from './recent.ts';
+import { Statistics } from './v2/statistics.ts';
+
+/** Told what became of every request, whatever its protocol; passes it to all who count. */
+export class Ledger {
+  readonly recent = new Recent();
+  readonly statistics = new Statistics();
+
+  constructor(private readonly service: Service) {}
+
+  /**
+   * One request answered.
+   *
+   * @param ids of its images.
+   * @param totalMs for all of them.
+   */
+  answered(
+    request: FastifyRequest,
+    ids: readonly string[],
+    results: readonly Classified[],
+    budgetMs: number,
+    totalMs: number,
+  ): void {
+    const met = totalMs <= budgetMs;
+    request.outcome = met ? 'met' : 'late';
+    results.forEach((result, index) => {
+      this.service.answered(ids[index]!, result, budgetMs, totalMs);
+    });
+    this.recent.answered(results, budgetMs, totalMs);
+    this.statistics.answered(results, totalMs);
+  }
+
+  /** One request that got no answer, by its error code. */
+  failed(code: ErrorCode, ms: number): void {
+    this.service.metrics.failed(code);
+    this.recent.failed(code);
+    this.statistics.failed(ms);
+  }
+}

@@ -1,0 +1,24 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { ServeError } from '../errors.ts';
+
+/**
+ * Tells a wrong method from a wrong path; the error handler in charge answers. To be called
+ * before the routes are registered.
+ */
+export function notFoundHandler(app: FastifyInstance) {
+  const routes: { method: string; pattern: RegExp }[] = [];
+  app.addHook('onRoute', ({ method, url }) => {
+    const pattern = new RegExp(`^${url.replaceAll('.', '\\.').replaceAll(/:\w+/g, '[^/]+')}$`);
+    for (const each of [method].flat()) routes.push({ method: each, pattern });
+  });
+
+  return async (request: FastifyRequest, reply: FastifyReply): Promise<never> => {
+    const path = request.url.split('?', 1)[0]!;
+    const fitting = routes.filter(({ pattern }) => pattern.test(path));
+    if (fitting.length === 0) {
+      throw new ServeError('not-found', `There is no route ${path.slice(0, 100)}.`);
+    }
+    reply.header('allow', [...new Set(fitting.map(({ method }) => method))].join(', '));
+    throw new ServeError('method-not-allowed', `${request.method} does not go with ${path}.`);
+  };
+}

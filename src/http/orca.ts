@@ -1,0 +1,96 @@
+import { availableParallelism, totalmem } from 'node:os';
+import { performance } from 'node:perf_hooks';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Service } from '../service.ts';
+import type { Ledger } from './ledger.ts';
+
+/** An ORCA load report: what Envoy's and xDS's balancers weigh replicas by. */
+export interface LoadReport {
+  readonly cpu_utilization: number;
+  readonly mem_utilization: number;
+  /** Share of the engines' time that was spent on batches. */
+  readonly application_utilization: number;
+  readonly rps_fractional: number;
+  readonly eps: number;
+  readonly named_metrics: Readonly<Record<string, number>>;
+}
+
+/** Load is averaged over this many whole seconds. */
+const WINDOW = 5;
+
+/**
+ * Answers the request header `endpoint-load-metrics-format` (text or json) with a report in
+ * `endpoint-load-metrics`. Nothing is computed for those who don't ask.
+ */
+export function loadReports(service: Service, ledger: Ledger) {
+  const cpu = new CpuMeter();
+  return async (request: FastifyRequest, reply: FastifyReply): Promise<void> => {
+    const format = request.headers['endpoint-load-metrics-format'];
+    if (typeof format !== 'string') return;
+    const header = formatted(reportOf(service, ledger, cpu.utilization()), format.toLowerCase());
+    if (header !== null) reply.header('endpoint-load-metrics', header);
+  };
+}
+
+function reportOf(service: Service, ledger: Ledger, cpuUtilization: number): LoadReport {
+  const now = Math.floor(Date.now() / 1000);
+  const seconds = ledger.recent.since(now - WINDOW - 1);
+  const sum = (of: (second: (typeof seconds)[number]) => number) =>
+    seconds.reduce((total, second) => total + of(second), 0);
+  const images = sum(({ tiers }) => Object.values(tiers).reduce((a, b) => a + b, 0));
+  const { running, config } = service;
+  const best = running?.front.at(-1)?.accuracy ?? 0;
+  const lost = seconds.flatMap(({ accuracy }) => (accuracy === null ? [] : [best - accuracy]));
+  return {
+    cpu_utilization: rounded(cpuUtilization),
+    mem_utilization: rounded(process.memoryUsage.rss() / memoryLimit()),
+    application_utilization: rounded(
+      sum(({ busyMs }) => busyMs) / (WINDOW * 1000 * config.ENGINE_WORKERS),
+    ),
+    rps_fractional: rounded(images / WINDOW),
+    eps: rounded(sum(({ late, refused }) => late + refused) / WINDOW),
+    named_metrics: {
+      queue_length: running?.scheduler.queueLength ?? 0,
+      slowdown: rounded(running?.latency.slowdown ?? 1),
+      lost_accuracy: rounded(lost.reduce((a, b) => a + b, 0) / Math.max(1, lost.length)),
+    },
+  };
+}
+
+/** @returns null for a format that ORCA does not have. */
+export function formatted(report: LoadReport, format: string): string | null {
+  if (format === 'json') return `JSON ${JSON.stringify(report)}`;
+  if (format !== 'text') return null;
+  const { named_metrics: named, ...plain } = report;
+  const pairs = [
+    ...Object.entries(plain),
+    ...Object.entries(named).map(([name, value]) => [`named_metrics.${name}`, value] as const),
+  ];
+  return `TEXT ${pairs.map(([name, value]) => `${name}=${value}`).join(', ')}`;
+}
+
+/** The process's share of the processor since it was last asked, at least a second ago. */
+class CpuMeter {
+  #at = performance.now();
+  #used = process.cpuUsage();
+  #utilization = 0;
+
+  utilization(): number {
+    const now = performance.now();
+    if (now - this.#at < 1000) return this.#utilization;
+    const { user, system } = process.cpuUsage(this.#used);
+    this.#utilization = (user + system) / 1000 / (now - this.#at) / availableParallelism();
+    this.#at = now;
+    this.#used = process.cpuUsage();
+    return this.#utilization;
+  }
+}
+
+function memoryLimit(): number {
+  // In a container without a limit, Node reports an absurdly large one.
+  return Math.min(process.constrainedMemory() || Infinity, totalmem());
+}
+
+function rounded(value: number): number {
+  return Math.round(value * 10_000) / 10_000;
+}

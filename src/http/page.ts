@@ -1,0 +1,50 @@
+import { fileURLToPath } from 'node:url';
+import fastifyStatic from '@fastify/static';
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import { Type } from 'typebox';
+import type { Ledger } from './ledger.ts';
+import { Live } from './schemas.ts';
+
+/** Plain files, served as they are: the page needs no build and nothing from elsewhere. */
+const FOLDER = fileURLToPath(new URL('../../src/page', import.meta.url));
+
+const POLICY = "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'";
+
+/** `GET /`: the page, and what feeds its live strip. */
+export function pageRoutes(ledger: Ledger): FastifyPluginAsyncTypebox {
+  return async (app) => {
+    await app.register(fastifyStatic, {
+      root: FOLDER,
+      wildcard: false,
+      globIgnore: ['**/tsconfig.json', '**/README.md'],
+      index: 'index.html',
+      cacheControl: false,
+      setHeaders(response) {
+        response.setHeader('cache-control', 'no-cache');
+        response.setHeader('content-security-policy', POLICY);
+        response.setHeader('x-content-type-options', 'nosniff');
+      },
+    });
+
+    app.get(
+      '/live',
+      {
+        schema: {
+          summary: 'The last minutes, second by second',
+          querystring: Type.Object({
+            since: Type.Integer({
+              minimum: 0,
+              default: 0,
+              description: 'Only seconds after this one (seconds since 1970)',
+            }),
+          }),
+          response: { 200: Live },
+        },
+      },
+      async ({ query }) => ({
+        now: Math.floor(Date.now() / 1000),
+        seconds: [...ledger.recent.since(query.since)],
+      }),
+    );
+  };
+}

@@ -1,0 +1,73 @@
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
+import { EngineError } from '../engine/protocol.ts';
+import { ServeError, problemOf } from '../errors.ts';
+import type { ErrorCode } from '../errors.ts';
+import { ExpiredError, RefusedError } from '../scheduler/scheduler.ts';
+
+const FASTIFY_CODES: Readonly<Record<string, ErrorCode>> = {
+  FST_ERR_CTP_BODY_TOO_LARGE: 'body-too-large',
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported-media-type',
+  FST_REQ_FILE_TOO_LARGE: 'body-too-large',
+  FST_FILES_LIMIT: 'too-many-images',
+  FST_PARTS_LIMIT: 'too-many-images',
+};
+
+/** Turns whatever was thrown into an error with a code; the unknown becomes `internal`. */
+export function toServeError(error: unknown): ServeError {
+  if (error instanceof ServeError) return error;
+  if (error instanceof RefusedError) return fromRefusal(error);
+  if (error instanceof ExpiredError) {
+    return new ServeError('deadline-passed', 'The budget ran out while the request was queued.');
+  }
+  const cause = { cause: error };
+  if (error instanceof EngineError) {
+    return new ServeError('engine-failed', 'The engine could not run the batch.', {}, 1000, cause);
+  }
+  const { code, statusCode, message } = error as Partial<FastifyError>;
+  const known = code === undefined ? undefined : FASTIFY_CODES[code];
+  if (known) return new ServeError(known, `${message}.`, {}, undefined, cause);
+  if (statusCode === 408) return new ServeError('request-timeout', 'The request took too long.');
+  if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
+    return new ServeError('bad-request', `${message}.`, {}, undefined, cause);
+  }
+  return new ServeError('internal', 'Something went wrong here.', {}, undefined, cause);
+}
+
+function fromRefusal({ refusal }: RefusedError): ServeError {
+  if (refusal.reason === 'accuracy-unavailable') {
+    return new ServeError('accuracy-unavailable', 'The accuracy floor is above every sub-network.');
+  }
+  // Rounded up, so that a caller who sends exactly this is not refused for a fraction.
+  const smallestBudgetMs = Math.ceil(refusal.smallestBudgetMs * 10) / 10;
+  return refusal.reason === 'overload'
+    ? new ServeError(
+        'overloaded',
+        'Not even the cheapest sub-network can answer within the budget now.',
+        { smallestBudgetMs },
+        smallestBudgetMs,
+      )
+    : new ServeError(
+        'budget-too-small',
+        'The budget is shorter than decoding and the cheapest sub-network take.',
+        { smallestBudgetMs },
+        0,
+      );
+}
+
+/** Logs an error, notes the outcome, and sets what every protocol's answer has in common. */
+export function settleError(error: unknown, request: FastifyRequest, reply: FastifyReply) {
+  const problem = toServeError(error);
+  if (problem.status >= 500) request.log.error({ err: error, code: problem.code }, problem.detail);
+  request.outcome = problem.code;
+  if (problem.retryAfterMs !== undefined) {
+    reply.header('retry-after', Math.ceil(problem.retryAfterMs / 1000));
+  }
+  reply.code(problem.status);
+  return { error: problem, document: problemOf(problem, request.id) };
+}
+
+/** Fastify's error handler: errors leave as problem+json. */
+export function answerError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
+  const { document } = settleError(error, request, reply);
+  void reply.type('application/problem+json').serializer(JSON.stringify).send(document);
+}

@@ -1,0 +1,122 @@
+import type { Classified } from '../service.ts';
+
+/** One second of the service's life. */
+export interface Second {
+  /** Whole seconds since 1970. */
+  readonly at: number;
+  /** Images answered, by sub-network. */
+  readonly tiers: Readonly<Record<string, number>>;
+  /** Of these, how many were late. */
+  readonly late: number;
+  /** Requests refused or expired for lack of time. */
+  readonly refused: number;
+  /** Mean expected accuracy of the images answered in time; null: none was. */
+  readonly accuracy: number | null;
+  /** Percentiles of the time from arrival to answer, in ms; null: nothing was answered. */
+  readonly p50Ms: number | null;
+  readonly p99Ms: number | null;
+  /** Percentiles of that time as a share of the budget. */
+  readonly p50Used: number | null;
+  readonly p99Used: number | null;
+  /** Time that engines worked on what was answered, in ms. */
+  readonly busyMs: number;
+}
+
+/** How far back the history goes, in seconds. */
+const KEPT = 300;
+/** Requests of one second whose times are kept; a random choice of them where there are more. */
+const SAMPLES = 400;
+const LACK_OF_TIME: ReadonlySet<string> = new Set([
+  'overloaded',
+  'budget-too-small',
+  'deadline-passed',
+]);
+
+class Bucket {
+  readonly tiers: Record<string, number> = {};
+  late = 0;
+  refused = 0;
+  busyMs = 0;
+  inTime = 0;
+  accuracy = 0;
+  requests = 0;
+  readonly samples: { ms: number; used: number }[] = [];
+
+  constructor(readonly at: number) {}
+
+  sample(ms: number, used: number): void {
+    this.requests++;
+    const place =
+      this.requests <= SAMPLES ? this.requests - 1 : Math.floor(Math.random() * this.requests);
+    if (place < SAMPLES) this.samples[place] = { ms, used };
+  }
+
+  summary(): Second {
+    const { at, tiers, late, refused, busyMs } = this;
+    const ms = this.samples.map((sample) => sample.ms).sort((a, b) => a - b);
+    const used = this.samples.map((sample) => sample.used).sort((a, b) => a - b);
+    return {
+      at,
+      tiers,
+      late,
+      refused,
+      busyMs,
+      accuracy: this.inTime ? this.accuracy / this.inTime : null,
+      p50Ms: quantile(ms, 0.5),
+      p99Ms: quantile(ms, 0.99),
+      p50Used: quantile(used, 0.5),
+      p99Used: quantile(used, 0.99),
+    };
+  }
+}
+
+/** Nearest rank. */
+function quantile(sorted: readonly number[], share: number): number | null {
+  return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? null;
+}
+
+/** The last minutes, second by second: for the page's live strip and for load reports. */
+export class Recent {
+  readonly #buckets: Bucket[] = [];
+
+  /** @param now ms since 1970. */
+  constructor(private readonly now: () => number = Date.now) {}
+
+  answered(results: readonly Classified[], budgetMs: number, totalMs: number): void {
+    const bucket = this.#current();
+    const met = totalMs <= budgetMs;
+    for (const { tier, inferenceMs, batchSize } of results) {
+      bucket.tiers[tier.skip] = (bucket.tiers[tier.skip] ?? 0) + 1;
+      bucket.busyMs += inferenceMs / batchSize;
+      if (!met) {
+        bucket.late++;
+      } else {
+        bucket.inTime++;
+        bucket.accuracy += tier.accuracy;
+      }
+    }
+    bucket.sample(totalMs, totalMs / budgetMs);
+  }
+
+  failed(code: string): void {
+    if (LACK_OF_TIME.has(code)) this.#current().refused++;
+  }
+
+  /** Seconds that are over and later than `since`, oldest first; seconds without requests miss. */
+  since(since: number): readonly Second[] {
+    const current = Math.floor(this.now() / 1000);
+    return this.#buckets
+      .filter(({ at }) => at > since && at < current && at >= current - KEPT)
+      .map((bucket) => bucket.summary());
+  }
+
+  #current(): Bucket {
+    const at = Math.floor(this.now() / 1000);
+    const last = this.#buckets.at(-1);
+    if (last?.at === at) return last;
+    const bucket = new Bucket(at);
+    this.#buckets.push(bucket);
+    if (this.#buckets.length > KEPT) this.#buckets.shift();
+    return bucket;
+  }
+}

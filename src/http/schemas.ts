@@ -1,0 +1,169 @@
+/** The shapes of requests and answers: they validate, and they are the OpenAPI document. */
+import { Type } from 'typebox';
+import type { Static } from 'typebox';
+
+const ms = (description: string) => Type.Number({ description: `${description}, in ms` });
+
+export const Prediction = Type.Object({
+  label: Type.String(),
+  index: Type.Integer({ description: 'Position of the label in the model' }),
+  probability: Type.Number({ minimum: 0, maximum: 1 }),
+});
+
+/** Documentation: budget.ts reads them, for errors with codes of their own. */
+export const RequestHeaders = Type.Object({
+  'x-latency-budget-ms': Type.Optional(
+    Type.Number({
+      exclusiveMinimum: 0,
+      maximum: 3_600_000,
+      description: 'Latency budget in ms, from the arrival of the request head to the answer',
+    }),
+  ),
+  'x-min-accuracy': Type.Optional(
+    Type.Number({
+      minimum: 0,
+      maximum: 1,
+      description: 'Answers from sub-networks expected to be less accurate are not wanted',
+    }),
+  ),
+  'endpoint-load-metrics-format': Type.Optional(
+    Type.Union([Type.Literal('text'), Type.Literal('json')], {
+      description: 'Asks for an ORCA load report in the header endpoint-load-metrics',
+    }),
+  ),
+});
+
+export const Answer = Type.Object(
+  {
+    id: Type.String({
+      description: 'The request id; with several images, followed by -0, -1, ...',
+    }),
+    model: Type.Object({ name: Type.String(), version: Type.String() }),
+    predictions: Type.Array(Prediction, { description: 'Most probable first' }),
+    subNetwork: Type.Object({
+      skip: Type.String({
+        description: 'Skip flags, first stage first; T = second sub-path skipped',
+      }),
+      expectedAccuracy: Type.Number({ description: 'Top-1 on the held-out split, 0 to 1' }),
+      macs: Type.Integer({ description: 'Multiply-accumulates' }),
+    }),
+    budget: Type.Object({
+      requestedMs: ms('Budget of this request'),
+      predictedMs: ms('Predicted when the batch started, from arrival to result'),
+      actualMs: ms('From arrival to answer'),
+      met: Type.Boolean(),
+    }),
+    timing: Type.Object({
+      decodeMs: ms('Decoding and resizing'),
+      queueMs: ms('Waiting for an engine'),
+      inferenceMs: ms('From dispatch to result'),
+      totalMs: ms('From the arrival of the request head to the answer'),
+    }),
+  },
+  { title: 'Answer' },
+);
+export type Answer = Static<typeof Answer>;
+
+export const Answers = Type.Object(
+  { results: Type.Array(Answer, { description: 'In the order of the images' }) },
+  { title: 'Answers' },
+);
+
+export const Problem = Type.Object(
+  {
+    type: Type.String({ description: 'urn:depthserve:error:<code>' }),
+    code: Type.String({ description: 'Stable' }),
+    title: Type.String(),
+    status: Type.Integer(),
+    detail: Type.String({ description: 'What happened, and what to do' }),
+    requestId: Type.String(),
+    smallestBudgetMs: Type.Optional(ms('The smallest budget that would have worked')),
+    image: Type.Optional(Type.Integer({ description: 'Which of several images, from 0' })),
+  },
+  { title: 'Problem', description: 'RFC 9457 problem details' },
+);
+
+/** For the `response` of a route: every status but success is a problem document. */
+export const problems = (...statuses: number[]) =>
+  Object.fromEntries(
+    statuses.map((status) => [
+      status,
+      {
+        description: 'See the code in the problem document',
+        content: { 'application/problem+json': { schema: Problem } },
+      },
+    ]),
+  );
+
+const SubNetwork = Type.Object({
+  skip: Type.String(),
+  top1: Type.Union([Type.Number(), Type.Null()]),
+  top1CI: Type.Union([Type.Array(Type.Number()), Type.Null()]),
+  macs: Type.Integer(),
+  params: Type.Integer(),
+  source: Type.String({ description: 'measured, published or unmeasured' }),
+  reference: Type.Optional(Type.String()),
+});
+
+export const ModelInfo = Type.Object(
+  {
+    manifest: Type.Object(
+      {
+        name: Type.String(),
+        version: Type.String(),
+        labels: Type.Array(Type.String()),
+        subNetworks: Type.Array(SubNetwork, { description: 'All 2^k of them' }),
+      },
+      { additionalProperties: true, description: 'model.json as it was exported' },
+    ),
+    tiers: Type.Array(
+      Type.Object({ skip: Type.String(), accuracy: Type.Number(), macs: Type.Integer() }),
+      { description: 'The Pareto front measured here, cheapest first; empty until ready' },
+    ),
+    latency: Type.Record(Type.String(), Type.Record(Type.String(), Type.Number()), {
+      description: 'Median ms by sub-network and batch size, measured here at start',
+    }),
+    slowdown: Type.Number({ description: 'Present multiple of the latency table' }),
+    provider: Type.Union([Type.String(), Type.Null()]),
+    engineWorkers: Type.Integer(),
+    maxBatch: Type.Integer(),
+  },
+  { title: 'ModelInfo' },
+);
+
+export const Alive = Type.Object({ status: Type.Literal('live') });
+
+const orNull = (description: string) =>
+  Type.Union([Type.Number(), Type.Null()], { description: `${description}; null: no answers` });
+
+export const Live = Type.Object(
+  {
+    now: Type.Integer({ description: 'Seconds since 1970' }),
+    seconds: Type.Array(
+      Type.Object({
+        at: Type.Integer({ description: 'Seconds since 1970' }),
+        tiers: Type.Record(Type.String(), Type.Integer(), {
+          description: 'Images answered, by sub-network',
+        }),
+        late: Type.Integer({ description: 'Images answered after their deadline' }),
+        refused: Type.Integer({ description: 'Requests refused or expired for lack of time' }),
+        accuracy: orNull('Mean expected accuracy of the images answered in time'),
+        p50Ms: orNull('Median time from arrival to answer'),
+        p99Ms: orNull('99th percentile of it'),
+        p50Used: orNull('Median share of the budget used'),
+        p99Used: orNull('99th percentile of it'),
+        busyMs: Type.Number({ description: 'Time that engines worked on what was answered' }),
+      }),
+      { description: 'Oldest first; seconds without requests are missing' },
+    ),
+  },
+  { title: 'Live' },
+);
+
+export const Ready = Type.Object({
+  status: Type.String({ description: 'starting, ready, draining or failed' }),
+  provider: Type.Union([Type.String(), Type.Null()], { description: 'cuda or cpu' }),
+  fallback: Type.Union([Type.String(), Type.Null()], {
+    description: 'Why CUDA is not used although EXECUTION_PROVIDER=auto tried it',
+  }),
+});

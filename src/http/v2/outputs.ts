@@ -1,0 +1,96 @@
+import { ServeError } from '../../errors.ts';
+import { softmax, topK } from '../answer.ts';
+import type { InferOutput, InferRequest } from './schemas.ts';
+
+/** Output tensors in the order asked for; binary ones' bytes follow the JSON in that order. */
+export interface Outputs {
+  readonly tensors: readonly InferOutput[];
+  readonly binary: readonly Buffer[];
+}
+
+type Values = (logits: Float32Array) => Float32Array;
+
+/** The outputs of the model, by name. */
+export const OUTPUTS: Readonly<Record<string, Values>> = {
+  logits: (logits) => logits,
+  probabilities: softmax,
+};
+
+interface Wanted {
+  readonly name: string;
+  readonly binary: boolean;
+  /** Number of classes as "value:index:label"; 0: the values themselves. */
+  readonly classification: number;
+}
+
+/**
+ * @returns what the request wants of each output.
+ * @throws {ServeError} bad-tensor
+ */
+export function wantedOutputs({ outputs, parameters }: InferRequest, classes: number): Wanted[] {
+  const allBinary = parameters?.['binary_data_output'] === true;
+  const asked: NonNullable<InferRequest['outputs']> = outputs?.length
+    ? outputs
+    : Object.keys(OUTPUTS).map((name) => ({ name }));
+  return asked.map(({ name, parameters: own }) => {
+    if (!Object.hasOwn(OUTPUTS, name)) {
+      throw new ServeError('bad-tensor', `There is no output "${name.slice(0, 60)}".`);
+    }
+    const classification = own?.['classification'] ?? 0;
+    if (!Number.isInteger(classification) || (classification as number) < 0) {
+      throw new ServeError('bad-tensor', 'Parameter classification is no number of classes.');
+    }
+    return {
+      name,
+      binary: own?.['binary_data'] === undefined ? allBinary : own['binary_data'] === true,
+      classification: Math.min(classification as number, classes),
+    };
+  });
+}
+
+/** @param logits float32 `[classes]` of each image. */
+export function outputsOf(
+  wanted: readonly Wanted[],
+  logits: readonly Float32Array[],
+  labels: readonly string[],
+): Outputs {
+  const binary: Buffer[] = [];
+  const tensors = wanted.map((want) => {
+    const { datatype, values, width } = tensorOf(want, logits, labels);
+    const head = { name: want.name, shape: [logits.length, width], datatype };
+    if (!want.binary) return { ...head, data: values };
+    const bytes = datatype === 'BYTES' ? lengthPrefixed(values as string[]) : floats(values);
+    binary.push(bytes);
+    return { ...head, parameters: { binary_data_size: bytes.length } };
+  });
+  return { tensors, binary };
+}
+
+function tensorOf(want: Wanted, logits: readonly Float32Array[], labels: readonly string[]) {
+  const rows = logits.map((row) => OUTPUTS[want.name]!(row));
+  if (want.classification === 0) {
+    const width = rows[0]!.length;
+    return { datatype: 'FP32', values: rows.flatMap((row) => Array.from(row)), width };
+  }
+  const values = rows.flatMap((row, image) =>
+    topK(logits[image]!, labels, want.classification).map(
+      ({ index, label }) => `${row[index]!.toFixed(6)}:${index}:${label}`,
+    ),
+  );
+  return { datatype: 'BYTES', values, width: want.classification };
+}
+
+function floats(values: readonly (number | string)[]): Buffer {
+  return Buffer.from(Float32Array.from(values as number[]).buffer);
+}
+
+function lengthPrefixed(values: readonly string[]): Buffer {
+  return Buffer.concat(
+    values.flatMap((value) => {
+      const text = Buffer.from(value);
+      const length = Buffer.alloc(4);
+      length.writeUInt32LE(text.length);
+      return [length, text];
+    }),
+  );
+}

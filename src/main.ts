@@ -1,0 +1,64 @@
+import { readFile } from 'node:fs/promises';
+import closeWithGrace from 'close-with-grace';
+import type { FastifyInstance } from 'fastify';
+import pino from 'pino';
+import { ConfigError, describeConfig, readConfig } from './config.ts';
+import { EngineError } from './engine/protocol.ts';
+import { buildApp } from './http/app.ts';
+import { ModelError, loadManifest } from './model/manifest.ts';
+import { Service } from './service.ts';
+
+const USAGE = `Usage: npm start            serve the model in MODEL_DIR
+       npm start -- --help  this text
+
+`;
+
+async function main(): Promise<void> {
+  const { version } = JSON.parse(
+    await readFile(new URL('../package.json', import.meta.url), 'utf8'),
+  ) as { version: string };
+  if (process.argv.includes('--help')) {
+    process.stdout.write(`DepthServe ${version}\n\n${USAGE}${describeConfig()}\n`);
+    return;
+  }
+
+  const config = readConfig();
+  const log = pino({ level: config.LOG_LEVEL });
+  let service: Service | undefined;
+  let app: FastifyInstance | undefined;
+  let starting: Promise<void> | undefined;
+  // Before anything slow, so that a signal during start-up ends it cleanly, too.
+  const graceful = closeWithGrace(
+    { delay: config.DRAIN_TIMEOUT_MS, logger: log },
+    async (cause) => {
+      if (cause.err) log.fatal({ err: cause.err }, 'unexpected error');
+      log.info({ signal: cause.signal }, 'draining');
+      service?.beginDrain();
+      await app?.close();
+      await starting;
+      await service?.close();
+      log.info('drained');
+      // Exit code 1, so that whoever supervises the process knows to replace it.
+      if (service?.status === 'failed') throw new EngineError('the engine failed');
+    },
+  );
+
+  const { manifest, file } = await loadManifest(config.MODEL_DIR);
+  service = new Service(config, manifest, file, log, () => graceful.close());
+  app = await buildApp(service, log, version);
+  // Listening before the warm-up, so that probes can tell "starting" from "dead".
+  await app.listen({ host: config.HOST, port: config.PORT });
+  starting = service.start();
+  await starting;
+}
+
+try {
+  await main();
+} catch (error) {
+  const expected = [ConfigError, ModelError, EngineError].some((known) => error instanceof known);
+  process.stderr.write(`depthserve: ${expected ? (error as Error).message : String(error)}\n`);
+  if (!expected) process.stderr.write(`${(error as Error).stack}\n`);
+  process.exitCode = 1;
+  // Whatever still runs (the listener, a timer) must not keep a server alive that cannot serve.
+  setTimeout(() => process.exit(), 100);
+}

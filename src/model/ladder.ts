@@ -1,0 +1,44 @@
+import type { LatencyTable } from '../scheduler/latency.ts';
+import type { Tier } from '../scheduler/policy.ts';
+import { ModelError } from './manifest.ts';
+import type { Manifest } from './manifest.ts';
+
+/**
+ * Every sub-network that can be ranked, as a tier. Where nothing was measured at all, a network
+ * is taken to be as accurate as it is expensive: the share of the super-net's MACs.
+ *
+ * @throws {ModelError} when some, but fewer than two, accuracies are known.
+ */
+export function rankedTiers(manifest: Manifest): readonly Tier[] {
+  const known = manifest.subNetworks.filter(({ top1 }) => top1 !== null);
+  if (known.length === 0) {
+    const most = Math.max(...manifest.subNetworks.map(({ macs }) => macs));
+    return manifest.subNetworks.map(({ skip, macs }) => ({ skip, macs, accuracy: macs / most }));
+  }
+  if (known.length === 1) {
+    throw new ModelError(`${manifest.name}: the accuracy of one sub-network alone is no ladder`);
+  }
+  return known.map(({ skip, macs, top1 }) => ({ skip, macs, accuracy: top1! }));
+}
+
+/**
+ * The measured Pareto front of accuracy against latency, cheapest first: accuracy is not monotone
+ * in depth, and a slower sub-network that is no more accurate is never worth running.
+ */
+export function paretoFront(tiers: readonly Tier[], table: LatencyTable): readonly Tier[] {
+  const byCost = tiers
+    .map((tier) => ({ tier, cost: relativeCost(table[tier.skip]!) }))
+    .sort((a, b) => a.cost - b.cost || b.tier.accuracy - a.tier.accuracy);
+  const front: Tier[] = [];
+  for (const { tier } of byCost) {
+    const best = front.at(-1);
+    if (!best || tier.accuracy > best.accuracy) front.push(tier);
+  }
+  return front;
+}
+
+/** Geometric mean over batch sizes, so that every batch size counts alike. */
+function relativeCost(row: Readonly<Record<number, number>>): number {
+  const times = Object.values(row);
+  return Math.exp(times.reduce((sum, ms) => sum + Math.log(ms), 0) / times.length);
+}

@@ -1,0 +1,137 @@
+// The service, as the page uses it: /model, /classify, /live, and the Open Inference Protocol
+// where a sub-network must be pinned or many images go in one request.
+
+/**
+ * @typedef {{ skip: string, accuracy: number, macs: number }} Tier
+ * @typedef {{
+ *   manifest: { name: string, version: string, labels: string[], flags: string[],
+ *     input: { width: number, height: number },
+ *     subNetworks: { skip: string, macs: number, top1: number | null }[] },
+ *   tiers: Tier[], latency: Record<string, Record<string, number>>, provider: string | null,
+ *   maxBatch: number }} Model
+ * @typedef {{
+ *   predictions: { label: string, probability: number }[],
+ *   subNetwork: { skip: string, expectedAccuracy: number, macs: number },
+ *   budget: { requestedMs: number, predictedMs: number, actualMs: number, met: boolean },
+ *   timing: { decodeMs: number, queueMs: number, inferenceMs: number, totalMs: number }
+ * }} Answer
+ * @typedef {{ at: number, tiers: Record<string, number>, late: number, refused: number,
+ *   accuracy: number | null, p50Ms: number | null, p99Ms: number | null,
+ *   p50Used: number | null, p99Used: number | null }} Second
+ */
+
+/** The service said no; the message is for people. */
+export class Refused extends Error {
+  /** @param {string} message @param {number | undefined} smallestBudgetMs */
+  constructor(message, smallestBudgetMs) {
+    super(message);
+    this.smallestBudgetMs = smallestBudgetMs;
+  }
+}
+
+/** @returns {Promise<Model>} */
+export async function getModel() {
+  return (await fetch('/model')).json();
+}
+
+/** @returns {Promise<{ status: string, provider: string | null }>} */
+export async function getStatus() {
+  return (await fetch('/health/ready')).json();
+}
+
+/**
+ * @param {number} since
+ * @returns {Promise<{ now: number, seconds: Second[] }>}
+ */
+export async function getLive(since) {
+  return (await fetch(`/live?since=${since}`)).json();
+}
+
+/**
+ * @param {Blob} photo
+ * @param {number} budgetMs
+ * @param {number} minAccuracy
+ * @param {AbortSignal} signal
+ * @returns {Promise<Answer>}
+ */
+export async function classify(photo, budgetMs, minAccuracy, signal) {
+  const answer = await fetch('/classify?topK=5', {
+    method: 'POST',
+    body: photo,
+    signal,
+    headers: {
+      'content-type': 'application/octet-stream',
+      'x-latency-budget-ms': String(budgetMs),
+      'x-min-accuracy': String(minAccuracy),
+    },
+  });
+  const body = await answer.json();
+  if (!answer.ok) throw new Refused(body.detail, body.smallestBudgetMs);
+  return body;
+}
+
+/**
+ * One request of the Open Inference Protocol with a binary tensor.
+ *
+ * @param {Model} model
+ * @param {Record<string, unknown>} tensor shape and datatype
+ * @param {Uint8Array<ArrayBuffer>} bytes
+ * @param {Record<string, unknown>} parameters
+ * @param {AbortSignal} [signal]
+ */
+async function infer(model, tensor, bytes, parameters, signal) {
+  const input = { name: 'image', ...tensor, parameters: { binary_data_size: bytes.length } };
+  const outputs = [{ name: 'probabilities', parameters: { classification: 1 } }];
+  const head = new TextEncoder().encode(JSON.stringify({ parameters, inputs: [input], outputs }));
+  const answer = await fetch(`/v2/models/${encodeURIComponent(model.manifest.name)}/infer`, {
+    method: 'POST',
+    body: new Blob([head, bytes]),
+    headers: {
+      'content-type': 'application/octet-stream',
+      'inference-header-content-length': String(head.length),
+    },
+    ...(signal && { signal }),
+  });
+  const body = await answer.json();
+  if (!answer.ok) throw new Refused(body.error, undefined);
+  return body;
+}
+
+/**
+ * What one sub-network says of a photo, however long it takes.
+ *
+ * @param {Model} model
+ * @param {Blob} photo
+ * @param {string} skip
+ * @param {AbortSignal} signal
+ * @returns {Promise<{ label: string, probability: number }>}
+ */
+export async function askSubNetwork(model, photo, skip, signal) {
+  const file = new Uint8Array(await photo.arrayBuffer());
+  const bytes = new Uint8Array(4 + file.length);
+  new DataView(bytes.buffer).setUint32(0, file.length, true);
+  bytes.set(file, 4);
+  const parameters = { skip, latency_budget_ms: 60_000 };
+  const body = await infer(model, { shape: [1], datatype: 'BYTES' }, bytes, parameters, signal);
+  const [probability = '0', , label = ''] = body.outputs[0].data[0].split(':');
+  return { label, probability: Number(probability) };
+}
+
+/**
+ * Pixels in the network's size, many times over.
+ *
+ * @param {Model} model
+ * @param {Uint8Array<ArrayBuffer>} pixels of one image
+ * @param {number} count
+ * @param {number} budgetMs
+ * @returns {Promise<string[]>} the sub-network of each image
+ */
+export async function askMany(model, pixels, count, budgetMs) {
+  const { height, width } = model.manifest.input;
+  const bytes = new Uint8Array(pixels.length * count);
+  for (let index = 0; index < count; index++) bytes.set(pixels, index * pixels.length);
+  const tensor = { shape: [count, height, width, 3], datatype: 'UINT8' };
+  const { parameters } = await infer(model, tensor, bytes, { latency_budget_ms: budgetMs });
+  const skips = parameters.sub_network.split(',');
+  return skips.length === count ? skips : Array(count).fill(skips[0]);
+}

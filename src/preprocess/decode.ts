@@ -1,0 +1,100 @@
+import pLimit from 'p-limit';
+import sharp from 'sharp';
+import { ServeError } from '../errors.ts';
+
+/** RGB pixels, uint8 `[height, width, 3]`. */
+export type Pixels = Uint8Array;
+
+export interface DecoderOptions {
+  /** px */
+  readonly height: number;
+  /** px */
+  readonly width: number;
+  /** Largest image that is decoded, width x height. */
+  readonly maxPixels: number;
+  /** Images decoded at the same time. */
+  readonly concurrency: number;
+}
+
+/** @param signal gives up on an image whose decoding has not begun. */
+export type Decoder = (file: Buffer, signal?: AbortSignal) => Promise<Pixels>;
+
+// Only the formats that we promise: every further loader is attack surface.
+sharp.block({ operation: ['VipsForeignLoad'] });
+sharp.unblock({
+  operation: ['VipsForeignLoadJpegBuffer', 'VipsForeignLoadPngBuffer', 'VipsForeignLoadWebpBuffer'],
+});
+// One libvips thread per image: parallelism comes from decoding several images at once.
+sharp.concurrency(1);
+// Every upload is another image, so cached operations would never be used again.
+sharp.cache(false);
+
+/** Makes the function that turns an image file into the network's input. */
+export function createDecoder(options: DecoderOptions): Decoder {
+  const limit = pLimit(options.concurrency);
+  return (file, signal) =>
+    limit(() => {
+      signal?.throwIfAborted();
+      return decode(file, options);
+    });
+}
+
+/**
+ * Decodes a JPEG, PNG or WebP file, turns it upright (EXIF), and applies the manifest's resize
+ * rule `cover`: the shorter side fits, the centre is cut out. Grey becomes RGB, transparency
+ * becomes white.
+ *
+ * @throws {ServeError} not-an-image, truncated-image, too-many-pixels
+ */
+async function decode(file: Buffer, options: DecoderOptions): Promise<Pixels> {
+  if (formatOf(file) === null) {
+    throw new ServeError('not-an-image', 'The bytes are no JPEG, PNG or WebP file.');
+  }
+  try {
+    return await sharp(file, { limitInputPixels: options.maxPixels, failOn: 'truncated' })
+      .autoOrient()
+      // Bilinear, as in training; libvips widens the filter when it shrinks.
+      .resize(options.width, options.height, { fit: 'cover', kernel: 'linear' })
+      .flatten({ background: '#ffffff' })
+      .toColourspace('srgb')
+      .raw({ depth: 'uchar' })
+      .toBuffer();
+  } catch (error) {
+    throw explain(error, file, options);
+  }
+}
+
+/** By the first bytes: what a client calls the file is not to be relied upon. */
+function formatOf(file: Buffer): 'jpeg' | 'png' | 'webp' | null {
+  const head = file.toString('latin1', 0, 12);
+  if (head.startsWith('\xff\xd8\xff')) return 'jpeg';
+  if (head.startsWith('\x89PNG\r\n\x1a\n')) return 'png';
+  if (head.startsWith('RIFF') && head.slice(8) === 'WEBP') return 'webp';
+  return null;
+}
+
+function explain(error: unknown, file: Buffer, options: DecoderOptions): ServeError {
+  const message = error instanceof Error ? error.message : String(error);
+  const cause = { cause: error };
+  if (/pixel limit/i.test(message)) {
+    const detail = `The image has more than ${options.maxPixels} pixels.`;
+    return new ServeError('too-many-pixels', detail, {}, undefined, cause);
+  }
+  if (endsEarly(file, message)) {
+    return new ServeError('truncated-image', 'The file ends too early.', {}, undefined, cause);
+  }
+  const detail = 'The file starts like an image, but cannot be decoded.';
+  return new ServeError('not-an-image', detail, {}, undefined, cause);
+}
+
+/** libvips says so for JPEG only; PNG ends with an IEND chunk, and WebP tells its length. */
+function endsEarly(file: Buffer, message: string): boolean {
+  switch (formatOf(file)) {
+    case 'png':
+      return !file.subarray(-12).includes('IEND');
+    case 'webp':
+      return file.length < 12 || file.readUInt32LE(4) + 8 > file.length;
+    default:
+      return message.includes('premature end');
+  }
+}

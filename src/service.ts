@@ -1,0 +1,357 @@
+import { setMaxListeners } from 'node:events';
+import { performance } from 'node:perf_hooks';
+import { BATCH_SIZES } from './config.ts';
+import type { Config } from './config.ts';
+import { InferenceEngine } from './engine/engine.ts';
+import type { EngineOptions } from './engine/engine.ts';
+import { warmUp } from './engine/warmup.ts';
+import { ServeError } from './errors.ts';
+import { FeedbackMemory } from './feedback.ts';
+import { watchGpus } from './gpu.ts';
+import { Metrics } from './metrics.ts';
+import { paretoFront, rankedTiers } from './model/ladder.ts';
+import type { Manifest } from './model/manifest.ts';
+import { createDecoder } from './preprocess/decode.ts';
+import type { Decoder, Pixels } from './preprocess/decode.ts';
+import { depthserve } from './scheduler/depthserve/policy.ts';
+import { MeasuredLatency } from './scheduler/latency.ts';
+import { withPins } from './scheduler/pin.ts';
+import type { Tier } from './scheduler/policy.ts';
+import { Scheduler } from './scheduler/scheduler.ts';
+import type { Clock, Served } from './scheduler/scheduler.ts';
+import { ShadowRunner } from './shadow-runner.ts';
+import { argmax } from './shadow.ts';
+
+/** Where the service is in its life. Only `ready` takes work. */
+export type Status = 'starting' | 'ready' | 'draining' | 'failed';
+
+export interface Logger {
+  info(context: object, message: string): void;
+  warn(context: object, message: string): void;
+  fatal(context: object, message: string): void;
+}
+
+/** What a request asks for all its images. */
+export interface Asked {
+  /** When the request's head arrived, as `performance.now()`. */
+  readonly arrivedAt: number;
+  /** Counted from `arrivedAt`. */
+  readonly budgetMs: number;
+  /** 0 to 1. */
+  readonly minAccuracy: number;
+  /** The only sub-network that may answer; absent: the policy chooses. */
+  readonly skip?: string | undefined;
+  /** Gives up on whatever has not begun. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** One image's answer from decoding to logits. Times in ms. */
+export interface Classified extends Served<Float32Array> {
+  readonly decodeMs: number;
+}
+
+interface Running {
+  readonly engine: InferenceEngine;
+  readonly scheduler: Scheduler<Uint8Array, Float32Array>;
+  readonly latency: MeasuredLatency;
+  /** Every sub-network with its accuracy, on the front or not. */
+  readonly tiers: readonly Tier[];
+  /** The measured Pareto front, cheapest first. */
+  readonly front: readonly Tier[];
+}
+
+const clock: Clock = {
+  now: () => performance.now(),
+  at(time, callback) {
+    const timer = setTimeout(callback, Math.max(0, time - performance.now()));
+    return () => clearTimeout(timer);
+  },
+};
+
+/** Joins preprocess, scheduler and engine, and knows whether they may be used. */
+export class Service {
+  #status: Status = 'starting';
+  #running: Running | null = null;
+  readonly #decode: Decoder;
+  readonly #stop = new AbortController();
+  readonly #feedback: FeedbackMemory;
+  #shadow: Promise<ShadowRunner | null> = Promise.resolve(null);
+  #stopWatchingGpus: () => void = () => {};
+  readonly metrics: Metrics;
+
+  constructor(
+    readonly config: Config,
+    readonly manifest: Manifest,
+    private readonly modelFile: string,
+    private readonly log: Logger,
+    /** Called once when the service can no longer work and should be replaced. */
+    private readonly onFailed: () => void,
+  ) {
+    this.#decode = createDecoder({
+      height: manifest.input.height,
+      width: manifest.input.width,
+      maxPixels: config.MAX_IMAGE_PIXELS,
+      concurrency: config.MAX_DECODES,
+    });
+    this.#feedback = new FeedbackMemory(config.FEEDBACK_CAPACITY);
+    this.metrics = new Metrics(manifest, () => ({
+      queueLength: this.#running?.scheduler.queueLength ?? 0,
+      oldestAgeMs: this.#running?.scheduler.oldestAgeMs ?? 0,
+      slowdown: this.#running?.latency.slowdown ?? 1,
+      predictions: this.#predictions(),
+    }));
+  }
+
+  get status(): Status {
+    return this.#status;
+  }
+
+  get running(): Readonly<Running> | null {
+    return this.#running;
+  }
+
+  /**
+   * Loads the sessions, warms them up and measures the latency table; ready afterwards.
+   *
+   * @throws {EngineError} when no engine can be started.
+   */
+  async start(): Promise<void> {
+    const { config, manifest, log } = this;
+    const options: EngineOptions = {
+      modelFile: this.modelFile,
+      provider: config.EXECUTION_PROVIDER,
+      workers: config.ENGINE_WORKERS,
+      intraOpThreads: config.INTRA_OP_THREADS,
+      inputName: manifest.input.name,
+      height: manifest.input.height,
+      width: manifest.input.width,
+      flags: manifest.flags,
+    };
+    const engine = await InferenceEngine.start(options, (error) => this.#fail(error));
+    if (engine.fallback) log.warn({ reason: engine.fallback }, 'CUDA did not load: using the CPU');
+    this.metrics.provider.set(
+      { provider: engine.provider, fallback: String(engine.fallback !== null) },
+      1,
+    );
+
+    try {
+      const started = performance.now();
+      const { height, width } = manifest.input;
+      const table = await warmUp(
+        engine,
+        manifest.subNetworks.map(({ skip }) => skip),
+        BATCH_SIZES.filter((size) => size <= config.MAX_BATCH),
+        height * width * 3,
+        this.#stop.signal,
+      );
+      const tiers = rankedTiers(manifest);
+      const front = paretoFront(tiers, table);
+      const latency = new MeasuredLatency(table);
+      const scheduler = new Scheduler({
+        policy: withPins(depthserve, tiers),
+        tiers: front,
+        latency,
+        engine,
+        clock,
+        maxBatch: config.MAX_BATCH,
+        events: { finished: (...batch) => this.metrics.ranBatch(...batch) },
+      });
+      this.#running = { engine, scheduler, latency, tiers, front };
+      this.#status = 'ready';
+      this.metrics.serving(engine.workers, tiers, front);
+      if (config.GPU_SAMPLE_SECONDS > 0 && config.EXECUTION_PROVIDER !== 'cpu') {
+        this.#stopWatchingGpus = watchGpus(config.GPU_SAMPLE_SECONDS, (samples) =>
+          this.metrics.gpus(samples),
+        );
+      }
+      if (config.SHADOW_CHECKS_PER_MINUTE > 0) {
+        this.#shadow = this.#startShadow({ ...options, provider: engine.provider }, tiers);
+      }
+      log.info(
+        {
+          provider: engine.provider,
+          workers: engine.workers,
+          warmUpMs: Math.round(performance.now() - started),
+          ladder: front.map(({ skip, accuracy }) => ({ skip, accuracy, ms: table[skip]![1] })),
+        },
+        'ready',
+      );
+    } catch (error) {
+      await engine.release();
+      if (!this.#stop.signal.aborted) throw error;
+    }
+  }
+
+  /**
+   * Decodes the images of one request and queues them, as many at a time as fit into a batch:
+   * engines need not wait for the last image, nor is the first one sent off alone. All are
+   * answered or none: what cannot be answered takes the others back out of the queue.
+   *
+   * @param files JPEG, PNG or WebP bytes.
+   * @throws {ServeError} for images that cannot be decoded, and outside `ready`.
+   * @throws {RefusedError | ExpiredError | EngineError}
+   */
+  async classify(files: readonly Buffer[], asked: Asked): Promise<readonly Classified[]> {
+    this.assertReady();
+    return allOrNone(asked, async (together) => {
+      const parts = chunks(files, this.config.MAX_BATCH).map(async (chunk, part) => {
+        const started = clock.now();
+        const pixels = await Promise.all(
+          chunk.map((file, index) =>
+            this.#decode(file, together.signal).catch((error: unknown) => {
+              throw numbered(error, part * this.config.MAX_BATCH + index, files.length);
+            }),
+          ),
+        );
+        return this.#submit(pixels, together, clock.now() - started);
+      });
+      return (await Promise.all(parts)).flat();
+    });
+  }
+
+  /**
+   * Queues images that need no decoding, all at once.
+   *
+   * @param images of the network's input size.
+   * @throws {ServeError} outside `ready`.
+   * @throws {RefusedError | ExpiredError | EngineError}
+   */
+  async classifyPixels(images: readonly Pixels[], asked: Asked): Promise<readonly Classified[]> {
+    this.assertReady();
+    return allOrNone(asked, (together) => this.#submit(images, together, 0));
+  }
+
+  async #submit(
+    images: readonly Pixels[],
+    { arrivedAt, budgetMs, minAccuracy, skip, signal }: Asked,
+    decodeMs: number,
+  ): Promise<readonly Classified[]> {
+    // Accepted before the drain began: it may still be answered.
+    const { scheduler } = this.#running!;
+    const wish = { arrivedAt, deadline: arrivedAt + budgetMs, minAccuracy };
+    const pinned = skip === undefined ? wish : { ...wish, skip };
+    const answers = await scheduler.submitAll(images, pinned, signal);
+    // Of a pinned sub-network, nobody asked whether another would agree.
+    if (skip === undefined) {
+      void this.#shadow.then((shadow) =>
+        answers.forEach((served, index) => shadow?.offer(images[index]!, served)),
+      );
+    }
+    return answers.map((served) => Object.assign(served, { decodeMs }));
+  }
+
+  /** Counts an answer that is about to leave; times in ms. */
+  answered(id: string, result: Classified, budgetMs: number, totalMs: number): void {
+    this.metrics.answered(result, budgetMs, totalMs);
+    this.#feedback.remember(id, { tier: result.tier, predicted: argmax(result.output) });
+  }
+
+  /**
+   * Counts whether an answer was right.
+   *
+   * @throws {ServeError} unknown-label, unknown-request
+   */
+  feedback(id: string, label: string): void {
+    const truth = this.manifest.labels.indexOf(label);
+    if (truth < 0) throw new ServeError('unknown-label', 'The model does not have this label.');
+    const answer = this.#feedback.take(id);
+    if (!answer) {
+      throw new ServeError('unknown-request', 'No answer with this id is remembered here.');
+    }
+    const result = answer.predicted === truth ? 'correct' : 'wrong';
+    this.metrics.feedback.inc({ tier: answer.tier.skip, result });
+  }
+
+  /** @throws {ServeError} starting, draining, engine-failed */
+  assertReady(): void {
+    if (this.#status === 'ready') return;
+    if (this.#status === 'starting') {
+      throw new ServeError('starting', 'The model is being loaded and measured.', {}, 1000);
+    }
+    if (this.#status === 'draining') {
+      throw new ServeError('draining', 'This replica is shutting down.', {}, 1000);
+    }
+    throw new ServeError('engine-failed', 'The engine has failed.', {}, 1000);
+  }
+
+  /** No new work from here on. */
+  beginDrain(): void {
+    if (this.#status !== 'failed') this.#status = 'draining';
+    this.metrics.ready.set(0);
+    this.#stopWatchingGpus();
+    this.#stop.abort();
+  }
+
+  /** Finishes what was accepted, then releases the sessions. */
+  async close(): Promise<void> {
+    this.beginDrain();
+    await this.#running?.scheduler.drained();
+    await this.#running?.engine.release();
+    await (await this.#shadow)?.close();
+  }
+
+  /** What the scheduler plans with now, for every tier in use and measured batch size. */
+  #predictions() {
+    const { latency, front } = this.#running ?? { front: [] };
+    return front.flatMap((tier) =>
+      Object.keys(latency!.table[tier.skip]!).map((size) => {
+        const batch = Number(size);
+        return { tier, batch, ms: latency!.predict(tier, batch) };
+      }),
+    );
+  }
+
+  /** The service serves without it, too: a failure is logged, and nothing is checked. */
+  async #startShadow(options: EngineOptions, tiers: readonly Tier[]): Promise<ShadowRunner | null> {
+    try {
+      return await ShadowRunner.start(options, tiers, {
+        perMinute: this.config.SHADOW_CHECKS_PER_MINUTE,
+        idle: () => this.#running!.scheduler.idle,
+        onChecked: (...check) => this.metrics.shadowed(...check),
+        onLost: (err) => this.log.warn({ err }, 'shallow answers are no longer checked'),
+      });
+    } catch (err) {
+      this.log.warn({ err }, 'shallow answers are not checked');
+      return null;
+    }
+  }
+
+  #fail(error: Error): void {
+    if (this.#status === 'failed') return;
+    this.#status = 'failed';
+    this.metrics.ready.set(0);
+    this.log.fatal({ err: error }, 'the engine failed');
+    this.onFailed();
+  }
+}
+
+/** Runs the parts of one request under a signal that stops all of them when one fails. */
+async function allOrNone<Result>(
+  asked: Asked,
+  run: (together: Asked) => Promise<Result>,
+): Promise<Result> {
+  const failed = new AbortController();
+  const signal = asked.signal ? AbortSignal.any([asked.signal, failed.signal]) : failed.signal;
+  // One listener for each batch of a large request is no leak.
+  setMaxListeners(0, signal);
+  try {
+    return await run({ ...asked, signal });
+  } catch (error) {
+    failed.abort(error);
+    throw error;
+  }
+}
+
+function chunks<Item>(items: readonly Item[], size: number): readonly (readonly Item[])[] {
+  const count = Math.ceil(items.length / size);
+  return Array.from({ length: count }, (_, index) => items.slice(index * size, (index + 1) * size));
+}
+
+/** Says which of several images an error is about. */
+function numbered(error: unknown, index: number, count: number): unknown {
+  if (!(error instanceof ServeError) || count === 1) return error;
+  const detail = `Image ${index + 1} of ${count}: ${error.detail}`;
+  return new ServeError(error.code, detail, { ...error.extra, image: index }, undefined, {
+    cause: error,
+  });
+}

@@ -1,0 +1,44 @@
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { chromium } from 'playwright-core';
+import type { BrowserContext, BrowserContextOptions } from 'playwright-core';
+
+const CHROMIUM = process.env['CHROMIUM'] ?? '/usr/bin/chromium';
+
+/** Why the page can't be tested here; null: it can. */
+export const noBrowser = existsSync(CHROMIUM)
+  ? null
+  : `there is no ${CHROMIUM}: run .ci/tools-clients.sh, or set CHROMIUM`;
+
+export interface Browser {
+  context(options: BrowserContextOptions): Promise<BrowserContext>;
+  close(): Promise<void>;
+}
+
+/** Headless Chromium with a profile of its own, that talks to nobody by itself. */
+export async function launchBrowser(): Promise<Browser> {
+  const profile = await mkdtemp(join(tmpdir(), 'depthserve-chromium-'));
+  const first = await chromium.launchPersistentContext(profile, {
+    executablePath: CHROMIUM,
+    args: [
+      '--no-sandbox',
+      '--disable-gpu',
+      '--disable-quic',
+      '--no-first-run',
+      '--disable-background-networking',
+      '--disable-component-update',
+      '--disable-sync',
+    ],
+  });
+  const browser = first.browser();
+  if (!browser) throw new Error('Chromium has no browser object');
+  return {
+    context: (options) => browser.newContext(options),
+    async close() {
+      await first.close();
+      await rm(profile, { recursive: true, force: true });
+    },
+  };
+}

@@ -1,0 +1,105 @@
+import { readFile } from 'node:fs/promises';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { Check } from 'typebox/value';
+import { ModelInfo } from '../../src/http/schemas.ts';
+import { startServer } from '../server.ts';
+import type { Server } from '../server.ts';
+import { CAT, classify, scrape } from './client.ts';
+
+describe('what the service tells of itself', () => {
+  let server: Server;
+  beforeAll(async () => {
+    server = await startServer({ EXECUTION_PROVIDER: 'auto' });
+  });
+  afterAll(() => server.stop());
+
+  const get = async (path: string) => (await fetch(server.url + path)).json() as Promise<never>;
+
+  it('GET /model: the manifest as exported, all 16 accuracies with it', async () => {
+    const info: { manifest: { subNetworks: unknown[] } } = await get('/model');
+    expect(Check(ModelInfo, info)).toBe(true);
+    const exported = JSON.parse(await readFile('models/cifar10/model.json', 'utf8')) as object;
+    expect(info.manifest).toEqual(exported);
+    expect(info.manifest.subNetworks).toHaveLength(16);
+  });
+
+  it('GET /model: tiers are the Pareto front, cheapest first', async () => {
+    const { tiers, latency }: { tiers: { skip: string; accuracy: number }[]; latency: object } =
+      await get('/model');
+    expect(tiers.length).toBeGreaterThan(1);
+    const accuracies = tiers.map(({ accuracy }) => accuracy);
+    expect(accuracies).toEqual([...new Set(accuracies)].toSorted((a, b) => a - b));
+    expect(Object.keys(latency)).toHaveLength(16);
+  });
+
+  it('GET /model: a latency for every sub-network at every warmed batch size', async () => {
+    const { latency }: { latency: Record<string, Record<string, number>> } = await get('/model');
+    for (const row of Object.values(latency)) {
+      expect(Object.keys(row)).toEqual(['1', '2', '4']);
+      for (const ms of Object.values(row)) expect(ms).toBeGreaterThan(0);
+    }
+  });
+
+  it('GET /health/live and /health/ready', async () => {
+    expect(await get('/health/live')).toEqual({ status: 'live' });
+    expect(await get('/health/ready')).toMatchObject({ status: 'ready' });
+  });
+
+  it('says so wherever one looks when CUDA was wanted but is missing', async () => {
+    const { provider, fallback }: { provider: string; fallback: string | null } =
+      await get('/health/ready');
+    const metrics = await scrape(server.url);
+    expect(metrics).toContain(
+      `depthserve_execution_provider{provider="${provider}",fallback="${fallback !== null}"} 1`,
+    );
+    // On a machine with CUDA there is nothing to fall back from.
+    expect(provider === 'cuda').toBe(fallback === null);
+    if (fallback !== null) expect(server.log()).toContain('CUDA did not load');
+  });
+
+  it('GET /metrics: requests by tier and outcome, durations, queue, batches', async () => {
+    const { body } = await classify(server.url, CAT, { 'x-latency-budget-ms': '20000' });
+    const metrics = await scrape(server.url);
+    const { skip } = body.subNetwork;
+    expect(metrics).toContain(`depthserve_requests_total{tier="${skip}",outcome="met"} 1`);
+    for (const stage of ['decode', 'queue', 'inference', 'total']) {
+      expect(metrics).toContain(
+        `depthserve_duration_seconds_count{stage="${stage}",tier="${skip}"} 1`,
+      );
+    }
+    expect(metrics).toContain(`depthserve_batch_size_count{tier="${skip}"} 1`);
+    expect(metrics).toContain('depthserve_queue_length 0');
+  });
+
+  it('GET /docs: a page, and the OpenAPI document with every route', async () => {
+    expect((await fetch(`${server.url}/docs/`)).headers.get('content-type')).toMatch(/html/);
+    const document: { openapi: string; paths: object } = await get('/docs/json');
+    expect(document.openapi).toBe('3.1.0');
+    expect(Object.keys(document.paths)).toEqual(
+      expect.arrayContaining([
+        '/classify',
+        '/feedback',
+        '/health/live',
+        '/health/ready',
+        '/live',
+        '/metrics',
+        '/model',
+        '/v2/models/{model}/infer',
+      ]),
+    );
+  });
+
+  it('logs each answer with its request id', async () => {
+    await classify(server.url, CAT, { 'x-request-id': 'find-me' });
+    // The log is written after the answer, and reaches us through a pipe.
+    const line = await vi.waitFor(() => {
+      const found = server
+        .log()
+        .split('\n')
+        .find((text) => text.includes('"find-me"'));
+      expect(found).toBeDefined();
+      return found!;
+    });
+    expect(JSON.parse(line)).toMatchObject({ reqId: 'find-me', status: 200, outcome: 'met' });
+  });
+});

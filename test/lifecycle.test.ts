@@ -1,0 +1,117 @@
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { failedStart, startServer } from './server.ts';
+import { CAT, classify } from './http/client.ts';
+
+describe('start', () => {
+  let folder: string;
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'depthserve-'));
+  });
+  afterAll(() => rm(folder, { recursive: true }));
+
+  async function copyOfModel(name: string): Promise<string> {
+    const copy = join(folder, name);
+    await cp('models/cifar10', copy, { recursive: true });
+    return copy;
+  }
+
+  it('is live, but neither ready nor willing, until it has warmed up', async () => {
+    const server = await startServer({}, { untilReady: false });
+    expect((await fetch(`${server.url}/health/live`)).status).toBe(200);
+    const ready = await fetch(`${server.url}/health/ready`);
+    expect(ready.status).toBe(503);
+    expect(await ready.json()).toMatchObject({ status: 'starting' });
+    const reply = await classify<{ code: string }>(server.url, CAT);
+    expect(reply).toMatchObject({ status: 503, body: { code: 'starting' } });
+    expect(await server.stop()).toBe(0);
+  });
+
+  it('refuses a setting out of range, naming it', async () => {
+    const { code, output } = await failedStart({ MAX_BATCH: '33' });
+    expect(code).toBe(1);
+    expect(output).toMatch(/^depthserve: .*MAX_BATCH/);
+  });
+
+  it('refuses EXECUTION_PROVIDER=cuda without CUDA, naming what is missing', async () => {
+    const { code, output } = await failedStart({
+      EXECUTION_PROVIDER: 'cuda',
+      CUDA_VISIBLE_DEVICES: '',
+    });
+    expect(code).toBe(1);
+    expect(output).toMatch(
+      /depthserve: EXECUTION_PROVIDER=cuda, but CUDA did not load: .+docs\/cuda/,
+    );
+  });
+
+  it('refuses a folder without a manifest', async () => {
+    const { code, output } = await failedStart({ MODEL_DIR: folder });
+    expect(code).toBe(1);
+    expect(output).toMatch(/model\.json: ENOENT/);
+  });
+
+  it('refuses a manifest that breaks the schema, naming the field', async () => {
+    const copy = await copyOfModel('schema');
+    const manifest = JSON.parse(await readFile(join(copy, 'model.json'), 'utf8')) as object;
+    await writeFile(join(copy, 'model.json'), JSON.stringify({ ...manifest, labels: 'cat' }));
+    const { code, output } = await failedStart({ MODEL_DIR: copy });
+    expect(code).toBe(1);
+    expect(output).toMatch(/model\.json: .*labels/);
+  });
+
+  it('refuses a model file that is not the one of the manifest', async () => {
+    const copy = await copyOfModel('corrupt');
+    const bytes = await readFile(join(copy, 'model.onnx'));
+    bytes[bytes.length >> 1]! ^= 1;
+    await writeFile(join(copy, 'model.onnx'), bytes);
+    const { code, output } = await failedStart({ MODEL_DIR: copy });
+    expect(code).toBe(1);
+    expect(output).toMatch(/model\.onnx: sha256 is/);
+  });
+
+  it('--help lists every setting', async () => {
+    const { spawnSync } = await import('node:child_process');
+    const { stdout } = spawnSync(process.execPath, ['dist/main.js', '--help']);
+    const source = await readFile('src/config.ts', 'utf8');
+    const names = [...source.matchAll(/^ {2}([A-Z_]+): /gm)].map(([, name]) => name!);
+    expect(names.length).toBeGreaterThan(10);
+    for (const name of names) expect(stdout.toString()).toContain(name);
+  });
+});
+
+describe('stop', () => {
+  it('ends a warm-up cleanly', async () => {
+    const server = await startServer({ MAX_BATCH: '32' }, { untilReady: false });
+    await sleep(300);
+    expect(await server.stop()).toBe(0);
+  });
+
+  it('answers what it accepted, refuses what comes after, and exits 0', async () => {
+    const server = await startServer();
+    // More than can be answered at once, so that some are queued when the signal comes.
+    const accepted = Array.from({ length: 80 }, () =>
+      classify(server.url, CAT, { 'x-latency-budget-ms': '60000' }),
+    );
+    await Promise.race(accepted);
+    const stopped = server.stop();
+    const replies = await Promise.allSettled(accepted);
+    expect(await stopped).toBe(0);
+
+    const statuses = replies.map((reply) =>
+      // A connection that was still in the backlog is refused whole: the client knows.
+      reply.status === 'fulfilled' ? reply.value.status : 'refused',
+    );
+    const answered = statuses.filter((status) => status === 200).length;
+    expect(answered).toBeGreaterThan(1);
+    expect(new Set(statuses.filter((status) => status !== 200 && status !== 'refused'))).toEqual(
+      statuses.includes(503) ? new Set([503]) : new Set(),
+    );
+    // Whoever reached the queue got an answer.
+    expect(server.log()).not.toContain('"outcome":"internal"');
+    expect(server.log()).not.toContain('"outcome":"engine-failed"');
+    expect(server.log()).toContain('"drained"');
+  });
+});

@@ -1,0 +1,159 @@
+import { describe, expect, it } from 'vitest';
+import { lacks, run } from '../tools.ts';
+import { answerOf, baseNet, calm, read, servingMetrics, superNet } from './metrics.ts';
+
+describe('the budget SLO', () => {
+  it('counts an answer within budget as met, a late one as missed', async () => {
+    const metrics = servingMetrics();
+    metrics.answered(answerOf(baseNet), 10, 10);
+    metrics.answered(answerOf(baseNet), 10, 10.1);
+    expect(await read(metrics, 'depthserve_budget_requests_total{result="met"}')).toBe(1);
+    expect(await read(metrics, 'depthserve_budget_requests_total{result="missed"}')).toBe(1);
+  });
+
+  it.each([
+    'overloaded',
+    'budget-too-small',
+    'deadline-passed',
+    'engine-failed',
+    'internal',
+  ] as const)('counts %s as missed', async (code) => {
+    const metrics = servingMetrics();
+    metrics.failed(code);
+    expect(await read(metrics, 'depthserve_budget_requests_total{result="missed"}')).toBe(1);
+  });
+
+  it.each(['not-an-image', 'bad-budget', 'accuracy-unavailable'] as const)(
+    'does not count %s, which is the fault of the client',
+    async (code) => {
+      const metrics = servingMetrics();
+      metrics.failed(code);
+      expect(await read(metrics, 'depthserve_budget_requests_total{result="missed"}')).toBe(0);
+      expect(await read(metrics, `depthserve_requests_total{tier="none",outcome="${code}"}`)).toBe(
+        1,
+      );
+    },
+  );
+
+  it('starts at zero, so that the first miss is an increase', async () => {
+    const metrics = servingMetrics();
+    expect(await read(metrics, 'depthserve_budget_requests_total{result="met"}')).toBe(0);
+    expect(await read(metrics, 'depthserve_refusals_total{reason="overloaded"}')).toBe(0);
+  });
+});
+
+describe('accuracy', () => {
+  it('is delivered by what was answered in time, and lost against the most accurate tier', async () => {
+    const metrics = servingMetrics();
+    metrics.answered(answerOf(baseNet), 10, 7);
+    metrics.answered(answerOf(superNet), 10, 7);
+    metrics.answered(answerOf(baseNet), 10, 11); // late: worth nothing
+    expect(await read(metrics, 'depthserve_accuracy_delivered_total')).toBeCloseTo(1.7);
+    expect(await read(metrics, 'depthserve_accuracy_lost_total')).toBeCloseTo(0.1);
+  });
+});
+
+describe('an answer', () => {
+  it('is timed by stage and tier, in seconds', async () => {
+    const metrics = servingMetrics();
+    metrics.answered(answerOf(baseNet), 20, 8);
+    const sum = (stage: string) =>
+      read(metrics, `depthserve_duration_seconds_sum{stage="${stage}",tier="TT"}`);
+    expect(await sum('decode')).toBe(0.001);
+    expect(await sum('queue')).toBe(0.002);
+    expect(await sum('inference')).toBe(0.004);
+    expect(await sum('total')).toBe(0.008);
+  });
+
+  it('uses a share of its budget and leaves slack', async () => {
+    const metrics = servingMetrics();
+    metrics.answered(answerOf(baseNet), 20, 8);
+    expect(await read(metrics, 'depthserve_budget_used_ratio_sum{tier="TT"}')).toBe(0.4);
+    expect(await read(metrics, 'depthserve_slack_seconds_sum{tier="TT"}')).toBe(0.012);
+  });
+
+  it('that is late has negative slack, below the bucket of 0', async () => {
+    const metrics = servingMetrics();
+    metrics.answered(answerOf(baseNet), 5, 8);
+    expect(await read(metrics, 'depthserve_slack_seconds_bucket{le="0",tier="TT"}')).toBe(1);
+  });
+
+  it('was predicted', async () => {
+    const metrics = servingMetrics();
+    metrics.answered(answerOf(baseNet), 20, 8);
+    const series = 'depthserve_prediction_ratio_sum{of="answer",tier="TT"}';
+    expect(await read(metrics, series)).toBe(0.75);
+  });
+});
+
+describe('a batch', () => {
+  it('keeps an engine busy, and costs and saves multiply-accumulates', async () => {
+    const metrics = servingMetrics();
+    metrics.ranBatch(baseNet, 4, 30, 40);
+    expect(await read(metrics, 'depthserve_engine_busy_seconds_total')).toBe(0.04);
+    expect(await read(metrics, 'depthserve_macs_total')).toBe(1600);
+    expect(await read(metrics, 'depthserve_macs_saved_total')).toBe(2400);
+    expect(await read(metrics, 'depthserve_batch_size_sum{tier="TT"}')).toBe(4);
+    expect(await read(metrics, 'depthserve_prediction_ratio_sum{of="batch",tier="TT"}')).toBe(0.75);
+  });
+
+  it('saves nothing on the super-net', async () => {
+    const metrics = servingMetrics();
+    metrics.ranBatch(superNet, 4, 30, 40);
+    expect(await read(metrics, 'depthserve_macs_saved_total')).toBe(0);
+  });
+});
+
+describe('the state at scrape time', () => {
+  it('is read, not counted', async () => {
+    const metrics = servingMetrics({
+      queueLength: 3,
+      oldestAgeMs: 250,
+      slowdown: 1.5,
+      predictions: [{ tier: baseNet, batch: 8, ms: 12 }],
+    });
+    expect(await read(metrics, 'depthserve_queue_length')).toBe(3);
+    expect(await read(metrics, 'depthserve_queue_oldest_age_seconds')).toBe(0.25);
+    expect(await read(metrics, 'depthserve_slowdown_factor')).toBe(1.5);
+    expect(await read(metrics, 'depthserve_latency_table_seconds{tier="TT",batch="8"}')).toBe(
+      0.012,
+    );
+  });
+});
+
+describe('GPUs', () => {
+  it('disappear when nvidia-smi no longer answers', async () => {
+    const metrics = servingMetrics();
+    metrics.gpus([{ gpu: '0', utilisation: 0.5, usedBytes: 1024, totalBytes: 4096 }]);
+    expect(await read(metrics, 'depthserve_gpu_utilization_ratio{gpu="0"}')).toBe(0.5);
+    metrics.gpus([]);
+    expect(await read(metrics, 'depthserve_gpu_utilization_ratio{gpu="0"}')).toBeUndefined();
+  });
+});
+
+describe('the exposition', () => {
+  it('names the model on every series', async () => {
+    const lines = (await servingMetrics().registry.metrics()).split('\n');
+    const without = lines.filter(
+      (line) => /^[a-z]/.test(line) && !line.includes('model="test-model"'),
+    );
+    expect(without).toEqual([]);
+  });
+
+  it.skipIf(lacks('promtool'))('satisfies promtool check metrics', async () => {
+    const metrics = servingMetrics(calm);
+    metrics.answered(answerOf(baseNet), 20, 8);
+    metrics.failed('overloaded');
+    metrics.ranBatch(baseNet, 4, 30, 40);
+    metrics.gpus([{ gpu: '0', utilisation: 0.5, usedBytes: 1024, totalBytes: 4096 }]);
+    metrics.shadowed(baseNet, true, 5, 1000);
+    metrics.feedback.inc({ tier: 'TT', result: 'correct' });
+    const { code, output } = run(
+      'promtool',
+      ['check', 'metrics'],
+      await metrics.registry.metrics(),
+    );
+    expect(output).toBe('');
+    expect(code).toBe(0);
+  });
+});

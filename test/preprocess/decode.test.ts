@@ -1,0 +1,78 @@
+import sharp from 'sharp';
+import { describe, expect, it } from 'vitest';
+import { createDecoder } from '../../src/preprocess/decode.ts';
+import { CAT } from '../http/client.ts';
+
+const decode = createDecoder({ height: 32, width: 32, maxPixels: 1_000_000, concurrency: 2 });
+
+/** Left half red, right half blue. */
+function redBlue(width: number, height: number) {
+  const half = { width: width / 2, height, channels: 3 as const };
+  return sharp({ create: { ...half, background: '#ff0000' } }).extend({
+    right: width / 2,
+    background: '#0000ff',
+  });
+}
+
+const pixelAt = (pixels: Uint8Array, x: number, y: number) =>
+  Array.from(pixels.subarray((y * 32 + x) * 3, (y * 32 + x) * 3 + 3));
+
+describe('decoding', () => {
+  it('keeps the pixels of an image that has the right size already', async () => {
+    const raw = Uint8Array.from({ length: 32 * 32 * 3 }, (_, index) => (index * 7) % 256);
+    const png = await sharp(raw, { raw: { width: 32, height: 32, channels: 3 } })
+      .png()
+      .toBuffer();
+    expect(Array.from(await decode(png))).toEqual(Array.from(raw));
+  });
+
+  it('covers: the shorter side fits, the centre is cut out', async () => {
+    const pixels = await decode(await redBlue(128, 32).png().toBuffer());
+    expect(pixels).toHaveLength(32 * 32 * 3);
+    expect(pixelAt(pixels, 0, 16)).toEqual([255, 0, 0]);
+    expect(pixelAt(pixels, 31, 16)).toEqual([0, 0, 255]);
+  });
+
+  it('turns photos upright as their EXIF orientation says', async () => {
+    const upright = await redBlue(64, 64).png().toBuffer();
+    const sideways = await sharp(upright)
+      .rotate(90)
+      .withMetadata({ orientation: 8 })
+      .png()
+      .toBuffer();
+    const pixels = await decode(sideways);
+    expect(pixelAt(pixels, 1, 16)).toEqual([255, 0, 0]);
+    expect(pixelAt(pixels, 30, 16)).toEqual([0, 0, 255]);
+  });
+
+  it('lays transparency on white', async () => {
+    const clear = sharp({
+      create: { width: 40, height: 40, channels: 4, background: { r: 9, g: 9, b: 9, alpha: 0 } },
+    });
+    expect(pixelAt(await decode(await clear.png().toBuffer()), 16, 16)).toEqual([255, 255, 255]);
+  });
+
+  it('makes grey, 16-bit and CMYK images RGB with 8 bits', async () => {
+    const grey = await sharp(CAT).greyscale().png().toBuffer();
+    const [red, green, blue] = pixelAt(await decode(grey), 16, 16);
+    expect(red).toBe(green);
+    expect(green).toBe(blue);
+    const deep = await sharp(CAT).toColourspace('rgb16').png().toBuffer();
+    expect(await decode(deep)).toHaveLength(32 * 32 * 3);
+    const printed = await sharp(CAT).toColourspace('cmyk').jpeg().toBuffer();
+    expect(await decode(printed)).toHaveLength(32 * 32 * 3);
+  });
+
+  it('takes the first picture of an animation', async () => {
+    const frames = Buffer.concat([
+      await redBlue(64, 64).raw().toBuffer(),
+      Buffer.alloc(64 * 64 * 3, 255),
+    ]);
+    const animated = await sharp(frames, {
+      raw: { width: 64, height: 128, channels: 3, pageHeight: 64 },
+    })
+      .webp({ lossless: true })
+      .toBuffer();
+    expect(pixelAt(await decode(animated), 1, 1)).toEqual([255, 0, 0]);
+  });
+});

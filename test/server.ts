@@ -1,0 +1,82 @@
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+/** A real server in a process of its own, with the shipped model, on a free port. */
+export interface Server {
+  readonly url: string;
+  readonly process: ChildProcess;
+  /** Everything it logged so far, one JSON object a line. */
+  log(): string;
+  /** Sends SIGTERM and waits. @returns the exit code, or the signal that ended it. */
+  stop(): Promise<number | NodeJS.Signals>;
+}
+
+/**
+ * Starts `node dist/main.js` (built by `npm test`) and waits until it is ready.
+ *
+ * @param env settings beside the tests' own: CPU, small batches for a short warm-up.
+ * @param untilReady false: return as soon as it listens.
+ */
+export async function startServer(
+  env: NodeJS.ProcessEnv = {},
+  { untilReady = true } = {},
+): Promise<Server> {
+  const child = spawn(process.execPath, ['dist/main.js'], {
+    env: {
+      ...process.env,
+      HOST: '127.0.0.1',
+      PORT: '0',
+      EXECUTION_PROVIDER: 'cpu',
+      MAX_BATCH: '4',
+      ...env,
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  // A test that times out must not leave a server behind that slows the next ones down.
+  process.once('exit', () => child.kill('SIGKILL'));
+  let output = '';
+  const collect = (chunk: Buffer) => {
+    output += chunk.toString();
+  };
+  child.stdout.on('data', collect);
+  child.stderr.on('data', collect);
+
+  const url = await until(() => /Server listening at (http:\/\/[\d.:]+)/.exec(output)?.[1]);
+  if (untilReady) await until(async () => (await fetch(`${url}/health/ready`)).ok || undefined);
+  return { url, process: child, log: () => output, stop };
+
+  async function until<T>(probe: () => T | undefined | Promise<T | undefined>): Promise<T> {
+    for (;;) {
+      const found = await probe();
+      if (found !== undefined) return found;
+      if (child.exitCode !== null) throw new Error(`the server ended:\n${output}`);
+      await sleep(20);
+    }
+  }
+
+  async function stop() {
+    if (child.exitCode === null && child.signalCode === null) {
+      const exited = once(child, 'exit');
+      child.kill('SIGTERM');
+      await exited;
+    }
+    return child.exitCode ?? child.signalCode!;
+  }
+}
+
+/** Runs a server that is expected to refuse to start. */
+export async function failedStart(
+  env: NodeJS.ProcessEnv,
+): Promise<{ code: number; output: string }> {
+  const child = spawn(process.execPath, ['dist/main.js'], {
+    env: { ...process.env, PORT: '0', ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let output = '';
+  child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  const [code] = (await once(child, 'close')) as [number];
+  return { code, output };
+}

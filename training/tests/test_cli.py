@@ -1,0 +1,175 @@
+"""The command line, from training on a folder of pictures to checking the exported model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import write_folder_tree
+
+from adaptive_depth.cli import main
+from adaptive_depth.export import ExportError, check_equal
+from adaptive_depth.manifest import read_model_folder
+from adaptive_depth.onnx_model import OnnxModel
+from adaptive_depth.run_folder import read_run
+
+
+def train_arguments(data: Path, out: Path) -> list[str]:
+    options = "--blocks 2,2 --widths 8,16 --size 16 --epochs 2 --batch-size 12 --lr 0.05"
+    return ["train", "--data", str(data), "--out", str(out), *options.split()]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``data``, ``run`` and the exported ``model``."""
+    root = tmp_path_factory.mktemp("cli")
+    write_folder_tree(root / "data", {"train": 12, "val": 4, "test": 10})
+    assert main(train_arguments(root / "data", root / "run")) == 0
+    assert main(export_arguments(root)) == 0
+    return root
+
+
+def export_arguments(root: Path, name: str = "toy", version: str = "1.2.3") -> list[str]:
+    places = ["--run", str(root / "run"), "--out", str(root / "model")]
+    return ["export", *places, "--name", name, "--version", version, "--threads", "1"]
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["export"]])
+def test_help_is_there_for_each_command(command: list[str], capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--help"])
+    assert stop.value.code == 0
+    assert "usage: adaptive-depth" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["predict"],
+        ["train"],
+        ["evaluate"],
+        ["evaluate", "--run", "a", "--model", "b"],
+        ["evaluate", "--run", "a", "--limit", "0"],
+        ["export", "--run", "a"],
+    ],
+    ids=" ".join,
+)
+def test_bad_usage_exits_with_2(arguments: list[str]):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+
+
+def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that a failing command prints."""
+    capsys.readouterr()
+    assert main(arguments) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("adaptive-depth: ")
+    return line
+
+
+def test_data_at_fault_exit_with_1_and_name_the_file(tmp_path: Path, capsys):
+    tree = write_folder_tree(tmp_path / "data", {"train": 2, "val": 1})
+    (tree / "val" / "red sock" / "0.png").write_bytes(b"no image")
+    message = error_of(train_arguments(tree, tmp_path / "run"), capsys)
+    assert "val/red sock/0.png: not a readable image" in message
+
+
+def test_a_run_is_not_overwritten(trained: Path, capsys):
+    message = error_of(train_arguments(trained / "data", trained / "run"), capsys)
+    assert "already holds a run: --resume it" in message
+
+
+def test_resuming_a_finished_run_changes_nothing(trained: Path):
+    before = (trained / "run" / "checkpoint.pt").read_bytes()
+    recorded = (trained / "run" / "run.json").read_bytes()
+    assert main([*train_arguments(trained / "data", trained / "run"), "--resume"]) == 0
+    assert (trained / "run" / "checkpoint.pt").read_bytes() == before
+    assert (trained / "run" / "run.json").read_bytes() == recorded
+
+
+def test_a_missing_run_is_named(tmp_path: Path, capsys):
+    assert "checkpoint.pt" in error_of(["evaluate", "--run", str(tmp_path)], capsys)
+
+
+def test_export_writes_a_complete_manifest(trained: Path):
+    manifest, path = read_model_folder(trained / "model")
+    assert (manifest["name"], manifest["version"]) == ("toy", "1.2.3")
+    assert manifest["bytes"] == path.stat().st_size
+    assert manifest["input"] == {"name": "image", "height": 16, "width": 16, "resize": "cover"}
+    assert manifest["flags"] == ["skip_1", "skip_2"]
+    assert manifest["labels"] == ["blue shirt", "green hat", "red sock"]
+    assert [entry["skip"] for entry in manifest["subNetworks"]] == ["FF", "FT", "TF", "TT"]
+    assert manifest["dataset"] == {"name": "data", "split": "test", "images": 30}
+    command = train_arguments(trained / "data", trained / "run")
+    assert manifest["training"] == {"command": " ".join(["adaptive-depth", *command]), "epochs": 2}
+    full, *_, base = manifest["subNetworks"]
+    assert full["macs"] > base["macs"] and full["params"] > base["params"]
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "field"), [("Bad Name", "1.0.0", "name"), ("fine", "1", "version")]
+)
+def test_a_bad_name_or_version_is_told_before_the_work(trained, capsys, name, version, field):
+    message = error_of(export_arguments(trained, name, version), capsys)
+    assert message.startswith(f"adaptive-depth: {field}: ")
+
+
+def test_a_checkpoint_is_evaluated(trained: Path, tmp_path: Path, capsys):
+    arguments = ["--run", str(trained / "run"), "--out", str(tmp_path), "--device", "cpu"]
+    assert main(["evaluate", *arguments]) == 0
+    report = json.loads((tmp_path / "evaluation.json").read_text())
+    manifest, _ = read_model_folder(trained / "model")
+    assert report["dataset"] == manifest["dataset"]
+    for measured, stated in zip(report["subNetworks"], manifest["subNetworks"], strict=True):
+        assert {key: measured[key] for key in stated if key != "source"} == {
+            key: value for key, value in stated.items() if key != "source"
+        }
+    assert (tmp_path / "accuracy-macs.png").read_bytes().startswith(b"\x89PNG")
+    table = capsys.readouterr().out
+    assert all(f" {name} " in table for name in ("FF", "FT", "TF", "TT"))
+
+
+def test_an_exported_model_is_evaluated_without_its_run(trained: Path, tmp_path: Path, capsys):
+    model = shutil.copytree(trained / "model", tmp_path / "model")
+    arguments = ["evaluate", "--model", str(model), "--latency-rounds", "3", "--threads", "1"]
+    assert main([*arguments, "--data", str(trained / "data")]) == 0
+    report = json.loads((model / "evaluation" / "evaluation.json").read_text())
+    assert all(entry["equalsManifest"] for entry in report["subNetworks"])
+    assert all(entry["latencyMs"] > 0 for entry in report["subNetworks"])
+    assert set(report["paretoFront"]) == {"macs", "latency"}
+    assert (model / "evaluation" / "accuracy-latency.png").read_bytes().startswith(b"\x89PNG")
+    assert "4 of 4 accuracies equal the manifest's." in capsys.readouterr().out
+
+
+def test_an_accuracy_that_differs_from_the_manifest_is_pointed_out(trained, tmp_path, capsys):
+    model = shutil.copytree(trained / "model", tmp_path / "model")
+    manifest = json.loads((model / "model.json").read_text())
+    manifest["subNetworks"][1]["top1"] = 0.123456
+    (model / "model.json").write_text(json.dumps(manifest))
+    assert main(["evaluate", "--model", str(model), "--latency-rounds", "0"]) == 0
+    output = capsys.readouterr().out
+    assert "3 of 4 accuracies equal the manifest's." in output
+    assert "differs: 12.35" in output
+
+
+def test_fewer_images_are_not_compared_with_the_manifest(trained, tmp_path, capsys):
+    arguments = ["--model", str(trained / "model"), "--out", str(tmp_path)]
+    assert main(["evaluate", *arguments, "--limit", "6", "--latency-rounds", "0"]) == 0
+    assert "can't be compared with the manifest's" in capsys.readouterr().out
+    assert "latency" not in json.loads((tmp_path / "evaluation.json").read_text())["paretoFront"]
+
+
+def test_a_file_with_other_weights_is_not_exported(trained: Path):
+    """Export compares the file with PyTorch, so a wrong graph never gets a manifest."""
+    run = read_run(trained / "run")
+    with torch.no_grad():
+        next(run.network.parameters()).add_(1.0)
+    images = torch.zeros(1, 16, 16, 3, dtype=torch.uint8).numpy()
+    with pytest.raises(ExportError, match="logits differ"):
+        check_equal(run, OnnxModel(trained / "model" / "model.onnx", threads=1), images)
