@@ -9,6 +9,8 @@ import { IMAGE_TYPES, readImages } from './images.ts';
 import type { Ledger } from './ledger.ts';
 import { Answer, Answers, RequestHeaders, problems } from './schemas.ts';
 
+const DEFAULT_TOP_K = 5;
+
 /** One image as the body, or several as parts; read and checked by readImages(). */
 const REQUEST_BODY = {
   content: Object.fromEntries([
@@ -47,12 +49,13 @@ export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAs
             'The body is an image (image/jpeg, image/png, image/webp, or application/octet-stream), ' +
             'or multipart/form-data with one or more files in "image".',
           querystring: Type.Object({
-            topK: Type.Integer({
-              minimum: 1,
-              maximum: 1000,
-              default: 5,
-              description: 'Number of predictions',
-            }),
+            topK: Type.Optional(
+              Type.Integer({
+                minimum: 1,
+                maximum: 1000,
+                description: `Number of predictions; absent: ${DEFAULT_TOP_K}`,
+              }),
+            ),
           }),
           response: {
             200: {
@@ -78,7 +81,14 @@ export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAs
         const totalMs = performance.now() - arrivedAt;
         const answers = results.map((result, index) => {
           const id = results.length === 1 ? request.id : `${request.id}-${index}`;
-          return answerOf(id, manifest, result, budgetMs, totalMs, request.query.topK);
+          return answerOf(
+            id,
+            manifest,
+            result,
+            budgetMs,
+            totalMs,
+            request.query.topK ?? DEFAULT_TOP_K,
+          );
         });
         const ids = answers.map(({ id }) => id);
         ledger.answered(request, ids, results, budgetMs, totalMs);
