@@ -33,6 +33,12 @@ describe.skipIf(noBrowser)('the page', () => {
   });
   afterEach(async () => {
     await page?.context().close();
+    const { exitCode, signalCode } = server.process;
+    if (exitCode !== null || signalCode !== null) {
+      throw new Error(
+        `the server ended (${exitCode ?? signalCode}):\n${server.log().slice(-4000)}`,
+      );
+    }
     if (complaints.length > 0) throw new Error(`the browser complains:\n${complaints.join('\n')}`);
   });
 

@@ -4,7 +4,7 @@ import { Type } from 'typebox';
 import type { Service } from '../service.ts';
 import { answerOf, serverTimingOf } from './answer.ts';
 import { budgetOf, minAccuracyOf } from './budget.ts';
-import { disconnectSignal } from './disconnect.ts';
+import { cancelOnDisconnect } from './disconnect.ts';
 import { IMAGE_TYPES, readImages } from './images.ts';
 import type { Ledger } from './ledger.ts';
 import { Answer, Answers, RequestHeaders, problems } from './schemas.ts';
@@ -74,8 +74,8 @@ export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAs
         const minAccuracy = minAccuracyOf(request);
         const files = await readImages(request, config.MAX_BODY_BYTES);
         const { arrivedAt } = request;
-        const signal = disconnectSignal(request, reply, ledger);
-        const asked = { arrivedAt, budgetMs, minAccuracy, signal };
+        const cancel = cancelOnDisconnect(request, reply, ledger);
+        const asked = { arrivedAt, budgetMs, minAccuracy, cancel };
         const results = await service.classify(files, asked);
 
         const totalMs = performance.now() - arrivedAt;
