@@ -123,6 +123,14 @@ export class Scheduler<Input, Output> {
   }
 
   /**
+   * What `submit` would refuse if it were called now; null: nothing. Lets a request be turned
+   * away before work is spent on decoding it: take the expected decode time off its deadline.
+   */
+  preview(wish: Omit<Waiting, 'id'>): Refusal | null {
+    return this.#options.policy.admit(this.#view(), { ...wish, id: -1 });
+  }
+
+  /**
    * Submits several inputs of one request: all are queued before any is started, so that they can
    * be a batch, and none is queued when one of them is refused.
    */

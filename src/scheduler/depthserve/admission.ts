@@ -35,10 +35,14 @@ export function admit(view: View, request: Waiting): Refusal | null {
 }
 
 /** How close the smallest budget is looked for: relative to the time from now. */
-const CLOSE = 1 / 32;
+const CLOSE = 1 / 16;
+/** Gives up the search here: it must not take longer than it is worth. */
+const DOUBLINGS = 4;
 
 class Door {
   readonly #start: number;
+  /** When everybody that waits and some more could have been answered. */
+  #behind = 0;
   #scarce: boolean | null = null;
 
   constructor(
@@ -60,19 +64,22 @@ class Door {
     const floors = this.costs.floors(joined);
     const longest = longestBatchMs(arrivals.budgets);
     const { latest } = latestPlan(deadlines, floors, this.costs, engines);
-    if (latest[0]! < this.#start) return false;
     const steady = steadySchedule(deadlines, floors, this.costs, engines, this.#start, longest);
+    this.#behind = steady.batchBehind;
+    if (latest[0]! < this.#start) return false;
     // Patience enough to wait for all the others and then some harms nobody.
     return steady.inTime || deadline >= steady.batchBehind || !this.#timeIsScarce();
   }
 
+  /** The earliest deadline that would be accepted, or a little later. */
   smallestDeadline(): number {
     const { now } = this.view;
     const alone = this.#start - now + this.costs.ms(this.costs.floor(this.request), 1);
     if (this.accepts(now + alone)) return now + alone;
     let low = Math.max(alone, this.request.deadline - now);
-    let high = low * 2;
-    for (let i = 0; i < 20 && !this.accepts(now + high); i++) high *= 2;
+    // Behind everybody there is room, unless the queue itself cannot be answered any more.
+    let high = Math.max(low, this.#behind - now);
+    for (let i = 0; i < DOUBLINGS && !this.accepts(now + high); i++) high *= 2;
     while (high - low > CLOSE * high) {
       const middle = (low + high) / 2;
       if (this.accepts(now + middle)) high = middle;

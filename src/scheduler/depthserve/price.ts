@@ -37,8 +37,6 @@ const NEAR = [1, 2];
 const FAR = [1, 2, 4, 8, 16];
 /** Caution: variance of the demand is taken this many times for losing answers. */
 const CAUTION = 1.5;
-/** Share of engine time that can be counted on. */
-const USABLE = 0.97;
 
 /**
  * The price of engine time: the expected dual of the problem of how deep to answer what waits and
@@ -111,8 +109,7 @@ function standardSlack(outlook: Outlook, costs: Costs, level: Level, lowest: boo
   for (const horizons of lowest ? FAR : NEAR) {
     const ms = Math.max(horizons * longest, last);
     const count = demand.dueWithin(ms);
-    const slack = now + USABLE * ms - start - perRequest * count;
-    least = Math.min(least, inDeviations(slack, count));
+    least = Math.min(least, inDeviations(now + ms - start - perRequest * count, count));
   }
   return least;
 }
