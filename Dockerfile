@@ -30,9 +30,10 @@ WORKDIR /app
 COPY --from=dependencies /app/node_modules node_modules
 COPY docker/health.js docker/
 COPY models models
+COPY src/page src/page
 COPY package.json ./
 COPY --from=build /app/dist dist
-ENV NODE_ENV=production EXECUTION_PROVIDER=cpu
+ENV NODE_ENV=production EXECUTION_PROVIDER=cpu ORT_DISABLE_TELEMETRY=1
 EXPOSE 8080
 USER 10001:10001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s CMD ["node", "docker/health.js"]
@@ -46,10 +47,11 @@ WORKDIR /app
 COPY --from=dependencies-cuda /app/node_modules node_modules
 COPY docker/health.js docker/
 COPY models models
+COPY src/page src/page
 COPY package.json ./
 COPY --from=build /app/dist dist
 # `utility` brings nvidia-smi, which feeds the GPU metrics.
-ENV NODE_ENV=production EXECUTION_PROVIDER=cuda \
+ENV NODE_ENV=production EXECUTION_PROVIDER=cuda ORT_DISABLE_TELEMETRY=1 \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 EXPOSE 8080
 USER 10001:10001

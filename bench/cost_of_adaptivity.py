@@ -42,7 +42,9 @@ def export(family: str, folder: Path) -> tuple[Path, dict[SkipFlags, Path]]:
     static = {}
     for skip in ladder(family, network.flags):
         static[skip] = folder / f"{name_of(skip)}.onnx"
-        graph = build_graph(StaticNetwork(network, skip), SIZE, IMAGENET_MEAN, IMAGENET_STD)
+        graph = build_graph(
+            StaticNetwork(network, skip), SIZE, IMAGENET_MEAN, IMAGENET_STD
+        )
         onnx.save(graph, static[skip])
     return one, static
 
@@ -58,7 +60,10 @@ def median_times(
     medians = {}
     for skip, path in static.items():
         alone = OnnxModel(path, threads=1)
-        calls = [lambda s=skip: adaptive.logits(images, s), lambda m=alone: m.logits(images, ())]
+        calls = [
+            lambda s=skip: adaptive.logits(images, s),
+            lambda m=alone: m.logits(images, ()),
+        ]
         seconds = np.empty((rounds + 1, 2))
         for index, row in enumerate(seconds):
             for which in (0, 1) if index % 2 else (1, 0):
@@ -73,16 +78,21 @@ def median_times(
 def resident_mib(path: Path, skips: list[str], batch: int) -> float:
     """Of a fresh process with one session, after running `skips` twice."""
     command = [sys.executable, __file__, "--resident", str(path), str(batch), *skips]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return float(
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    )
 
 
 def print_resident(path: str, batch: str, *skips: str) -> None:
-    from adaptive_depth.onnx_model import OnnxModel
+    import onnxruntime  # and nothing else: PyTorch alone takes hundreds of MiB
 
-    model = OnnxModel(Path(path), threads=1)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     images = np.zeros((int(batch), SIZE, SIZE, 3), np.uint8)
     for name in 2 * skips:
-        model.logits(images, tuple(letter == "T" for letter in name))
+        flags = {f"skip_{i + 1}": np.asarray(letter == "T") for i, letter in enumerate(name)}
+        session.run(None, {"image": images, **flags})
     status = Path("/proc/self/status").read_text().split()
     print(int(status[status.index("VmRSS:") + 1]) / 1024)
 
@@ -93,12 +103,17 @@ def measure(family: str, rounds: int, batch: int) -> dict[str, Any]:
         times = median_times(one, static, rounds, batch)
         super_net = next(iter(static.values()))
         ladder = [name_of(skip) for skip in static]
-        memory = (resident_mib(one, ladder, batch), resident_mib(super_net, [""], batch))
+        memory = (
+            resident_mib(one, ladder, batch),
+            resident_mib(super_net, [""], batch),
+        )
         sizes = (one.stat().st_size / 1e6, super_net.stat().st_size / 1e6)
     ratios = [first / second for first, second in times.values()]
     return {
         "family": family,
-        "ms": {name_of(skip): [round(t, 2) for t in pair] for skip, pair in times.items()},
+        "ms": {
+            name_of(skip): [round(t, 2) for t in pair] for skip, pair in times.items()
+        },
         "residentMiB": [round(m) for m in memory],
         "fileMB": [round(s, 1) for s in sizes],
         "ratios": {
@@ -111,12 +126,16 @@ def measure(family: str, rounds: int, batch: int) -> dict[str, Any]:
 
 def row(result: dict[str, Any]) -> str:
     times = ", ".join(
-        f"{name} {one:.0f}/{alone:.0f}" if alone >= 100 else f"{name} {one:.1f}/{alone:.1f}"
+        f"{name} {one:.0f}/{alone:.0f}"
+        if alone >= 100
+        else f"{name} {one:.1f}/{alone:.1f}"
         for name, (one, alone) in result["ms"].items()
     )
     memory = "/".join(map(str, result["residentMiB"]))
     sizes = "/".join(map(str, result["fileMB"]))
-    time_ratio, memory_ratio, size_ratio = (f"{value:.2f}" for value in result["ratios"].values())
+    time_ratio, memory_ratio, size_ratio = (
+        f"{value:.2f}" for value in result["ratios"].values()
+    )
     return (
         f"| {result['family']} | {times} | {time_ratio} | {memory} | {memory_ratio} "
         f"| {sizes} | {size_ratio} |"
@@ -131,14 +150,17 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("families", nargs="*", default=list(LADDERS), metavar="FAMILY")
-    parser.add_argument("--rounds", type=int, default=15, help="timings of each sub-network")
+    parser.add_argument(
+        "--rounds", type=int, default=15, help="timings of each sub-network"
+    )
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--json", type=Path, help="file for the figures")
     args = parser.parse_args()
     import onnxruntime
 
     print(
-        f"onnxruntime {onnxruntime.__version__}, {platform.machine()}, batch {args.batch}, ", end=""
+        f"onnxruntime {onnxruntime.__version__}, {platform.machine()}, batch {args.batch}, ",
+        end="",
     )
     print(f"{args.rounds} rounds; one file/static\n")
     print("| network | CPU ms | ratio | resident MiB | ratio | file MB | ratio |")

@@ -38,8 +38,12 @@ def worst_difference(family: str, folder: Path) -> tuple[str, float]:
     for skip in skip_flags.all_sub_networks(network.flags):
         with torch.inference_mode():
             expected = network(x, skip).numpy()
-        difference = float(np.abs(model.logits(images, skip) - expected).max() / np.ptp(expected))
-        worst = max(worst, (skip_flags.name_of(skip), difference), key=lambda pair: pair[1])
+        difference = float(
+            np.abs(model.logits(images, skip) - expected).max() / np.ptp(expected)
+        )
+        worst = max(
+            worst, (skip_flags.name_of(skip), difference), key=lambda pair: pair[1]
+        )
     return worst
 
 
@@ -51,7 +55,10 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             name, difference = worst_difference(family, Path(folder))
         failed |= not difference <= TOLERANCE
-        print(f"{family}: largest difference {difference:.1e} of the spread, by {name}", flush=True)
+        print(
+            f"{family}: largest difference {difference:.1e} of the spread, by {name}",
+            flush=True,
+        )
     return int(failed)
 
 

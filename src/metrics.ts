@@ -316,11 +316,11 @@ export class Metrics {
     }
     const stages = { decode: decodeMs, queue: queueMs, inference: inferenceMs, total: totalMs };
     for (const [stage, ms] of Object.entries(stages)) {
-      this.duration.observe({ ...label, stage }, ms / 1000);
+      this.duration.observe({ stage, ...label }, ms / 1000);
     }
     this.budgetUsed.observe(label, totalMs / budgetMs);
     this.slack.observe(label, (budgetMs - totalMs) / 1000);
-    this.prediction.observe({ ...label, of: 'answer' }, predictedMs / totalMs);
+    this.prediction.observe({ of: 'answer', ...label }, predictedMs / totalMs);
   }
 
   /** One request that got no answer, by its error code. */

@@ -13,7 +13,7 @@ import { paretoFront, rankedTiers } from './model/ladder.ts';
 import type { Manifest } from './model/manifest.ts';
 import { createDecoder } from './preprocess/decode.ts';
 import type { Decoder, Pixels } from './preprocess/decode.ts';
-import { edf } from './scheduler/edf.ts';
+import { depthserve } from './scheduler/depthserve/policy.ts';
 import { MeasuredLatency } from './scheduler/latency.ts';
 import { withPins } from './scheduler/pin.ts';
 import type { Tier } from './scheduler/policy.ts';
@@ -148,7 +148,7 @@ export class Service {
       const front = paretoFront(tiers, table);
       const latency = new MeasuredLatency(table);
       const scheduler = new Scheduler({
-        policy: withPins(edf, tiers),
+        policy: withPins(depthserve, tiers),
         tiers: front,
         latency,
         engine,

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { edf } from '../src/scheduler/edf.ts';
+import { depthserve } from '../src/scheduler/depthserve/policy.ts';
 import { MeasuredLatency } from '../src/scheduler/latency.ts';
 import { withPins } from '../src/scheduler/pin.ts';
 import { RefusedError, Scheduler } from '../src/scheduler/scheduler.ts';
@@ -15,7 +15,7 @@ function scheduler({ maxBatch = 4 } = {}) {
   const pinnable = [...tiers, { skip: 'X', accuracy: 0.6, macs: 3 }];
   const row = { 1: 10, 4: 20 };
   const queue = new Scheduler<string, string>({
-    policy: withPins(edf, pinnable),
+    policy: withPins(depthserve, pinnable),
     tiers,
     latency: new MeasuredLatency({ T: row, F: { 1: 20, 4: 40 }, X: row }),
     clock: { now: () => 0, at: () => () => {} },

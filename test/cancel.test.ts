@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startServer } from './server.ts';
 import type { Server } from './server.ts';
+import { scrape } from './http/client.ts';
 
 describe('a client that goes away', () => {
   let server: Server;
@@ -12,13 +13,14 @@ describe('a client that goes away', () => {
     await server?.stop();
   });
 
-  /** The value of a metric that has all of these labels, e.g. `tier="FFFF"`; 0 when there is none. */
-  async function metric(name: string, ...labels: string[]): Promise<number> {
-    const text = await (await fetch(`${server.url}/metrics`)).text();
-    const line = text
-      .split('\n')
-      .find((each) => each.startsWith(`${name}{`) && labels.every((label) => each.includes(label)));
-    return Number(line?.split(' ').at(-1) ?? 0);
+  async function metric(line: string): Promise<number> {
+    const text = await scrape(server.url);
+    return Number(
+      text
+        .split('\n')
+        .find((each) => each.startsWith(`${line} `))
+        ?.split(' ')[1] ?? 0,
+    );
   }
 
   test('takes what has not begun out of the queue, and is counted', async () => {
@@ -50,10 +52,10 @@ describe('a client that goes away', () => {
     while ((await metric('depthserve_queue_length')) === 0) await sleep(5);
     client.abort();
 
-    while ((await metric('depthserve_requests_total', 'outcome="cancelled"')) === 0)
-      await sleep(20);
+    const cancelled = 'depthserve_requests_total{tier="none",outcome="cancelled"}';
+    while ((await metric(cancelled)) === 0) await sleep(20);
     expect(await metric('depthserve_queue_length')).toBe(0);
-    expect(await metric('depthserve_batch_size_count', 'tier="FFFF"')).toBeLessThan(images);
+    expect(await metric('depthserve_batch_size_count{tier="FFFF"}')).toBeLessThan(images);
   });
 
   test('does not disturb those who stay', async () => {

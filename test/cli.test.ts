@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startServer } from './server.ts';
 import type { Server } from './server.ts';
 
-const CAT = 'page/samples/cat.jpg';
+const CAT = 'src/page/samples/cat.jpg';
 
 interface Ended {
   readonly code: number;
@@ -68,7 +68,16 @@ describe('classify', () => {
 
   test('by a service: one line of JSON for each photo', async () => {
     const { code, out } = await depthserve(
-      ['classify', CAT, 'page/samples/coffee.jpg', '--budget', '60000', '--json', '--top-k', '2'],
+      [
+        'classify',
+        CAT,
+        'src/page/samples/coffee.jpg',
+        '--budget',
+        '60000',
+        '--json',
+        '--top-k',
+        '2',
+      ],
       { DEPTHSERVE_URL: server.url },
     );
     expect(code).toBe(0);
@@ -76,7 +85,7 @@ describe('classify', () => {
       .trim()
       .split('\n')
       .map((line) => JSON.parse(line) as { photo: string; predictions: unknown[] });
-    expect(answers.map(({ photo }) => photo)).toEqual([CAT, 'page/samples/coffee.jpg']);
+    expect(answers.map(({ photo }) => photo)).toEqual([CAT, 'src/page/samples/coffee.jpg']);
     expect(answers[0]!.predictions).toHaveLength(2);
   });
 

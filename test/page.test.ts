@@ -136,7 +136,7 @@ describe.skipIf(noBrowser)('the page', () => {
 
   test('takes a photo that is dropped on it', async () => {
     await open();
-    const bytes = [...(await readFile('page/samples/rocket.jpg'))];
+    const bytes = [...(await readFile('src/page/samples/rocket.jpg'))];
     const files = await page.evaluateHandle(`(() => {
       const transfer = new DataTransfer();
       const content = new Uint8Array(${JSON.stringify(bytes)});

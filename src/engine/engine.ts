@@ -5,6 +5,10 @@ import type { Tier } from '../scheduler/policy.ts';
 import { EngineError } from './protocol.ts';
 import type { FromWorker, Provider, ToWorker, WorkerOptions } from './protocol.ts';
 
+// onnxruntime tells its maker of every process and session unless this is set before it loads. Only
+// the main thread can set it: workers have a copy of the environment that C++ does not see.
+process.env['ORT_DISABLE_TELEMETRY'] ??= '1';
+
 export interface EngineOptions extends Omit<WorkerOptions, 'provider'> {
   readonly provider: 'auto' | Provider;
   /** Number of workers, each with a session and a thread of its own. */

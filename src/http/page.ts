@@ -6,7 +6,7 @@ import type { Ledger } from './ledger.ts';
 import { Live, problems } from './schemas.ts';
 
 /** Plain files, served as they are: the page needs no build and nothing from elsewhere. */
-const FOLDER = fileURLToPath(new URL('../../page', import.meta.url));
+const FOLDER = fileURLToPath(new URL('../../src/page', import.meta.url));
 
 const POLICY = "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'";
 

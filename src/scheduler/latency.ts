@@ -1,28 +1,63 @@
 import type { LatencyModel, Tier } from './policy.ts';
+import { Recent } from './recent.ts';
 
 /** Measured time in ms per sub-network (by skip flags) and batch size. */
 export type LatencyTable = Readonly<Record<string, Readonly<Record<number, number>>>>;
 
-/** How fast the slowdown factor follows: weight of the newest batch. */
-const SMOOTHING = 0.3;
+/** Batches whose median is the slowdown: a step shows after three, and one outlier never does. */
+const SLOWDOWN_BATCHES = 5;
+/** Batches that correct one entry of the table. */
+const CELL_BATCHES = 31;
+/** As many batches must agree before they outweigh the table: a slowdown is known by then. */
+const CELL_TRUST = 7;
+/** Batches, of any kind, that tell how far times scatter. */
+const SPREAD_BATCHES = 256;
+/** The spread starts as if this many batches had come exactly as predicted. */
+const SPREAD_TRUST = 20;
+
+/** One entry of the table with what it really takes, as a factor. */
+interface Cell {
+  readonly factors: Recent;
+  correction: number;
+}
+
+interface Row {
+  /** Ms for every batch size from 0 to the largest measured. */
+  readonly times: readonly number[];
+  /** For every batch size the cell that it belongs to: the next measured size. */
+  readonly cells: readonly Cell[];
+}
 
 /**
- * The table measured at start times a slowdown factor that follows what batches really take, so
- * that predictions hold when something else takes the processor.
+ * Predicts a high quantile of batch times. The table measured at start, times
+ * - a correction for each (sub-network, batch size), learned from what it took;
+ * - the slowdown now, common to all, which follows when something else takes the processor;
+ * - the spread: how far above the typical time the quantile lies.
+ * All are medians and quantiles of recent batches: single outliers move none of them.
  */
 export class MeasuredLatency implements LatencyModel {
+  readonly #rows: ReadonlyMap<string, Row>;
+  readonly #ratios = new Recent(SLOWDOWN_BATCHES);
+  readonly #scatter = new Recent(SPREAD_BATCHES);
   #slowdown = 1;
-  readonly #points: ReadonlyMap<string, readonly (readonly [batch: number, ms: number])[]>;
+  #spread = 1;
 
-  /** @throws {RangeError} when a sub-network has no measurement. */
-  constructor(readonly table: LatencyTable) {
-    this.#points = new Map(
+  /**
+   * @param quantile that predictions aim at, 0 to 1.
+   * @throws {RangeError} when a sub-network has no measurement.
+   */
+  constructor(
+    readonly table: LatencyTable,
+    private readonly quantile = 0.95,
+  ) {
+    this.#rows = new Map(
       Object.entries(table).map(([skip, row]) => {
-        const points = Object.entries(row).map(([batch, ms]) => [Number(batch), ms] as const);
-        if (points.length === 0) throw new RangeError(`no latency measured for ${skip}`);
-        return [skip, points.sort((a, b) => a[0] - b[0])];
+        if (Object.keys(row).length === 0) throw new RangeError(`no latency measured for ${skip}`);
+        return [skip, { times: dense(row), cells: cells(row) }];
       }),
     );
+    for (let i = 0; i < SLOWDOWN_BATCHES; i++) this.#ratios.add(1);
+    for (let i = 0; i < SPREAD_TRUST; i++) this.#scatter.add(1);
   }
 
   /** 1: as fast as at start; 2: batches take twice as long. */
@@ -30,29 +65,77 @@ export class MeasuredLatency implements LatencyModel {
     return this.#slowdown;
   }
 
+  /** Quantile over typical time; 1: times do not scatter. */
+  get spread(): number {
+    return this.#spread;
+  }
+
   predict(tier: Tier, batch: number): number {
-    return this.#measured(tier, batch) * this.#slowdown;
+    return this.#typical(this.#row(tier), batch) * this.#slowdown * this.#spread;
   }
 
   /** Learns from a batch that took `ms` from dispatch to result. */
   observe(tier: Tier, batch: number, ms: number): void {
-    const factor = ms / this.#measured(tier, batch);
-    // Never below 1: a lucky batch must not make promises that the next one breaks.
-    this.#slowdown = Math.max(1, this.#slowdown + SMOOTHING * (factor - this.#slowdown));
+    // A clock too coarse to see the batch teaches nothing; ratios to zero would break the rest.
+    if (!(ms > 0)) return;
+    const row = this.#row(tier);
+    const ratio = ms / this.#typical(row, batch);
+    this.#ratios.add(ratio);
+    this.#scatter.add(ratio / this.#slowdown);
+    this.#slowdown = this.#ratios.quantile(0.5);
+    // No promise beats the typical time, however lucky the last batches were.
+    this.#spread = Math.max(1, this.#scatter.quantile(this.quantile));
+
+    const cell = cellOf(row, batch);
+    cell.factors.add(ms / (measured(row, batch) * this.#slowdown));
+    cell.correction = cell.factors.quantile(0.5);
   }
 
-  /** The table, linear between measured batch sizes and proportional beyond the largest. */
-  #measured(tier: Tier, batch: number): number {
-    const points = this.#points.get(tier.skip);
-    if (!points) throw new RangeError(`no latency measured for ${tier.skip}`);
-    const above = points.findIndex(([size]) => size >= batch);
-    if (above < 0) {
-      const [size, ms] = points.at(-1)!;
-      return (ms * batch) / size;
-    }
-    const [highBatch, highMs] = points[above]!;
-    if (highBatch === batch || above === 0) return highMs;
-    const [lowBatch, lowMs] = points[above - 1]!;
-    return lowMs + ((highMs - lowMs) * (batch - lowBatch)) / (highBatch - lowBatch);
+  #row(tier: Tier): Row {
+    const row = this.#rows.get(tier.skip);
+    if (!row) throw new RangeError(`no latency measured for ${tier.skip}`);
+    return row;
   }
+
+  #typical(row: Row, batch: number): number {
+    return measured(row, batch) * cellOf(row, batch).correction;
+  }
+}
+
+/** The table; proportional beyond the largest measured batch. */
+function measured({ times }: Row, batch: number): number {
+  return times[batch] ?? (times.at(-1)! * batch) / (times.length - 1);
+}
+
+function cellOf({ cells: all }: Row, batch: number): Cell {
+  return all[batch] ?? all.at(-1)!;
+}
+
+function cells(row: Readonly<Record<number, number>>): Cell[] {
+  const bySize: Cell[] = [];
+  for (const size of Object.keys(row)
+    .map(Number)
+    .sort((a, b) => a - b)) {
+    const cell = { factors: new Recent(CELL_BATCHES), correction: 1 };
+    for (let i = 0; i < CELL_TRUST; i++) cell.factors.add(1);
+    while (bySize.length <= size) bySize.push(cell);
+  }
+  return bySize;
+}
+
+/** Ms for every batch size up to the largest measured; linear between measured ones. */
+export function dense(row: Readonly<Record<number, number>>): number[] {
+  const points = Object.entries(row)
+    .map(([batch, ms]) => [Number(batch), ms] as const)
+    .sort((a, b) => a[0] - b[0]);
+  const times: number[] = [];
+  let [lowBatch, lowMs] = points[0]!;
+  for (let batch = 0; batch <= lowBatch; batch++) times[batch] = lowMs;
+  for (const [highBatch, highMs] of points.slice(1)) {
+    for (let batch = lowBatch + 1; batch <= highBatch; batch++) {
+      times[batch] = lowMs + ((highMs - lowMs) * (batch - lowBatch)) / (highBatch - lowBatch);
+    }
+    [lowBatch, lowMs] = [highBatch, highMs];
+  }
+  return times;
 }

@@ -23,15 +23,24 @@ export function withPins(policy: Policy, pinnable: readonly Tier[]): Policy {
       const pins = pinsOf(view.queue);
       if (pins.length === 1 && pins[0] === undefined) return policy.decide(view);
       // Most urgent group first. Deciding changes nothing, so the others may be asked again.
-      let all: Decision = { expire: [], run: null, wakeAt: null };
+      let all = NOTHING;
       for (const pin of pins) {
         all = joined(all, policy.decide(narrowed(view, pin)));
         if (all.run) break;
       }
       return all;
     },
+    ...(policy.hopeless && {
+      hopeless(view) {
+        return pinsOf(view.queue)
+          .map((pin) => ({ run: null, ...policy.hopeless!(narrowed(view, pin)) }))
+          .reduce(joined, NOTHING);
+      },
+    }),
   };
 }
+
+const NOTHING: Decision = { expire: [], run: null, wakeAt: null };
 
 /** The different pins of a queue that is sorted by deadline: the most urgent group's first. */
 function pinsOf(queue: readonly Waiting[]): readonly (string | undefined)[] {

@@ -34,6 +34,16 @@ export interface LatencyModel {
   predict(tier: Tier, batch: number): number;
 }
 
+/** What the arrivals so far let expect of the next ones. */
+export interface ArrivalForecast {
+  /** Requests per ms. */
+  readonly rate: number;
+  /** Variance over mean of the number of arrivals within a typical budget; 1: Poisson. */
+  readonly dispersion: number;
+  /** Recent budgets in ms, ascending. */
+  readonly budgets: readonly number[];
+}
+
 /** Everything that a decision may depend on. */
 export interface View {
   readonly now: number;
@@ -42,6 +52,7 @@ export interface View {
   /** The measured Pareto front, cheapest and least accurate first. */
   readonly tiers: readonly Tier[];
   readonly latency: LatencyModel;
+  readonly arrivals: ArrivalForecast;
   /** When each engine will be free; `<= now`: free already. */
   readonly enginesFreeAt: readonly number[];
   readonly maxBatch: number;
@@ -69,6 +80,11 @@ export interface Policy {
   admit(view: View, request: Waiting): Refusal | null;
   /** What to do now that at least one engine is free and the queue is not empty. */
   decide(view: View): Decision;
+  /**
+   * Asked while every engine is busy: which requests could not be answered in time even if an
+   * engine came free now, and when to ask again if nothing happens before.
+   */
+  hopeless?(view: View): Pick<Decision, 'expire' | 'wakeAt'>;
 }
 
 /** The tiers at or above an accuracy floor; the ladder is sorted, so a suffix of it. */

@@ -1,5 +1,6 @@
+import { ArrivalEstimator } from './arrivals.ts';
 import type { MeasuredLatency } from './latency.ts';
-import type { Policy, Refusal, Tier, View, Waiting } from './policy.ts';
+import type { Decision, Policy, Refusal, Tier, View, Waiting } from './policy.ts';
 
 /** Monotonic time and timers; replaced by a virtual clock in tests and simulations. */
 export interface Clock {
@@ -47,8 +48,7 @@ export class ExpiredError extends Error {
   override readonly name = 'ExpiredError';
 }
 
-interface Entry<Input, Output> {
-  readonly request: Waiting;
+interface Entry<Input, Output> extends Waiting {
   readonly input: Input;
   readonly enqueuedAt: number;
   readonly resolve: (served: Served<Output>) => void;
@@ -75,6 +75,8 @@ export class Scheduler<Input, Output> {
   readonly #queue: Entry<Input, Output>[] = [];
   readonly #enginesFreeAt: number[];
   readonly #busy: boolean[];
+  readonly #arrivals = new ArrivalEstimator();
+  #running = 0;
   #nextId = 0;
   #cancelWake: () => void = () => {};
   #idle: (() => void)[] = [];
@@ -92,6 +94,11 @@ export class Scheduler<Input, Output> {
   /** Nothing waits and no engine works. */
   get idle(): boolean {
     return this.#queue.length === 0 && !this.#busy.includes(true);
+  }
+
+  /** Requests that engines work on. */
+  get running(): number {
+    return this.#running;
   }
 
   /** Age in ms of the request that has waited longest; 0 when none waits. */
@@ -129,6 +136,7 @@ export class Scheduler<Input, Output> {
     const answers: Promise<Served<Output>>[] = [];
     for (const input of inputs) {
       const request: Waiting = { ...wish, id: this.#nextId++ };
+      this.#arrivals.observe(this.#options.clock.now(), wish.deadline - wish.arrivedAt);
       const refusal = this.#options.policy.admit(this.#view(), request);
       if (refusal) {
         for (const queued of requests) this.#take(queued);
@@ -145,20 +153,15 @@ export class Scheduler<Input, Output> {
   #enqueue(request: Waiting, input: Input): Promise<Served<Output>> {
     return new Promise((resolve, reject) => {
       const enqueuedAt = this.#options.clock.now();
-      const after = this.#queue.findLastIndex(
-        (other) => other.request.deadline <= request.deadline,
-      );
-      this.#queue.splice(after + 1, 0, { request, input, enqueuedAt, resolve, reject });
+      const after = this.#queue.findLastIndex((other) => other.deadline <= request.deadline);
+      this.#queue.splice(after + 1, 0, { ...request, input, enqueuedAt, resolve, reject });
     });
   }
 
   #cancel(requests: readonly Waiting[], reason: unknown): void {
     const ids = new Set(requests.map(({ id }) => id));
-    const waiting = this.#queue.filter(({ request }) => ids.has(request.id));
-    for (const { request, reject } of waiting) {
-      this.#take(request);
-      reject(reason);
-    }
+    const waiting = this.#queue.filter(({ id }) => ids.has(id));
+    for (const entry of waiting) this.#take(entry).reject(reason);
     // Whoever would have shared a batch with them may now have a better choice.
     if (waiting.length > 0) this.#step();
   }
@@ -173,11 +176,13 @@ export class Scheduler<Input, Output> {
 
   #view(): View {
     const { clock, tiers, latency, maxBatch } = this.#options;
+    const now = clock.now();
     return {
-      now: clock.now(),
-      queue: this.#queue.map((entry) => entry.request),
+      now,
+      queue: this.#queue,
       tiers,
       latency,
+      arrivals: this.#arrivals.forecast(now),
       enginesFreeAt: this.#enginesFreeAt,
       maxBatch,
     };
@@ -189,11 +194,15 @@ export class Scheduler<Input, Output> {
     this.#cancelWake = () => {};
     while (this.#queue.length > 0) {
       const worker = this.#busy.indexOf(false);
-      if (worker < 0) return;
-      const decision = this.#options.policy.decide(this.#view());
+      const { policy } = this.#options;
+      const decision: Decision | undefined =
+        worker < 0
+          ? policy.hopeless && { run: null, ...policy.hopeless(this.#view()) }
+          : policy.decide(this.#view());
+      if (!decision) break;
       for (const request of decision.expire) this.#take(request).reject(new ExpiredError());
       if (!decision.run) {
-        if (decision.wakeAt !== null) {
+        if (decision.wakeAt !== null && this.#queue.length > 0) {
           this.#cancelWake = this.#options.clock.at(decision.wakeAt, () => this.#step());
         }
         break;
@@ -209,7 +218,7 @@ export class Scheduler<Input, Output> {
   }
 
   #take(request: Waiting): Entry<Input, Output> {
-    const index = this.#queue.findIndex((entry) => entry.request.id === request.id);
+    const index = this.#queue.findIndex((entry) => entry.id === request.id);
     if (index < 0) throw new Error(`the policy chose request ${request.id}, which does not wait`);
     return this.#queue.splice(index, 1)[0]!;
   }
@@ -223,6 +232,7 @@ export class Scheduler<Input, Output> {
     const dispatchedAt = clock.now();
     const predicted = latency.predict(tier, batch.length);
     this.#busy[worker] = true;
+    this.#running += batch.length;
     this.#enginesFreeAt[worker] = dispatchedAt + predicted;
     events?.dispatched?.(tier, batch.length);
     try {
@@ -241,13 +251,14 @@ export class Scheduler<Input, Output> {
           batchSize: batch.length,
           queueMs: dispatchedAt - entry.enqueuedAt,
           inferenceMs,
-          predictedMs: dispatchedAt - entry.request.arrivedAt + predicted,
+          predictedMs: dispatchedAt - entry.arrivedAt + predicted,
         });
       });
     } catch (error) {
       for (const entry of batch) entry.reject(error);
     } finally {
       this.#busy[worker] = false;
+      this.#running -= batch.length;
       this.#enginesFreeAt[worker] = clock.now();
       this.#step();
     }

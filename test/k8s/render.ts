@@ -11,7 +11,7 @@ export type Resource = Record<string, any>;
 /** The manifests as `kubectl apply -k` would send them. */
 export function render(target: Target): string {
   const [program, args] = lacks('kubectl') ? ['kustomize', ['build']] : ['kubectl', ['kustomize']];
-  const { code, output } = run(program as string, [...args, `k8s/${target}`]);
+  const { code, output } = run(program, [...args, `k8s/${target}`]);
   if (code !== 0) throw new Error(output);
   return output;
 }

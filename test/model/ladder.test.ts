@@ -33,7 +33,7 @@ describe('the Pareto front', () => {
           tiers.some(
             (b) =>
               b !== a &&
-              table[b.skip]![1]! <= table[a.skip]![1]! &&
+              table[b.skip]![1] <= table[a.skip]![1] &&
               b.accuracy >= a.accuracy &&
               front.has(b),
           );

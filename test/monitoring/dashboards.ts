@@ -1,6 +1,6 @@
 import type { Dashboard } from '@grafana/grafana-foundation-sdk/dashboard';
-import { deviceDashboard } from '../../monitoring/dashboards/device.ts';
-import { serviceDashboard } from '../../monitoring/dashboards/service.ts';
+import { deviceDashboard } from '../../k8s/monitoring/dashboards/device.ts';
+import { serviceDashboard } from '../../k8s/monitoring/dashboards/service.ts';
 
 export const dashboards: readonly Dashboard[] = [serviceDashboard(), deviceDashboard()];
 

@@ -1,10 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { parse } from 'yaml';
-import { deviceDashboard } from '../../monitoring/dashboards/device.ts';
-import { serviceDashboard } from '../../monitoring/dashboards/service.ts';
-import { metricsDoc } from '../../monitoring/metrics-doc.ts';
-import { prometheusRule } from '../../monitoring/prometheus-rule.ts';
+import { deviceDashboard } from '../../k8s/monitoring/dashboards/device.ts';
+import { serviceDashboard } from '../../k8s/monitoring/dashboards/service.ts';
+import { metricsDoc } from '../../k8s/monitoring/metrics-doc.ts';
+import { prometheusRule } from '../../k8s/monitoring/prometheus-rule.ts';
 import { Metrics } from '../../src/metrics.ts';
 import { calm } from './metrics.ts';
 
@@ -22,10 +22,12 @@ it.each([serviceDashboard(), deviceDashboard()])('the dashboard $uid is current'
   await expect(json).toMatchFileSnapshot(`${OVERLAY}/dashboards/${made.uid}.json`);
 });
 
-it('the PrometheusRule holds the rules of monitoring/rules', async () => {
+it('the PrometheusRule holds the rules of k8s/monitoring/rules', async () => {
   const files = await Promise.all(
     ['recording', 'alerts'].map(async (name) => {
-      return parse(await readFile(`monitoring/rules/${name}.yaml`, 'utf8')) as { groups: object[] };
+      return parse(await readFile(`k8s/monitoring/rules/${name}.yaml`, 'utf8')) as {
+        groups: object[];
+      };
     }),
   );
   await expect(prometheusRule(files)).toMatchFileSnapshot(`${OVERLAY}/prometheus-rule.yaml`);

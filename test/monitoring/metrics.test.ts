@@ -58,7 +58,7 @@ describe('an answer', () => {
     const metrics = servingMetrics();
     metrics.answered(answerOf(baseNet), 20, 8);
     const sum = (stage: string) =>
-      read(metrics, `depthserve_duration_seconds_sum{tier="TT",stage="${stage}"}`);
+      read(metrics, `depthserve_duration_seconds_sum{stage="${stage}",tier="TT"}`);
     expect(await sum('decode')).toBe(0.001);
     expect(await sum('queue')).toBe(0.002);
     expect(await sum('inference')).toBe(0.004);
@@ -81,7 +81,7 @@ describe('an answer', () => {
   it('was predicted', async () => {
     const metrics = servingMetrics();
     metrics.answered(answerOf(baseNet), 20, 8);
-    const series = 'depthserve_prediction_ratio_sum{tier="TT",of="answer"}';
+    const series = 'depthserve_prediction_ratio_sum{of="answer",tier="TT"}';
     expect(await read(metrics, series)).toBe(0.75);
   });
 });

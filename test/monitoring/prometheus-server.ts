@@ -19,7 +19,7 @@ export async function startPrometheus(target: string): Promise<Prometheus> {
   const folder = await mkdtemp(join(tmpdir(), 'prometheus-'));
   const config = {
     global: { scrape_interval: '1s', evaluation_interval: '1s' },
-    rule_files: ['recording', 'alerts'].map((name) => resolve(`monitoring/rules/${name}.yaml`)),
+    rule_files: ['recording', 'alerts'].map((name) => resolve(`k8s/monitoring/rules/${name}.yaml`)),
     scrape_configs: [{ job_name: 'depthserve', static_configs: [{ targets: [target] }] }],
   };
   await writeFile(join(folder, 'prometheus.yaml'), stringify(config));
@@ -48,7 +48,7 @@ export async function startPrometheus(target: string): Promise<Prometheus> {
 
   return {
     async get<Data>(path: string, query: Record<string, string> = {}) {
-      const reply = await fetch(`${url}/api/v1/${path}?${new URLSearchParams(query)}`);
+      const reply = await fetch(`${url}/api/v1/${path}?${new URLSearchParams(query).toString()}`);
       const body = (await reply.json()) as { status: string; data: Data; error?: string };
       if (body.status !== 'success') throw new Error(`${JSON.stringify(query)}: ${body.error}`);
       return body.data;

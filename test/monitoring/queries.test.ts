@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
-import { metricsOf } from '../../monitoring/promql.ts';
+import { metricsOf } from '../../k8s/monitoring/promql.ts';
 import { dashboards, queriesOf } from './dashboards.ts';
 import { servingMetrics } from './metrics.ts';
 
@@ -17,7 +17,7 @@ async function scrapedNames(): Promise<Set<string>> {
 
 const rules = ['recording', 'alerts'].flatMap((file) =>
   (
-    parse(readFileSync(`monitoring/rules/${file}.yaml`, 'utf8')) as {
+    parse(readFileSync(`k8s/monitoring/rules/${file}.yaml`, 'utf8')) as {
       groups: { rules: { record?: string; alert?: string; expr: string }[] }[];
     }
   ).groups.flatMap((group) => group.rules),

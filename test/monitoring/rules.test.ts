@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { lacks, run } from '../tools.ts';
 
-const FOLDER = 'monitoring/rules';
+const FOLDER = 'k8s/monitoring/rules';
 
 interface Rule {
   readonly record?: string;

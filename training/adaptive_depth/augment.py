@@ -44,14 +44,13 @@ def mix(
     else:
         height, width = x.shape[2:]
         h, w = (round(side * math.sqrt(1 - share)) for side in (height, width))
-        y0, x0 = rng.integers(height), rng.integers(width)
-        rows = slice(max(0, y0 - h // 2), min(height, y0 + (h + 1) // 2))
-        columns = slice(max(0, x0 - w // 2), min(width, x0 + (w + 1) // 2))
+        y0, x0 = int(rng.integers(height)), int(rng.integers(width))
+        top, bottom = max(0, y0 - h // 2), min(height, y0 + (h + 1) // 2)
+        left, right = max(0, x0 - w // 2), min(width, x0 + (w + 1) // 2)
         neighbour = x.roll(1, 0)
         x = x.clone()
-        x[:, :, rows, columns] = neighbour[:, :, rows, columns]
-        cut = (rows.stop - rows.start) * (columns.stop - columns.start)
-        share = 1 - max(0, cut) / (height * width)
+        x[:, :, top:bottom, left:right] = neighbour[:, :, top:bottom, left:right]
+        share = 1 - (bottom - top) * (right - left) / (height * width)
     return x, share * targets + (1 - share) * targets.roll(1, 0)
 
 

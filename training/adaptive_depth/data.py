@@ -36,9 +36,9 @@ class Split:
         return len(self.labels)
 
     def take(self, rows: np.ndarray) -> Split:
-        lazy = isinstance(self.images, LazyImages)
-        images = self.images.subset(rows) if lazy else self.images[rows]
-        return Split(images, self.labels[rows])
+        if isinstance(self.images, LazyImages):
+            return Split(self.images.subset(rows), self.labels[rows])
+        return Split(self.images[rows], self.labels[rows])
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def export_model(
     if held_out is not None:
         check_equal(run, model, held_out.split.images[:3])
         sub_networks = _measured(run, model, held_out)
-        dataset = {
+        dataset: dict[str, Any] | None = {
             "name": held_out.name,
             "split": held_out.split_name,
             "images": len(held_out.split),

@@ -63,7 +63,8 @@ def weight_decay_groups(
 ) -> list[dict[str, Any]]:
     """By default, norm scales and biases (tensors of one dimension) are not decayed."""
     config = config or OptimiserConfig()
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
         if parameter.dim() <= 1:
             wanted = config.decay_vectors

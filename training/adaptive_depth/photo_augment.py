@@ -68,7 +68,7 @@ def random_resized_crop(
         ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:
-            left, top = rng.integers(width - w + 1), rng.integers(height - h + 1)
+            left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
             return image.resize((size, size), resample, box=(left, top, left + w, top + h))
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2

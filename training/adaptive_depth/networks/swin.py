@@ -74,6 +74,8 @@ def shift_mask(
 class WindowAttention(nn.Module):
     """Multi-head self-attention inside windows, of a cyclically shifted map where `shift`."""
 
+    relative_position_index: Tensor
+
     def __init__(self, width: int, heads: int, window: int, shift: int) -> None:
         super().__init__()
         self.heads, self.window, self.shift = heads, window, shift
@@ -271,7 +273,7 @@ class SwinTransformer(AdaptiveNetwork):
             if flag > 0:
                 merging = self.features[2 * flag - 1]
                 chain.append(Segment(f"merging{flag}", merging, flag, tensor_flag=True))
-            blocks = list(self.features[2 * flag])
+            blocks = list(self.features[2 * flag].children())
             mandatory = second_sub_path_starts_at(len(blocks))
             first, second = Mandatory(*blocks[:mandatory]), SecondSubPath(*blocks[mandatory:])
             chain += [

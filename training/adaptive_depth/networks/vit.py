@@ -173,12 +173,14 @@ class VisionTransformer(AdaptiveNetwork):
             for index in range(depth)
         ]
         self.encoder = Encoder((size // patch) ** 2 + 1, width, blocks, dropout)
+        head = nn.Linear(width, classes)
         self.heads = nn.Sequential()
-        self.heads.add_module("head", nn.Linear(width, classes))
+        self.heads.add_module("head", head)
         nn.init.trunc_normal_(self.conv_proj.weight, std=math.sqrt(1 / (3 * patch**2)))
-        nn.init.zeros_(self.conv_proj.bias)
-        nn.init.trunc_normal_(self.heads.head.weight, std=0.02)
-        nn.init.zeros_(self.heads.head.bias)
+        nn.init.trunc_normal_(head.weight, std=0.02)
+        for layer in (self.conv_proj, head):
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
     def segments(self) -> list[Segment]:
         chain = [Segment("embedding", _Embedding(self))]

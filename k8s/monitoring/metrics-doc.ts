@@ -1,4 +1,4 @@
-import type { Metrics } from '../src/metrics.ts';
+import type { Metrics } from '../../src/metrics.ts';
 
 /** What prom-client keeps of a metric but does not declare. */
 interface Registered {
@@ -18,7 +18,7 @@ Every metric has the label \`model\`. All labels are bounded: \`tier\` is a sub-
 an error code, \`batch\` is a batch size that was measured at start. There is no label for clients,
 request ids or addresses.
 
-Some divisions that are worth knowing (the recording rules in monitoring/rules hold them ready):
+Some divisions that are worth knowing (the recording rules in k8s/monitoring/rules hold them ready):
 
 | question | PromQL |
 |---|---|

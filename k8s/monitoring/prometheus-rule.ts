@@ -8,5 +8,5 @@ export function prometheusRule(files: readonly { groups: readonly object[] }[]):
     metadata: { name: 'depthserve' },
     spec: { groups: files.flatMap(({ groups }) => groups) },
   };
-  return `# Made from monitoring/rules by \`npm run generate\`.\n${stringify(resource, { lineWidth: 0 })}`;
+  return `# Made from k8s/monitoring/rules by \`npm run generate\`.\n${stringify(resource, { lineWidth: 0 })}`;
 }

@@ -1,0 +1,31 @@
+/**
+ * Logits of the execution provider against the CPU's, for every sub-network.
+ *
+ *   node bench/gpu/parity.mjs --provider cuda --model FOLDER
+ *
+ * NVIDIA_TF32_OVERRIDE=0 makes CUDA compute in full float32: by default convolutions round
+ * their inputs to ten bits (TF32). Prints one line of JSON.
+ */
+import { createSession, feedsOf, readModel, readOptions } from './model.mjs';
+
+const BATCHES = [1, 8];
+
+const { provider, model } = readOptions();
+const { manifest, file } = await readModel(model);
+const there = await createSession(file, provider);
+const here = await createSession(file, 'cpu');
+
+const rows = [];
+for (const { skip } of manifest.subNetworks) {
+  for (const batch of BATCHES) {
+    const feeds = feedsOf(manifest, skip, batch);
+    const actual = (await there.run(feeds)).logits.data;
+    const expected = (await here.run(feeds)).logits.data;
+    const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    const difference = expected.reduce((d, v, i) => Math.max(d, Math.abs(v - actual[i])), 0);
+    rows.push({ skip, batch, relative: difference / largest });
+  }
+}
+await there.release();
+await here.release();
+process.stdout.write(`${JSON.stringify(rows)}\n`);

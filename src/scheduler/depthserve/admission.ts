@@ -1,0 +1,103 @@
+import type { Refusal, View, Waiting } from '../policy.ts';
+import { Costs } from './costs.ts';
+import { Demand } from './demand.ts';
+import { deadlinesOf, latestPlan, longestBatchMs, nextStart, steadySchedule } from './plan.ts';
+import { priceOf } from './price.ts';
+
+/**
+ * Whoever makes batches inefficient must be worth it: engine time has become so dear that an
+ * answer is worth less than this share of its accuracy beyond the time that it takes.
+ */
+const SCARCE = 0.3;
+
+/**
+ * Refuses a request that even the cheapest sub-networks in the best batches could not answer
+ * together with all that was accepted before. Under overload also one whose deadline forces small
+ * batches: they cost others their place, and a queue of tight deadlines never gets out of them.
+ * So overload is refused at the door, while another replica may still be tried, and what is
+ * accepted is kept.
+ */
+export function admit(view: View, request: Waiting): Refusal | null {
+  const costs = new Costs(view.tiers, view.latency, view.maxBatch);
+  const floor = costs.floor(request);
+  if (floor === costs.tiers.length) {
+    return { reason: 'accuracy-unavailable', smallestBudgetMs: Infinity };
+  }
+  const door = new Door(view, request, costs);
+  if (door.accepts(request.deadline)) return null;
+
+  const alone = view.now + costs.ms(floor, 1);
+  return {
+    // Were the server idle, this budget would still be too small: patience does not help.
+    reason: alone > request.deadline ? 'budget-too-small' : 'overload',
+    smallestBudgetMs: door.smallestDeadline() - request.arrivedAt,
+  };
+}
+
+/** How close the smallest budget is looked for: relative to the time from now. */
+const CLOSE = 1 / 32;
+
+class Door {
+  readonly #start: number;
+  #scarce: boolean | null = null;
+
+  constructor(
+    private readonly view: View,
+    private readonly request: Waiting,
+    private readonly costs: Costs,
+  ) {
+    this.#start = nextStart(view.enginesFreeAt, view.now, costs.ms(0, view.maxBatch));
+  }
+
+  /** Whether the request, were it due at `deadline`, may join. Later deadlines never hurt. */
+  accepts(deadline: number): boolean {
+    const { queue, enginesFreeAt, arrivals } = this.view;
+    const engines = enginesFreeAt.length;
+    let at = queue.length;
+    while (at > 0 && queue[at - 1]!.deadline > deadline) at--;
+    const joined = [...queue.slice(0, at), { ...this.request, deadline }, ...queue.slice(at)];
+    const deadlines = deadlinesOf(joined);
+    const floors = this.costs.floors(joined);
+    const longest = longestBatchMs(arrivals.budgets);
+    const { latest } = latestPlan(deadlines, floors, this.costs, engines);
+    if (latest[0]! < this.#start) return false;
+    const steady = steadySchedule(deadlines, floors, this.costs, engines, this.#start, longest);
+    // Patience enough to wait for all the others and then some harms nobody.
+    return steady.inTime || deadline >= steady.batchBehind || !this.#timeIsScarce();
+  }
+
+  smallestDeadline(): number {
+    const { now } = this.view;
+    const alone = this.#start - now + this.costs.ms(this.costs.floor(this.request), 1);
+    if (this.accepts(now + alone)) return now + alone;
+    let low = Math.max(alone, this.request.deadline - now);
+    let high = low * 2;
+    for (let i = 0; i < 20 && !this.accepts(now + high); i++) high *= 2;
+    while (high - low > CLOSE * high) {
+      const middle = (low + high) / 2;
+      if (this.accepts(now + middle)) high = middle;
+      else low = middle;
+    }
+    return now + high;
+  }
+
+  #timeIsScarce(): boolean {
+    if (this.#scarce === null) {
+      const { queue, now, arrivals, enginesFreeAt } = this.view;
+      const price = priceOf(
+        {
+          queue,
+          floors: this.costs.floors(queue),
+          now,
+          start: this.#start,
+          engines: enginesFreeAt.length,
+          arrivals,
+          demand: new Demand(arrivals),
+        },
+        this.costs,
+      );
+      this.#scarce = price.request < SCARCE * this.costs.tiers[0]!.accuracy;
+    }
+    return this.#scarce;
+  }
+}

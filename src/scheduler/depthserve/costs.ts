@@ -1,0 +1,56 @@
+import type { LatencyModel, Tier, Waiting } from '../policy.ts';
+
+/** Batch sizes that plans are made of; the largest allowed comes on top. */
+const PLANNED = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96];
+
+/** The predictions that one decision needs, read once. */
+export class Costs {
+  /** Batch sizes that plans are made of, ascending. */
+  readonly sizes: readonly number[];
+  readonly #time: Float64Array;
+  readonly #width: number;
+
+  constructor(
+    readonly tiers: readonly Tier[],
+    latency: LatencyModel,
+    readonly maxBatch: number,
+  ) {
+    this.#width = maxBatch + 1;
+    this.#time = new Float64Array(tiers.length * this.#width);
+    for (let tier = 0; tier < tiers.length; tier++) {
+      for (let batch = 1; batch <= maxBatch; batch++) {
+        this.#time[tier * this.#width + batch] = latency.predict(tiers[tier]!, batch);
+      }
+    }
+    this.sizes = [...PLANNED.filter((size) => size < maxBatch), maxBatch];
+  }
+
+  /** Predicted ms for `batch` images on the tier with this index. */
+  ms(tier: number, batch: number): number {
+    return this.#time[tier * this.#width + batch]!;
+  }
+
+  /** Index of the cheapest tier accurate enough; `tiers.length` when there is none. */
+  floor(request: Waiting): number {
+    let tier = 0;
+    while (tier < this.tiers.length && this.tiers[tier]!.accuracy < request.minAccuracy) tier++;
+    return tier;
+  }
+
+  /** Least time per image of a batch on `tier` that takes at most `limit` ms. */
+  efficientMs(tier: number, limit: number): number {
+    let least = this.ms(tier, 1);
+    for (let batch = 2; batch <= this.maxBatch && this.ms(tier, batch) <= limit; batch++) {
+      least = Math.min(least, this.ms(tier, batch) / batch);
+    }
+    return least;
+  }
+
+  floors(queue: readonly Waiting[]): Int32Array {
+    const floors = new Int32Array(queue.length);
+    for (let i = 0; i < queue.length; i++) {
+      if (queue[i]!.minAccuracy > this.tiers[0]!.accuracy) floors[i] = this.floor(queue[i]!);
+    }
+    return floors;
+  }
+}

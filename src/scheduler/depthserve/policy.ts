@@ -1,0 +1,107 @@
+import type { Decision, Policy, View, Waiting } from '../policy.ts';
+import { admit } from './admission.ts';
+import { Costs } from './costs.ts';
+import { Demand } from './demand.ts';
+import { deadlinesOf, firstFeasible, latestPlan, nextStart } from './plan.ts';
+import { priceOf } from './price.ts';
+
+/**
+ * Deadlines as constraints, load as a price. Of all batches that meet the head's deadline, the one
+ * that is worth most after paying for its engine time, among those that lose the fewest of the
+ * requests behind it; docs/scheduling.md explains the price.
+ */
+export const depthserve: Policy = { name: 'depthserve', admit, decide, hopeless };
+
+/** An engine may come free at the very last moment. */
+const GRACE_MS = 0.01;
+
+/** Requests that no sub-network can answer in time even if it started now. */
+function hopeless(view: View): { expire: Waiting[]; wakeAt: number | null } {
+  const expire: Waiting[] = [];
+  let wakeAt: number | null = null;
+  for (const request of view.queue) {
+    const tier = view.tiers.find(({ accuracy }) => accuracy >= request.minAccuracy)!;
+    const latest = request.deadline - view.latency.predict(tier, 1);
+    if (latest < view.now) expire.push(request);
+    else if (wakeAt === null || latest + GRACE_MS < wakeAt) wakeAt = latest + GRACE_MS;
+  }
+  return { expire, wakeAt };
+}
+
+/** Cost, in accuracy, of losing a request that could be kept: more than any gain. */
+const PROMISE = 1000;
+/** Cost of losing one of those that cannot all be kept; never nothing. */
+const LEAST = 0.05;
+
+function decide(view: View): Decision {
+  const { now, maxBatch } = view;
+  const { expire } = hopeless(view);
+  const queue =
+    expire.length === 0 ? view.queue : view.queue.filter((one) => !expire.includes(one));
+  const length = queue.length;
+  if (length === 0) return { expire, run: null, wakeAt: null };
+
+  const costs = new Costs(view.tiers, view.latency, maxBatch);
+  const floors = costs.floors(queue);
+  const engines = view.enginesFreeAt.length;
+  const fullBatchMs = costs.ms(0, maxBatch);
+  const { latest } = latestPlan(deadlinesOf(queue), floors, costs, engines);
+  const demand = new Demand(view.arrivals);
+  const start = nextStart(view.enginesFreeAt, now, fullBatchMs);
+  const { arrivals } = view;
+  const price = priceOf({ queue, floors, now, start, engines, arrivals, demand }, costs);
+
+  const freeAt = [...view.enginesFreeAt];
+  const mine = freeAt.findIndex((at) => at <= now);
+  const otherFree = Math.min(...freeAt.map((at, i) => (i === mine ? Infinity : Math.max(at, now))));
+  const quickest = costs.ms(0, 1);
+
+  const needed = firstFeasible(latest, 0, now);
+  // While all can be answered, no gain is worth breaking a promise.
+  const perLost = needed === 0 ? PROMISE : Math.max(price.request, LEAST);
+  let best = -Infinity;
+  let first = 0;
+  let size = 0;
+  let depth = 0;
+  // When not all can be answered, the earliest deadlines are what to give up, if anything.
+  for (const skipped of skips(needed, length)) {
+    const most = Math.min(maxBatch, length - skipped);
+    const slack = queue[skipped]!.deadline - now;
+    let floor = 0;
+    for (let batch = 1; batch <= most; batch++) {
+      floor = Math.max(floor, floors[skipped + batch - 1]!);
+      if (costs.ms(floor, batch) > slack) break;
+      for (let tier = floor; tier < costs.tiers.length; tier++) {
+        const ms = costs.ms(tier, batch);
+        if (ms > slack) break;
+        freeAt[mine] = now + ms;
+        const again = engines === 1 ? now + ms : nextStart(freeAt, now, fullBatchMs);
+        const served = skipped + batch;
+        const lost = firstFeasible(latest, served, again) - served;
+        const blocked = demand.lostWhileBusy(Math.min(ms, otherFree - now), quickest);
+        // What an image costs more here than it should, were the rest to go as this batch does.
+        const gain = batch * (costs.tiers[tier]!.accuracy - price.request);
+        const regret = (price.perMs * ms + price.request * blocked - gain) / batch;
+        const total = -length * regret - (skipped + lost) * perLost;
+        // At equal worth the larger batch, then the deeper tier.
+        if (total >= best) {
+          best = total;
+          first = skipped;
+          size = batch;
+          depth = tier;
+        }
+      }
+    }
+  }
+  const batch = queue.slice(first, first + size);
+  return { expire, run: { batch, tier: costs.tiers[depth]! }, wakeAt: null };
+}
+
+/** How many of the earliest deadlines to try to leave out: none, all that must be, some between. */
+function skips(needed: number, length: number): number[] {
+  const most = Math.min(needed, length - 1);
+  const tried = [0];
+  for (let skipped = 1; skipped < most; skipped *= 2) tried.push(skipped);
+  if (most > 0) tried.push(most);
+  return tried;
+}

@@ -1,0 +1,165 @@
+import type { ArrivalForecast, Waiting } from '../policy.ts';
+import type { Costs } from './costs.ts';
+import type { Demand } from './demand.ts';
+import { latestPlan, longestBatchMs } from './plan.ts';
+
+/** What engine time is worth, and what that leaves of a request's value. */
+export interface Price {
+  /** Accuracy expected to be lost elsewhere for every ms of engine time. */
+  readonly perMs: number;
+  /** Worth of answering one more request, less the engine time that it takes. */
+  readonly request: number;
+}
+
+/** A tier worth mixing with its neighbours: a corner of the hull of accuracy over time. */
+interface Level {
+  readonly tier: number;
+  /** Engine time per image in efficient batches, ms. */
+  readonly ms: number;
+  /** Accuracy gained per ms over the level below; the lowest: over no answer. */
+  readonly slope: number;
+}
+
+export interface Outlook {
+  readonly queue: readonly Waiting[];
+  readonly floors: Int32Array;
+  readonly now: number;
+  /** When the next batch can start. */
+  readonly start: number;
+  readonly engines: number;
+  readonly arrivals: ArrivalForecast;
+  readonly demand: Demand;
+}
+
+/** Looks this many longest budgets ahead for accuracy; what comes later can still be mended. */
+const NEAR = [1, 2];
+/** And this many for losing answers, which nothing mends. */
+const FAR = [1, 2, 4, 8, 16];
+/** Caution: variance of the demand is taken this many times for losing answers. */
+const CAUTION = 1.5;
+/** Share of engine time that can be counted on. */
+const USABLE = 0.97;
+
+/**
+ * The price of engine time: the expected dual of the problem of how deep to answer what waits and
+ * what will come. If everything from now on ran at one level, would the demand fit? Its plan has
+ * some slack at every deadline; the demand to come is known but for its variance; so there is a
+ * probability that a ms spent now must be taken back at that level, at the level's slope.
+ */
+export function priceOf(outlook: Outlook, costs: Costs): Price {
+  const levels = levelsOf(costs, outlook.arrivals.budgets);
+  const shortfall = (index: number) => {
+    const z = standardSlack(outlook, costs, levels[index]!, index === 0);
+    return normalTail(z);
+  };
+  let perMs = 0;
+  let below = 0;
+  for (let index = 0; index < levels.length && below < 0.9999; index++) {
+    // A deeper level is never easier to keep up.
+    const probability = Math.max(below, shortfall(index));
+    perMs += levels[index]!.slope * (probability - below);
+    below = probability;
+  }
+  let request = 0;
+  for (const { tier, ms } of levels) {
+    request = Math.max(request, costs.tiers[tier]!.accuracy - perMs * ms);
+  }
+  return { perMs, request };
+}
+
+/**
+ * The tightest slack of running everything at `level`, in standard deviations of the demand that
+ * it has to absorb.
+ */
+function standardSlack(outlook: Outlook, costs: Costs, level: Level, lowest: boolean): number {
+  const { queue, floors, now, engines, arrivals, demand } = outlook;
+  const perRequest = level.ms / engines;
+  const length = queue.length;
+  const due = new Float64Array(length);
+  const deadlines = new Float64Array(length);
+  const tiers = new Int32Array(length);
+  for (let i = 0; i < length; i++) {
+    // Who will come and be due earlier goes first, and takes this much of the time.
+    due[i] = demand.dueWithin(queue[i]!.deadline - now);
+    deadlines[i] = queue[i]!.deadline - perRequest * due[i]!;
+    tiers[i] = Math.max(floors[i]!, level.tier);
+    // Who has no time for the level takes the deepest that there is time for.
+    while (tiers[i]! > floors[i]! && now + costs.ms(tiers[i]!, 1) > queue[i]!.deadline) tiers[i]!--;
+  }
+  const { size } = latestPlan(deadlines, tiers, costs, engines);
+  const longest = arrivals.budgets.at(-1) ?? 0;
+  // Even where few are expected, half a request more may come, if any do.
+  const surprise = Math.min(0.5, demand.dueWithin(2 * longest)) + 1e-9;
+  const scale = arrivals.dispersion * (lowest ? CAUTION : 1);
+  // What the slack lets come beyond those expected, against how their number scatters.
+  const inDeviations = (slack: number, count: number) =>
+    gammaScore(1 + slack / (perRequest * (count + surprise)), (count + surprise) / scale);
+
+  let least = Infinity;
+  let start = outlook.start;
+  for (let i = 0; i < length;) {
+    const batch = size[i]!;
+    let tier = 0;
+    for (let k = i; k < i + batch; k++) tier = Math.max(tier, tiers[k]!);
+    const ms = costs.ms(tier, batch);
+    least = Math.min(least, inDeviations(deadlines[i]! - start - ms, due[i]!));
+    start += ms / engines;
+    i += batch;
+  }
+
+  const last = length === 0 ? 0 : queue[length - 1]!.deadline - now;
+  for (const horizons of lowest ? FAR : NEAR) {
+    const ms = Math.max(horizons * longest, last);
+    const count = demand.dueWithin(ms);
+    const slack = now + USABLE * ms - start - perRequest * count;
+    least = Math.min(least, inDeviations(slack, count));
+  }
+  return least;
+}
+
+/** The corners of the concave hull of accuracy over engine time, cheapest first. */
+function levelsOf(costs: Costs, budgets: readonly number[]): Level[] {
+  const limit = longestBatchMs(budgets);
+  const levels: Level[] = [];
+  for (let tier = 0; tier < costs.tiers.length; tier++) {
+    const { accuracy } = costs.tiers[tier]!;
+    const ms = costs.efficientMs(tier, limit);
+    for (;;) {
+      const last = levels.at(-1);
+      if (!last) {
+        levels.push({ tier, ms, slope: accuracy / ms });
+        break;
+      }
+      const slope = (accuracy - costs.tiers[last.tier]!.accuracy) / (ms - last.ms);
+      if (ms > last.ms && (levels.length === 1 || slope < last.slope)) {
+        levels.push({ tier, ms, slope });
+        break;
+      }
+      levels.pop();
+    }
+  }
+  return levels;
+}
+
+/**
+ * The standard normal deviate that is exceeded as rarely as `ratio` times the mean by a gamma
+ * distribution of this shape (Wilson and Hilferty). Counts of bursty arrivals are far more skewed
+ * than normal ones.
+ */
+function gammaScore(ratio: number, shape: number): number {
+  if (ratio <= 0) return -Infinity;
+  const ninth = 1 / (9 * shape);
+  return (Math.cbrt(ratio) - 1 + ninth) / Math.sqrt(ninth);
+}
+
+/** P(X > z) of a standard normal (Abramowitz and Stegun 26.2.17, error below 1e-7). */
+function normalTail(z: number): number {
+  if (z > 8) return 0;
+  if (z < -8) return 1;
+  const t = 1 / (1 + 0.2316419 * Math.abs(z));
+  const series =
+    t *
+    (0.31938153 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429))));
+  const tail = 0.3989422804 * Math.exp((-z * z) / 2) * series;
+  return z > 0 ? tail : 1 - tail;
+}

@@ -1,0 +1,44 @@
+/** Quantiles of the last few values. */
+export class Recent {
+  readonly #values: number[] = [];
+  readonly #sorted: number[] = [];
+  #next = 0;
+
+  constructor(private readonly capacity: number) {}
+
+  get length(): number {
+    return this.#values.length;
+  }
+
+  add(value: number): void {
+    if (this.#values.length === this.capacity) {
+      this.#sorted.splice(position(this.#sorted, this.#values[this.#next]!), 1);
+    }
+    this.#values[this.#next] = value;
+    this.#next = (this.#next + 1) % this.capacity;
+    this.#sorted.splice(position(this.#sorted, value), 0, value);
+  }
+
+  /** Nearest rank; 0 when nothing was added yet. */
+  quantile(share: number): number {
+    const rank = Math.ceil(share * this.#sorted.length);
+    return this.#sorted[Math.max(0, rank - 1)] ?? 0;
+  }
+
+  /** The values, ascending; a live view that later additions change. */
+  get sorted(): readonly number[] {
+    return this.#sorted;
+  }
+}
+
+/** Index of the first element that is not below `value`. */
+function position(sorted: readonly number[], value: number): number {
+  let low = 0;
+  let high = sorted.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (sorted[middle]! < value) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}

@@ -1,0 +1,104 @@
+import { MeasuredLatency } from '../scheduler/latency.ts';
+import type { Policy, Tier } from '../scheduler/policy.ts';
+import { ExpiredError, RefusedError, Scheduler } from '../scheduler/scheduler.ts';
+import type { Engine } from '../scheduler/scheduler.ts';
+import type { Request } from './arrivals.ts';
+import { balance } from './balance.ts';
+import type { Balancing } from './balance.ts';
+import { VirtualClock } from './clock.ts';
+import { Random } from './random.ts';
+import type { Profile } from './tables.ts';
+
+/** Engines take `factor` times as long between two times in ms. */
+export interface Slowdown {
+  readonly from: number;
+  readonly to: number;
+  readonly factor: number;
+}
+
+export interface Setup {
+  readonly profile: Profile;
+  readonly policy: Policy;
+  readonly requests: readonly Request[];
+  readonly seed: number;
+  /** Engines of each replica. */
+  readonly engines: number;
+  readonly replicas: number;
+  readonly balancing: Balancing;
+  readonly slowdowns: readonly Slowdown[];
+  /** Coefficient of variation of service times; 0: exactly as in the table. */
+  readonly jitter: number;
+}
+
+/** What became of one request. Times in ms. */
+export interface Outcome {
+  readonly request: Request;
+  readonly result: 'served' | 'refused' | 'expired';
+  /** When it was settled. */
+  readonly at: number;
+  /** The sub-network that answered; null when none did. */
+  readonly tier: Tier | null;
+  /** Answered within its budget. */
+  readonly inTime: boolean;
+}
+
+/** Plays `requests` against the production scheduler; outcomes in the order of arrival. */
+export async function simulate(setup: Setup): Promise<Outcome[]> {
+  const { requests, replicas } = setup;
+  const clock = new VirtualClock();
+  const schedulers = Array.from({ length: replicas }, (_, index) => replica(setup, clock, index));
+  const choose = balance(setup.balancing, new Random(setup.seed, 3));
+  const outcomes: Outcome[] = [];
+
+  const arrive = (index: number) => {
+    const request = requests[index]!;
+    const { arrivedAt, budget, minAccuracy } = request;
+    const scheduler = schedulers[choose(schedulers)]!;
+    const settle = (result: Outcome['result'], tier: Tier | null) => {
+      const at = clock.now();
+      const inTime = tier !== null && at <= arrivedAt + budget + ROUNDING_MS;
+      outcomes[index] = { request, result, at, tier, inTime };
+    };
+    scheduler.submit(index, { arrivedAt, deadline: arrivedAt + budget, minAccuracy }).then(
+      (served) => settle('served', served.tier),
+      (error: unknown) => {
+        if (error instanceof RefusedError) settle('refused', null);
+        else if (error instanceof ExpiredError) settle('expired', null);
+        else throw error;
+      },
+    );
+    if (index + 1 < requests.length)
+      clock.at(requests[index + 1]!.arrivedAt, () => arrive(index + 1));
+  };
+  if (requests.length > 0) clock.at(requests[0]!.arrivedAt, () => arrive(0));
+  await clock.run();
+  return outcomes;
+}
+
+/** A batch planned to end at a deadline may end a rounding error after it. */
+const ROUNDING_MS = 1e-6;
+
+function replica(setup: Setup, clock: VirtualClock, index: number): Scheduler<number, null> {
+  const { profile, policy, engines } = setup;
+  const truth = new MeasuredLatency(profile.latency);
+  const random = new Random(setup.seed, 10 + index);
+  const engine: Engine<number, null> = {
+    workers: engines,
+    run: (_worker, tier, inputs) =>
+      new Promise((resolve) => {
+        const now = clock.now();
+        const slow = setup.slowdowns.find(({ from, to }) => now >= from && now < to)?.factor ?? 1;
+        const noise = setup.jitter === 0 ? 1 : Math.exp(setup.jitter * random.normal());
+        const ms = truth.predict(tier, inputs.length) * slow * noise;
+        clock.at(now + ms, () => resolve(inputs.map(() => null)));
+      }),
+  };
+  return new Scheduler({
+    policy,
+    tiers: profile.tiers,
+    latency: new MeasuredLatency(profile.latency),
+    engine,
+    clock,
+    maxBatch: profile.maxBatch,
+  });
+}

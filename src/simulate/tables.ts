@@ -1,0 +1,45 @@
+import type { LatencyTable } from '../scheduler/latency.ts';
+import type { Tier } from '../scheduler/policy.ts';
+
+/** What a simulation needs of a model: a `GET /model` dump has this form, with more beside it. */
+export interface Profile {
+  readonly name: string;
+  /** Cheapest first. */
+  readonly tiers: readonly Tier[];
+  /** Ms per sub-network and batch size. */
+  readonly latency: LatencyTable;
+  readonly engineWorkers: number;
+  readonly maxBatch: number;
+}
+
+/**
+ * Reads a latency table: the reply of `GET /model`, or a file of bench/tables.
+ * @throws {SyntaxError} naming what is missing.
+ */
+export function parseProfile(json: string, fallbackName: string): Profile {
+  const data = JSON.parse(json) as Partial<Profile> & { manifest?: { name?: string } };
+  const { tiers, latency } = data;
+  if (!Array.isArray(tiers) || tiers.length === 0) {
+    throw new SyntaxError('a latency table needs "tiers": [{skip, accuracy, macs}, ...]');
+  }
+  for (const { skip, accuracy } of tiers) {
+    if (typeof accuracy !== 'number') throw new SyntaxError(`tier ${skip} has no accuracy`);
+    if (!latency?.[skip]) throw new SyntaxError(`"latency" has no row for tier ${skip}`);
+  }
+  return {
+    name: data.name ?? data.manifest?.name ?? fallbackName,
+    tiers: [...tiers].sort((a, b) => a.accuracy - b.accuracy),
+    latency: latency!,
+    engineWorkers: data.engineWorkers ?? 1,
+    maxBatch: data.maxBatch ?? 32,
+  };
+}
+
+/** Images/s of `workers` engines that run full batches of the most accurate sub-network. */
+export function capacity({ tiers, latency, maxBatch }: Profile, workers = 1): number {
+  const row = latency[tiers.at(-1)!.skip]!;
+  const best = Object.entries(row)
+    .filter(([size]) => Number(size) <= maxBatch)
+    .map(([size, ms]) => (1000 * Number(size)) / ms);
+  return workers * Math.max(...best);
+}

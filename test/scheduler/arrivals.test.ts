@@ -1,0 +1,60 @@
+import { describe, expect, test } from 'vitest';
+import { ArrivalEstimator } from '../../src/scheduler/arrivals.ts';
+import { constant, renewal, steps } from '../../src/simulate/arrivals.ts';
+import { Random } from '../../src/simulate/random.ts';
+
+function after(times: readonly number[], budget = 20) {
+  const estimator = new ArrivalEstimator();
+  for (const time of times) estimator.observe(time, budget);
+  return estimator;
+}
+
+describe('what is expected of arrivals', () => {
+  test('nothing, at first', () => {
+    expect(new ArrivalEstimator().forecast(5)).toMatchObject({ rate: 0, budgets: [] });
+    expect(after([5]).forecast(5).rate).toBe(0);
+  });
+
+  test('the rate of a steady stream, soon', () => {
+    const times = renewal(constant(1000), 1, 1000, new Random(1));
+    expect(after(times).forecast(1000).rate).toBeGreaterThan(0.9);
+    expect(after(times).forecast(1000).rate).toBeLessThan(1.1);
+  });
+
+  test('follows a step', () => {
+    const times = renewal(steps([200, 1000], 10_000), 1, 10_000, new Random(1));
+    expect(after(times).forecast(10_000).rate).toBeGreaterThan(0.8);
+  });
+
+  test('fades while nothing comes', () => {
+    const estimator = after(renewal(constant(1000), 1, 5000, new Random(1)));
+    expect(estimator.forecast(15_000).rate).toBeLessThan(0.02);
+  });
+
+  test('tells bursts from a Poisson stream', () => {
+    const dispersion = (cv2: number) =>
+      after(renewal(constant(1000), cv2, 10_000, new Random(1))).forecast(10_000).dispersion;
+    expect(dispersion(1)).toBeLessThan(1.6);
+    expect(dispersion(8)).toBeGreaterThan(3);
+  });
+
+  test('knows the budgets of late, in order', () => {
+    const estimator = new ArrivalEstimator();
+    for (let i = 0; i < 200; i++) estimator.observe(i, 1000 - i);
+    const { budgets } = estimator.forecast(200);
+    expect(budgets).toHaveLength(64);
+    expect(budgets[0]).toBe(801);
+    expect(budgets.at(-1)).toBe(864);
+  });
+
+  test('a pause of days is over at once', () => {
+    const estimator = after([0, 1, 2, 3]);
+    estimator.observe(1e9, 20);
+    expect(estimator.forecast(1e9).rate).toBeLessThan(1e-3);
+  });
+
+  test('a clock that goes backwards breaks nothing', () => {
+    const estimator = after([10, 5, 7, 20, 19]);
+    expect(estimator.forecast(1).rate).toBeGreaterThanOrEqual(0);
+  });
+});

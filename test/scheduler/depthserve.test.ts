@@ -1,0 +1,129 @@
+import { describe, expect, test } from 'vitest';
+import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
+import { linear, view, waiting } from './support.ts';
+
+const queueOf = (deadlines: readonly number[]) => deadlines.map((at, id) => waiting(id, at));
+const tierOf = (queue: ReturnType<typeof queueOf>, rest = {}) =>
+  depthserve.decide(view(queue, rest)).run?.tier.skip;
+
+describe('depth', () => {
+  test('an idle server answers on the most accurate sub-network', () => {
+    expect(tierOf(queueOf([20]))).toBe('FF');
+  });
+
+  test('a budget too short for the deepest gets the deepest that meets it', () => {
+    // One image takes 2, 3 or 4 ms.
+    expect(tierOf(queueOf([3.5]))).toBe('TF');
+    expect(tierOf(queueOf([2.5]))).toBe('TT');
+  });
+
+  test('a backlog is answered shallower, so that all of it is in time', () => {
+    // 16 images: two batches of 8 take 18 ms on TT, 27 on TF, 36 on FF.
+    expect(tierOf(queueOf(Array(16).fill(18.5)))).toBe('TT');
+    expect(tierOf(queueOf(Array(16).fill(60)))).toBe('FF');
+  });
+
+  test('a high rate of arrivals makes it shallower before a backlog is there', () => {
+    const queue = queueOf([40, 40, 40, 40]);
+    const arrivals = (rate: number) => ({
+      arrivals: { rate, dispersion: 1, budgets: [20, 40] },
+    });
+    expect(tierOf(queue, arrivals(0.1))).toBe('FF');
+    // TT answers at most 8 images in 9 ms.
+    expect(tierOf(queue, arrivals(0.85))).toBe('TT');
+  });
+
+  test('several engines keep up with more before depth falls', () => {
+    const queue = queueOf(Array(16).fill(30));
+    const arrivals = { rate: 0.3, dispersion: 1, budgets: [40] };
+    const four = { arrivals, enginesFreeAt: Array<number>(4).fill(-Infinity) };
+    expect(tierOf(queue, four)).toBe('FF');
+    expect(tierOf(queue, { arrivals })).not.toBe('FF');
+  });
+});
+
+describe('batch', () => {
+  test('never makes a request wait for company', () => {
+    expect(depthserve.decide(view(queueOf([1000]))).run?.batch).toHaveLength(1);
+  });
+
+  test('shares the fixed cost among all that wait, when time is dear', () => {
+    const { run } = depthserve.decide(view(queueOf(Array(16).fill(18.5))));
+    expect(run?.batch.map(({ id }) => id)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+  });
+
+  test('a tight deadline is answered in a batch small enough to meet it', () => {
+    // With TT, 3 images take 4 ms.
+    const { run } = depthserve.decide(view(queueOf([4, 30, 30, 30, 30, 30])));
+    expect(run!.batch[0]!.id).toBe(0);
+    expect(linear(1).predict(run!.tier, run!.batch.length)).toBeLessThanOrEqual(4);
+  });
+
+  test('when tight budgets are common, does not block the engine for them', () => {
+    const queue = queueOf(Array(8).fill(500));
+    const size = (budgets: readonly number[]) =>
+      depthserve.decide(
+        view(queue, { latency: linear(0.1), arrivals: { rate: 0.2, dispersion: 1, budgets } }),
+      ).run!.batch.length;
+    expect(size([2.5, 2.5, 500])).toBeLessThan(size([500]));
+  });
+});
+
+describe('accuracy floors', () => {
+  test('a request is never answered below its floor', () => {
+    const queue = [waiting(0, 10, { minAccuracy: 0.9 }), waiting(1, 10)];
+    const { run } = depthserve.decide(view(queue));
+    expect(run?.tier.skip).toBe('FF');
+  });
+
+  test('a floor that only a slow sub-network meets counts its time', () => {
+    // FF alone takes 4 ms.
+    const queue = [waiting(0, 3.5, { minAccuracy: 0.9 }), waiting(1, 10)];
+    const { expire, run } = depthserve.decide(view(queue));
+    expect(expire.map(({ id }) => id)).toEqual([0]);
+    expect(run?.batch.map(({ id }) => id)).toEqual([1]);
+  });
+
+  test('a floor above every sub-network is refused, whatever the budget', () => {
+    const refusal = depthserve.admit(view([]), waiting(0, 1e6, { minAccuracy: 0.95 }));
+    expect(refusal).toEqual({ reason: 'accuracy-unavailable', smallestBudgetMs: Infinity });
+  });
+});
+
+describe('refusal', () => {
+  test('what fits on the cheapest sub-network is accepted', () => {
+    // Sixteen images in 18 ms, the present fifteen included.
+    const queue = queueOf(Array(15).fill(18.5));
+    expect(depthserve.admit(view(queue), waiting(99, 18.5))).toBeNull();
+  });
+
+  test('one more than the cheapest sub-network can answer is refused at the door', () => {
+    const queue = queueOf(Array(16).fill(18.5));
+    const refusal = depthserve.admit(view(queue), waiting(99, 18.5))!;
+    expect(refusal.reason).toBe('overload');
+    // A third batch, of one image, takes 2 ms more.
+    expect(refusal.smallestBudgetMs).toBeGreaterThanOrEqual(20);
+    expect(refusal.smallestBudgetMs).toBeLessThan(21);
+  });
+
+  test('an urgent request that would break promises made to others is refused', () => {
+    const queue = queueOf(Array(16).fill(18.5));
+    expect(depthserve.admit(view(queue), waiting(99, 5))?.reason).toBe('overload');
+  });
+
+  test('a budget below the time of a single image is refused as too small', () => {
+    expect(depthserve.admit(view([]), waiting(0, 1.5))).toEqual({
+      reason: 'budget-too-small',
+      smallestBudgetMs: 2,
+    });
+  });
+
+  test('the time until an engine comes free counts', () => {
+    const busy = { enginesFreeAt: [10] };
+    expect(depthserve.admit(view([], busy), waiting(0, 11))).toEqual({
+      reason: 'overload',
+      smallestBudgetMs: 12,
+    });
+    expect(depthserve.admit(view([], busy), waiting(0, 12))).toBeNull();
+  });
+});

@@ -1,0 +1,89 @@
+import { describe, expect, test } from 'vitest';
+import { MeasuredLatency } from '../../src/scheduler/latency.ts';
+import { Random } from '../../src/simulate/random.ts';
+import { TIERS } from './support.ts';
+
+const [shallow, , deep] = TIERS as [(typeof TIERS)[0], (typeof TIERS)[0], (typeof TIERS)[0]];
+const model = () => new MeasuredLatency({ TT: { 1: 2, 4: 5, 8: 9 }, FF: { 1: 4, 4: 10, 8: 18 } });
+
+describe('before any batch ran', () => {
+  test('predicts the table, straight between measured sizes, in proportion beyond', () => {
+    const latency = model();
+    expect([1, 2, 4, 6, 8, 16].map((batch) => latency.predict(shallow, batch))).toEqual([
+      2, 3, 5, 7, 9, 18,
+    ]);
+  });
+
+  test('names a sub-network that was not measured', () => {
+    expect(() => model().predict({ ...deep, skip: 'FT' }, 1)).toThrow('no latency measured for FT');
+    expect(() => new MeasuredLatency({ TT: {} })).toThrow(RangeError);
+  });
+});
+
+describe('slowdown', () => {
+  test('follows within five batches when everything takes twice as long', () => {
+    const latency = model();
+    for (let i = 0; i < 5; i++) latency.observe(shallow, 4, 10);
+    expect(latency.slowdown).toBeCloseTo(2);
+    // Known for batches that did not run meanwhile.
+    expect(latency.predict(deep, 8)).toBeGreaterThanOrEqual(36);
+  });
+
+  test('is forgotten within five batches when the other process ends', () => {
+    const latency = model();
+    for (let i = 0; i < 40; i++) latency.observe(i % 2 ? shallow : deep, 4, i % 2 ? 10 : 20);
+    for (let i = 0; i < 5; i++) latency.observe(i % 2 ? shallow : deep, 4, i % 2 ? 5 : 10);
+    expect(latency.slowdown).toBeCloseTo(1, 1);
+  });
+
+  test('is not moved by a single stray batch', () => {
+    const latency = model();
+    latency.observe(shallow, 4, 500);
+    latency.observe(shallow, 4, 5);
+    expect(latency.slowdown).toBe(1);
+    expect(latency.predict(shallow, 4)).toBe(5);
+  });
+
+  test('a machine that got faster than the table says is believed', () => {
+    const latency = model();
+    for (let i = 0; i < 200; i++) latency.observe(i % 2 ? shallow : deep, 8, i % 2 ? 6 : 12);
+    expect(latency.predict(shallow, 8)).toBeCloseTo(6, 1);
+  });
+});
+
+describe('correction', () => {
+  test('an entry that was measured wrongly is learned without touching the others', () => {
+    const latency = model();
+    for (let i = 0; i < 100; i++) {
+      latency.observe(shallow, 8, 9);
+      latency.observe(shallow, 4, 5);
+      latency.observe(deep, 8, 27);
+    }
+    expect(latency.predict(deep, 8)).toBeGreaterThan(25);
+    expect(latency.predict(deep, 8)).toBeLessThan(32);
+    expect(latency.predict(shallow, 8) / latency.spread).toBeCloseTo(9, 1);
+  });
+
+  test('times exactly as predicted change nothing', () => {
+    const latency = model();
+    for (let i = 0; i < 300; i++) latency.observe(deep, 4, 10);
+    expect(latency.predict(deep, 4)).toBe(10);
+  });
+});
+
+describe('quantile', () => {
+  test('about the wanted share of batches ends before its prediction', () => {
+    for (const quantile of [0.5, 0.95]) {
+      const latency = new MeasuredLatency({ TT: { 8: 9 } }, quantile);
+      const random = new Random(1);
+      let within = 0;
+      for (let i = 0; i < 4000; i++) {
+        const ms = 9 * Math.exp(0.1 * random.normal());
+        if (i >= 500 && ms <= latency.predict(shallow, 8)) within++;
+        latency.observe(shallow, 8, ms);
+      }
+      // The slowdown follows five noisy batches and so scatters itself.
+      expect(within / 3500).toBeGreaterThan(quantile - 0.06);
+    }
+  });
+});

@@ -1,0 +1,219 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
+import type { View, Waiting } from '../../src/scheduler/policy.ts';
+import { linear, TIERS, view } from './support.ts';
+
+/** Any queue, sane or not: late requests, equal deadlines, floors. */
+const queues = (maxLength: number) =>
+  fc
+    .array(
+      fc.record({
+        arrivedAt: fc.double({ min: -50, max: 0, noNaN: true }),
+        deadline: fc.oneof(
+          fc.double({ min: -5, max: 120, noNaN: true }),
+          fc.constantFrom(3, 18, 18.5, 40),
+        ),
+        minAccuracy: fc.constantFrom(0, 0, 0, 0.86, 0.9),
+      }),
+      { minLength: 1, maxLength },
+    )
+    .map((all): Waiting[] =>
+      all.sort((a, b) => a.deadline - b.deadline).map((request, id) => ({ id, ...request })),
+    );
+
+const views = (maxLength = 60): fc.Arbitrary<View> =>
+  fc
+    .record({
+      queue: queues(maxLength),
+      fixed: fc.constantFrom(0, 1, 8),
+      busy: fc.array(fc.double({ min: -10, max: 30, noNaN: true }), { maxLength: 3 }),
+      maxBatch: fc.constantFrom(1, 4, 8, 32),
+      rate: fc.double({ min: 0, max: 3, noNaN: true }),
+      dispersion: fc.double({ min: 1, max: 10, noNaN: true }),
+      budgets: fc.array(fc.double({ min: 0, max: 500, noNaN: true }), { maxLength: 5 }),
+    })
+    .map(({ queue, fixed, busy, maxBatch, rate, dispersion, budgets }) =>
+      view(queue, {
+        latency: linear(fixed),
+        enginesFreeAt: [-Infinity, ...busy],
+        maxBatch,
+        arrivals: { rate, dispersion, budgets: budgets.sort((a, b) => a - b) },
+      }),
+    );
+
+const cheapest = ({ minAccuracy }: Waiting) =>
+  TIERS.find(({ accuracy }) => accuracy >= minAccuracy)!;
+const inTime = ({ now, latency }: View, request: Waiting) =>
+  now + latency.predict(cheapest(request), 1) <= request.deadline;
+
+describe('every decision', () => {
+  test('starts only what it predicts in time, whole batches, floors kept', () => {
+    fc.assert(
+      fc.property(views(), (seen) => {
+        const { run } = depthserve.decide(seen);
+        if (!run) return;
+        expect(run.batch.length).toBeGreaterThan(0);
+        expect(run.batch.length).toBeLessThanOrEqual(seen.maxBatch);
+        expect(new Set(run.batch).size).toBe(run.batch.length);
+        const end = seen.now + seen.latency.predict(run.tier, run.batch.length);
+        for (const request of run.batch) {
+          expect(seen.queue).toContain(request);
+          expect(end).toBeLessThanOrEqual(request.deadline);
+          expect(run.tier.accuracy).toBeGreaterThanOrEqual(request.minAccuracy);
+        }
+      }),
+    );
+  });
+
+  test('expires exactly the hopeless, and runs something whenever anything has hope', () => {
+    fc.assert(
+      fc.property(views(), (seen) => {
+        const { expire, run } = depthserve.decide(seen);
+        expect(expire).toEqual(seen.queue.filter((request) => !inTime(seen, request)));
+        expect(run === null).toBe(expire.length === seen.queue.length);
+      }),
+    );
+  });
+
+  test('answers the earliest deadlines first when all can be answered', () => {
+    fc.assert(
+      fc.property(queues(30), (queue) => {
+        // So much time that nothing has to be given up.
+        const later = queue.map((request) => ({ ...request, deadline: request.deadline + 500 }));
+        const { run } = depthserve.decide(view(later));
+        expect(run!.batch).toEqual(later.slice(0, run!.batch.length));
+      }),
+    );
+  });
+
+  test('is a pure function of what it sees', () => {
+    fc.assert(
+      fc.property(views(20), (seen) => {
+        const frozen = structuredClone({ ...seen, latency: null });
+        const first = depthserve.decide(seen);
+        expect(depthserve.decide(seen)).toEqual(first);
+        expect({ ...seen, latency: null }).toEqual(frozen);
+      }),
+    );
+  });
+
+  test('does not depend on where the clock started', () => {
+    fc.assert(
+      fc.property(views(20), fc.integer({ min: -1000, max: 1_000_000 }), (seen, shift) => {
+        const move = (request: Waiting) => ({
+          ...request,
+          arrivedAt: request.arrivedAt + shift,
+          deadline: request.deadline + shift,
+        });
+        const moved = depthserve.decide({
+          ...seen,
+          now: seen.now + shift,
+          queue: seen.queue.map(move),
+          enginesFreeAt: seen.enginesFreeAt.map((at) => at + shift),
+        });
+        const still = depthserve.decide(seen);
+        // A deadline met exactly may be missed by a rounding error after the shift.
+        fc.pre(moved.expire.length === still.expire.length);
+        expect(moved.run === null).toBe(still.run === null);
+      }),
+    );
+  });
+
+  test('copes with a queue of thousands', () => {
+    const queue = Array.from({ length: 5000 }, (_, id) => ({
+      id,
+      arrivedAt: 0,
+      deadline: 10 + id / 100,
+      minAccuracy: 0,
+    }));
+    const { run } = depthserve.decide(view(queue, { maxBatch: 32 }));
+    expect(run!.batch.length).toBeGreaterThan(0);
+  });
+});
+
+describe('promises', () => {
+  /** Plays decisions of one engine, nothing else arriving; returns the ids answered. */
+  function playOut(start: View): Set<number> {
+    const answered = new Set<number>();
+    let { queue, now } = start;
+    while (queue.length > 0) {
+      const seen = { ...start, now, queue };
+      const { expire, run } = depthserve.decide(seen);
+      const gone = new Set([...expire, ...(run?.batch ?? [])]);
+      queue = queue.filter((request) => !gone.has(request));
+      if (!run) break;
+      now += start.latency.predict(run.tier, run.batch.length);
+      for (const { id } of run.batch) answered.add(id);
+    }
+    return answered;
+  }
+
+  test('all that is accepted is answered, when nothing more arrives', () => {
+    fc.assert(
+      fc.property(views(40), (seen) => {
+        const one = { ...seen, enginesFreeAt: [-Infinity] };
+        const accepted: Waiting[] = [];
+        for (const request of seen.queue.toSorted((a, b) => a.id - b.id)) {
+          if (depthserve.admit({ ...one, queue: accepted }, request)) continue;
+          accepted.push(request);
+          accepted.sort((a, b) => a.deadline - b.deadline || a.id - b.id);
+        }
+        expect(playOut({ ...one, queue: accepted }).size).toBe(accepted.length);
+      }),
+    );
+  });
+
+  test('the smallest budget of a refusal would have been accepted', () => {
+    fc.assert(
+      fc.property(views(40), fc.double({ min: 0, max: 60, noNaN: true }), (seen, budget) => {
+        const accepted: Waiting[] = [];
+        for (const request of seen.queue) {
+          if (!depthserve.admit({ ...seen, queue: accepted }, request)) accepted.push(request);
+        }
+        const now = { ...seen, queue: accepted };
+        const request = { id: 1e6, arrivedAt: 0, deadline: budget, minAccuracy: 0.86 };
+        const refusal = depthserve.admit(now, request);
+        fc.pre(refusal !== null);
+        expect(refusal.smallestBudgetMs).toBeGreaterThan(budget - 1e-9);
+        const again = { ...request, deadline: refusal.smallestBudgetMs + 1e-9 };
+        expect(depthserve.admit(now, again)).toBeNull();
+      }),
+    );
+  });
+
+  test('giving up requests gives up as few as can be', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.integer({ min: 1, max: 25 }), { minLength: 1, maxLength: 7 }),
+        (deadlines) => {
+          const queue = deadlines
+            .sort((a, b) => a - b)
+            .map((deadline, id) => ({ id, arrivedAt: 0, deadline, minAccuracy: 0 }));
+          const seen = view(queue, { tiers: TIERS.slice(0, 1), maxBatch: 3 });
+          expect(playOut(seen).size).toBeGreaterThanOrEqual(mostAnswered(seen) - 1);
+        },
+      ),
+    );
+  });
+
+  /** Exhaustive: every set of batches in every order. */
+  function mostAnswered({ queue, latency, tiers, maxBatch }: View): number {
+    let best = 0;
+    const search = (left: readonly Waiting[], now: number, done: number) => {
+      best = Math.max(best, done);
+      for (let mask = 1; mask < 1 << left.length; mask++) {
+        const batch = left.filter((_, i) => mask & (1 << i));
+        const end = now + latency.predict(tiers[0]!, batch.length);
+        if (batch.length > maxBatch || batch.some(({ deadline }) => deadline < end)) continue;
+        search(
+          left.filter((request) => !batch.includes(request)),
+          end,
+          done + batch.length,
+        );
+      }
+    };
+    search(queue, 0, 0);
+    return best;
+  }
+});

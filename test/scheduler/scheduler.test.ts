@@ -1,0 +1,146 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
+import { MeasuredLatency } from '../../src/scheduler/latency.ts';
+import { ExpiredError, RefusedError, Scheduler } from '../../src/scheduler/scheduler.ts';
+import type { Served } from '../../src/scheduler/scheduler.ts';
+import { VirtualClock } from '../../src/simulate/clock.ts';
+import { policiesFor } from '../../src/simulate/policies.ts';
+import { TIERS } from './support.ts';
+
+const TABLE = { TT: { 1: 2, 8: 9 }, TF: { 1: 3, 8: 13.5 }, FF: { 1: 4, 8: 18 } };
+
+interface Arrival {
+  readonly at: number;
+  readonly budget: number;
+  readonly minAccuracy?: number;
+}
+
+/** Batches take `factor(n)` times what the table says, the n-th batch; negative: it fails. */
+async function play(
+  arrivals: readonly Arrival[],
+  { policy = depthserve, workers = 1, factor = (_batch: number): number => 1 } = {},
+) {
+  const clock = new VirtualClock();
+  const truth = new MeasuredLatency(TABLE);
+  let batches = 0;
+  const scheduler = new Scheduler<number, string>({
+    policy,
+    tiers: TIERS,
+    latency: new MeasuredLatency(TABLE),
+    clock,
+    maxBatch: 8,
+    engine: {
+      workers,
+      run: (_worker, tier, inputs) =>
+        new Promise((resolve, reject) => {
+          const times = factor(batches++);
+          clock.at(clock.now() + truth.predict(tier, inputs.length) * Math.abs(times), () =>
+            times < 0 ? reject(new Error('broken')) : resolve(inputs.map((input) => `#${input}`)),
+          );
+        }),
+    },
+  });
+  const settled = arrivals.map(
+    () => [] as { at: number; served?: Served<string>; error?: unknown }[],
+  );
+  arrivals.forEach(({ at, budget, minAccuracy = 0 }, index) => {
+    clock.at(at, () => {
+      scheduler.submit(index, { arrivedAt: at, deadline: at + budget, minAccuracy }).then(
+        (served) => settled[index]!.push({ at: clock.now(), served }),
+        (error: unknown) => settled[index]!.push({ at: clock.now(), error }),
+      );
+    });
+  });
+  await clock.run();
+  return { settled, scheduler };
+}
+
+const workload = fc.array(
+  fc.record({
+    at: fc.oneof(fc.integer({ min: 0, max: 60 }), fc.double({ min: 0, max: 60, noNaN: true })),
+    budget: fc.oneof(fc.constantFrom(2, 10, 20), fc.double({ min: -1, max: 80, noNaN: true })),
+    minAccuracy: fc.constantFrom(0, 0, 0.86, 0.9, 0.99),
+  }),
+  { maxLength: 40 },
+);
+
+describe('every request', () => {
+  test.each(policiesFor(TIERS).map((policy) => [policy.name, policy] as const))(
+    'is settled exactly once, with its own answer, at or above its floor (%s)',
+    async (_name, policy) => {
+      await fc.assert(
+        fc.asyncProperty(
+          workload,
+          fc.integer({ min: 1, max: 3 }),
+          fc.array(fc.constantFrom(1, 1, 1.5, 3, 0.5, -1), { minLength: 1, maxLength: 10 }),
+          async (arrivals, workers, factors) => {
+            const factor = (batch: number) => factors[batch % factors.length]!;
+            const { settled, scheduler } = await play(arrivals, { policy, workers, factor });
+            settled.forEach((outcomes, index) => {
+              expect(outcomes).toHaveLength(1);
+              const { served } = outcomes[0]!;
+              if (!served) return;
+              expect(served.output).toBe(`#${index}`);
+              expect(served.tier.accuracy).toBeGreaterThanOrEqual(arrivals[index]!.minAccuracy);
+            });
+            expect(scheduler.queueLength).toBe(0);
+            expect(scheduler.running).toBe(0);
+            await scheduler.drained();
+          },
+        ),
+        { numRuns: 30 },
+      );
+    },
+  );
+
+  test('that was accepted is answered in time, when batches take what was predicted', async () => {
+    await fc.assert(
+      fc.asyncProperty(workload, async (arrivals) => {
+        const { settled } = await play(arrivals);
+        settled.forEach(([outcome], index) => {
+          if (outcome!.error instanceof RefusedError) return;
+          const { at, budget } = arrivals[index]!;
+          expect(outcome!.served).toBeDefined();
+          expect(outcome!.at).toBeLessThanOrEqual(at + budget + 1e-6);
+        });
+      }),
+    );
+  });
+
+  test('that was refused is told at once', async () => {
+    await fc.assert(
+      fc.asyncProperty(workload, async (arrivals) => {
+        const { settled } = await play(arrivals);
+        settled.forEach(([outcome], index) => {
+          if (outcome!.error) expect(outcome!.at).toBe(arrivals[index]!.at);
+        });
+      }),
+      { numRuns: 30 },
+    );
+  });
+});
+
+describe('a batch that takes longer than predicted', () => {
+  test('lets what became hopeless behind it expire at once, not when it ends', async () => {
+    const arrivals = [
+      { at: 0, budget: 20 },
+      { at: 1, budget: 12 },
+    ];
+    const { settled } = await play(arrivals, { factor: () => 25 });
+    expect(settled[1]![0]!.error).toBeInstanceOf(ExpiredError);
+    // From 11 ms on not even the 2 ms of the shallowest are left.
+    expect(settled[1]![0]!.at).toBeCloseTo(11, 1);
+  });
+});
+
+describe('several engines', () => {
+  test('work at the same time from one queue', async () => {
+    const arrivals = [0, 0, 0].map((at) => ({ at, budget: 4 }));
+    const { settled } = await play(arrivals, { workers: 3 });
+    for (const [outcome] of settled) {
+      expect(outcome!.served!.tier.skip).toBe('FF');
+      expect(outcome!.at).toBe(4);
+    }
+  });
+});
