@@ -144,7 +144,9 @@ export class Scheduler<Input, Output> {
     const answers: Promise<Served<Output>>[] = [];
     for (const input of inputs) {
       const request: Waiting = { ...wish, id: this.#nextId++ };
-      this.#arrivals.observe(this.#options.clock.now(), wish.deadline - wish.arrivedAt);
+      const now = this.#options.clock.now();
+      // What decoding has used up of a budget is nothing that a plan could count on.
+      this.#arrivals.observe(now, wish.deadline - now);
       const refusal = this.#options.policy.admit(this.#view(), request);
       if (refusal) {
         for (const queued of requests) this.#take(queued);
