@@ -1,11 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import closeWithGrace from 'close-with-grace';
 import type { FastifyInstance } from 'fastify';
-import pino from 'pino';
 import { ConfigError, describeConfig, readConfig } from './config.ts';
 import { EngineError } from './engine/protocol.ts';
 import { stuckThreads } from './engine/thread.ts';
 import { buildApp } from './http/app.ts';
+import { openLog } from './log.ts';
 import { ModelError, loadManifest } from './model/manifest.ts';
 import { Service } from './service.ts';
 
@@ -24,8 +24,8 @@ async function main(): Promise<void> {
   }
 
   const config = readConfig();
-  const log = pino({ level: config.LOG_LEVEL });
   let service: Service | undefined;
+  const log = openLog(config.LOG_LEVEL, () => service?.metrics.logLinesLost.inc());
   let app: FastifyInstance | undefined;
   let starting: Promise<void> | undefined;
   // Before anything slow, so that a signal during start-up ends it cleanly, too.

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -70,6 +71,37 @@ describe('start', () => {
     const { code, output } = await failedStart({ MODEL_DIR: copy });
     expect(code).toBe(1);
     expect(output).toMatch(/model\.onnx: sha256 is/);
+  });
+
+  it('refuses a manifest that is no JSON', async () => {
+    const copy = await copyOfModel('json');
+    await writeFile(join(copy, 'model.json'), '{"schemaVersion": 1,');
+    const { code, output } = await failedStart({ MODEL_DIR: copy });
+    expect(code).toBe(1);
+    expect(output).toMatch(/^depthserve: .*model\.json: .*JSON/);
+  });
+
+  it('refuses a folder without the model file that the manifest names', async () => {
+    const copy = await copyOfModel('missing');
+    await rm(join(copy, 'model.onnx'));
+    const { code, output } = await failedStart({ MODEL_DIR: copy });
+    expect(code).toBe(1);
+    expect(output).toMatch(/^depthserve: .*model\.onnx: ENOENT/);
+  });
+
+  it.each([
+    ['no ONNX at all', Buffer.from('not a graph'), {}, /parsing|protobuf|load/i],
+    ['a graph without the inputs of the manifest', null, { flags: ['a', 'b', 'c', 'd'] }, /input/i],
+  ])('refuses a model file with the right sha256 that is %s', async (_case, bytes, more, why) => {
+    const copy = await copyOfModel(`graph-${bytes?.length ?? 0}`);
+    const model = bytes ?? (await readFile(join(copy, 'model.onnx')));
+    const manifest = JSON.parse(await readFile(join(copy, 'model.json'), 'utf8')) as object;
+    const sha256 = createHash('sha256').update(model).digest('hex');
+    await writeFile(join(copy, 'model.onnx'), model);
+    await writeFile(join(copy, 'model.json'), JSON.stringify({ ...manifest, sha256, ...more }));
+    const { code, output } = await failedStart({ MODEL_DIR: copy, EXECUTION_PROVIDER: 'cpu' });
+    expect(code).toBe(1);
+    expect(output.split('\n').findLast((line) => line.startsWith('depthserve: '))).toMatch(why);
   });
 
   it('--help lists every setting', async () => {

@@ -3,6 +3,7 @@ import fastifyStatic from '@fastify/static';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import type { Ledger } from './ledger.ts';
+import { steadyNow } from './recent.ts';
 import { Live, problems } from './schemas.ts';
 
 /** Plain files, served as they are: the page needs no build and nothing from elsewhere. */
@@ -43,7 +44,7 @@ export function pageRoutes(ledger: Ledger): FastifyPluginAsyncTypebox {
         },
       },
       async ({ query }) => ({
-        now: Math.floor(Date.now() / 1000),
+        now: Math.floor(steadyNow() / 1000),
         seconds: [...ledger.recent.since(query.since ?? 0)],
       }),
     );
