@@ -15,7 +15,7 @@ import { Ledger } from './ledger.ts';
 import { notFoundHandler } from './notfound.ts';
 import { loadReports } from './orca.ts';
 import { pageRoutes } from './page.ts';
-import { answerError } from './problem.ts';
+import { answerClientError, answerError } from './problem.ts';
 import { v2Routes } from './v2/routes.ts';
 
 declare module 'fastify' {
@@ -53,6 +53,8 @@ export async function buildApp(
     // The drain answers what was accepted; new requests on open connections get 503 by us.
     return503OnClosing: false,
     forceCloseConnections: 'idle',
+    clientErrorHandler: answerClientError,
+    frameworkErrors: answerError,
   }).withTypeProvider<TypeBoxTypeProvider>();
 
   app.decorateRequest('arrivedAt', 0);
