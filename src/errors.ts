@@ -20,6 +20,8 @@ const ERRORS = {
     'Send multipart/form-data with a boundary, as browsers and "curl -F" do.',
   ],
   'unknown-label': [400, 'No such label', 'GET /model lists the labels.'],
+  unauthorized: [401, 'Token missing or unknown', 'Send Authorization: Bearer <token>.'],
+  'too-many-requests': [429, 'Too many requests', 'Retry after the Retry-After header.'],
   'unknown-request': [
     404,
     'Unknown request id',

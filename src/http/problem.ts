@@ -78,6 +78,7 @@ export function settleError(error: unknown, request: FastifyRequest, reply: Fast
   if (problem.retryAfterMs !== undefined) {
     reply.header('retry-after', Math.ceil(problem.retryAfterMs / 1000));
   }
+  if (problem.code === 'unauthorized') reply.header('www-authenticate', 'Bearer');
   reply.code(problem.status);
   return { error: problem, document: problemOf(problem, request.id) };
 }
