@@ -31,26 +31,29 @@ export const ramp =
     return rates[left]! + (rates[left + 1]! - rates[left]!) * (position - left);
   };
 
+const RATE_STEP_MS = 10;
+
 /**
  * Arrival times of a renewal process whose gaps are gamma distributed with squared coefficient of
  * variation `cv2` (1: Poisson), stretched to follow `rate`.
  */
 export function renewal(rate: Rate, cv2: number, durationMs: number, random: Random): number[] {
   const times: number[] = [];
-  // Gaps of mean 1 in operational time; `rate` turns them into ms in steps of at most 10 ms.
+  // Gaps of mean 1 in operational time; `rate`, read every 10 ms, turns them into ms.
   const gap = () => (cv2 === 1 ? random.exponential() : random.gamma(1 / cv2) * cv2);
   let time = 0;
   let left = gap();
   while (time < durationMs) {
-    const step = Math.min(10, durationMs - time);
-    const perMs = rate(time) / 1000;
-    if (left <= perMs * step) {
+    const tick = RATE_STEP_MS * Math.floor(time / RATE_STEP_MS);
+    const end = Math.min(tick + RATE_STEP_MS, durationMs);
+    const perMs = rate(tick) / 1000;
+    if (left <= perMs * (end - time)) {
       time += left / perMs;
       times.push(time);
       left = gap();
     } else {
-      left -= perMs * step;
-      time += step;
+      left -= perMs * (end - time);
+      time = end;
     }
   }
   return times;

@@ -203,7 +203,7 @@ describe('input', () => {
   test('a GET /model dump is a latency table', () => {
     const dump = JSON.stringify({
       manifest: { name: 'small' },
-      tiers: [...PROFILE.tiers].reverse(),
+      tiers: PROFILE.tiers.toReversed(),
       latency: PROFILE.latency,
       slowdown: 1,
       provider: 'cpu',
