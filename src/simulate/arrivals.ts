@@ -68,6 +68,7 @@ export function parseTrace(csv: string, scale = 1): number[] {
   const [header, ...lines] = csv.trim().split(/\r?\n/);
   const column = header?.split(',').indexOf('arrival_s') ?? -1;
   if (column < 0) throw new SyntaxError('a trace starts with a header that names arrival_s');
+  if (lines.length === 0) throw new SyntaxError('the trace holds no arrivals');
   const times = lines.map((line, index) => {
     const seconds = Number(line.split(',')[column] || NaN);
     if (!Number.isFinite(seconds)) {
@@ -76,6 +77,13 @@ export function parseTrace(csv: string, scale = 1): number[] {
     return (seconds * 1000) / scale;
   });
   return times.sort((a, b) => a - b);
+}
+
+/** The same arrivals, first at 0, so fast that their mean rate is `perSecond`. */
+export function atRate(times: readonly number[], perSecond: number): number[] {
+  const first = times[0] ?? 0;
+  const factor = ((times.length / perSecond) * 1000) / (times.at(-1)! - first || 1);
+  return times.map((time) => (time - first) * factor);
 }
 
 /** Gives each arrival a budget (ms) and an accuracy floor, drawn evenly from those listed. */
