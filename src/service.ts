@@ -41,8 +41,8 @@ export interface Asked {
   readonly minAccuracy: number;
   /** The only sub-network that may answer; absent: the policy chooses. */
   readonly skip?: string | undefined;
-  /** Gives up on whatever has not begun. */
-  readonly signal?: AbortSignal | undefined;
+  /** Gives up on whatever has not begun; aborted by us, too, when one image of several fails. */
+  readonly cancel?: AbortController;
 }
 
 /** One image's answer from decoding to logits. Times in ms. */
@@ -193,17 +193,17 @@ export class Service {
    */
   async classify(files: readonly Buffer[], asked: Asked): Promise<readonly Classified[]> {
     this.assertReady();
-    return allOrNone(asked, async (together) => {
+    return allOrNone(asked.cancel, async (signal) => {
       const parts = chunks(files, this.config.MAX_BATCH).map(async (chunk, part) => {
         const started = clock.now();
         const pixels = await Promise.all(
           chunk.map((file, index) =>
-            this.#decode(file, together.signal).catch((error: unknown) => {
+            this.#decode(file, signal).catch((error: unknown) => {
               throw numbered(error, part * this.config.MAX_BATCH + index, files.length);
             }),
           ),
         );
-        return this.#submit(pixels, together, clock.now() - started);
+        return this.#submit(pixels, asked, signal, clock.now() - started);
       });
       return (await Promise.all(parts)).flat();
     });
@@ -218,12 +218,13 @@ export class Service {
    */
   async classifyPixels(images: readonly Pixels[], asked: Asked): Promise<readonly Classified[]> {
     this.assertReady();
-    return allOrNone(asked, (together) => this.#submit(images, together, 0));
+    return allOrNone(asked.cancel, (signal) => this.#submit(images, asked, signal, 0));
   }
 
   async #submit(
     images: readonly Pixels[],
-    { arrivedAt, budgetMs, minAccuracy, skip, signal }: Asked,
+    { arrivedAt, budgetMs, minAccuracy, skip }: Asked,
+    signal: AbortSignal,
     decodeMs: number,
   ): Promise<readonly Classified[]> {
     // Accepted before the drain began: it may still be answered.
@@ -325,19 +326,17 @@ export class Service {
   }
 }
 
-/** Runs the parts of one request under a signal that stops all of them when one fails. */
+/** Runs the parts of one request; when one fails, the others are given up. */
 async function allOrNone<Result>(
-  asked: Asked,
-  run: (together: Asked) => Promise<Result>,
+  cancel = new AbortController(),
+  run: (signal: AbortSignal) => Promise<Result>,
 ): Promise<Result> {
-  const failed = new AbortController();
-  const signal = asked.signal ? AbortSignal.any([asked.signal, failed.signal]) : failed.signal;
   // One listener for each batch of a large request is no leak.
-  setMaxListeners(0, signal);
+  setMaxListeners(0, cancel.signal);
   try {
-    return await run({ ...asked, signal });
+    return await run(cancel.signal);
   } catch (error) {
-    failed.abort(error);
+    cancel.abort(error);
     throw error;
   }
 }

@@ -1,6 +1,7 @@
 import { join, dirname } from 'node:path';
 import { existsSync } from 'node:fs';
 import { expect, test } from 'vitest';
+import { DepthServe } from '../src/client/client.ts';
 import { PYTHON, runToEnd } from './clients/python.ts';
 import { startServer } from './server.ts';
 
@@ -12,8 +13,11 @@ test.runIf(process.env['FUZZ'])(
   { timeout: 600_000 },
   async () => {
     expect(existsSync(SCHEMATHESIS), `${SCHEMATHESIS}: run .ci/tools-clients.sh`).toBe(true);
-    const server = await startServer({ LOG_LEVEL: 'error', DEFAULT_BUDGET_MS: '60000' });
+    const server = await startServer({ DEFAULT_BUDGET_MS: '60000' });
     try {
+      const { manifest } = await new DepthServe(server.url).model();
+      process.env['MODEL_NAME'] = manifest.name;
+      process.env['MODEL_VERSION'] = manifest.version;
       const output = await runToEnd(SCHEMATHESIS, [
         '--config-file=test/clients/schemathesis.toml',
         'run',

@@ -49,7 +49,7 @@ export async function throughput({ provider, model, photo, quick }) {
 
 async function cpuSeconds(url) {
   const text = await (await fetch(`${url}/metrics`)).text();
-  return Number(/^process_cpu_seconds_total (\S+)/m.exec(text)[1]);
+  return Number(/^process_cpu_seconds_total(?:{[^}]*})? (\S+)/m.exec(text)[1]);
 }
 
 function sum(counts) {

@@ -4,9 +4,10 @@
 #   bench/gpu/train.sh ladder|alone|evaluate [--data FILE] [--out FOLDER] [--epochs N]
 #                      [--quick] [--provider cuda|cpu]
 #
-# ladder:   the adaptive network; exported to OUT/model at the end
+# ladder:   the adaptive network, then a short phase with frozen normalisation statistics, which
+#           makes all sub-networks fit the statistics they share; exported to OUT/model
 # alone:    FFFF, TFFF, ... TTTT, each trained alone with the same recipe and epochs
-# evaluate: all of them on the 10,000 test images
+# evaluate: all of them on the test images
 # Called again, an interrupted run goes on where it stopped.
 set -euo pipefail
 
@@ -25,9 +26,11 @@ while (($#)); do
   esac
   shift
 done
+settle=$((epochs < 20 ? 1 : 5))
 rungs=(FFFF TFFF TTFF TTTF TTTT)
-recipe=(--data "$data" --epochs "$epochs" --batch-size 512 --lr $rate --weight-decay 5e-4
-  --warmup-epochs 5 --ema 0.998 --erase 0.25 --precision auto --device "$provider")
+common=(--data "$data" --batch-size 512 --weight-decay 5e-4 --erase 0.25 --precision auto
+  --device "$provider")
+recipe=("${common[@]}" --epochs "$epochs" --lr $rate --warmup-epochs 5 --ema 0.998)
 
 # Options of a run folder that already holds a checkpoint.
 resume() { [[ ! -f $1/checkpoint.pt ]] || echo --resume; }
@@ -39,7 +42,11 @@ case $what in
     # shellcheck disable=SC2046
     time toolkit train --out "$out/ladder" "${recipe[@]}" --blocks $blocks --widths $widths \
       --between 0.5 $(resume "$out/ladder")
-    toolkit export --run "$out/ladder" --out "$out/model" --name cifar10-small-resnet \
+    # shellcheck disable=SC2046
+    toolkit train --out "$out/settled" "${common[@]}" --blocks $blocks --widths $widths \
+      --between 0.5 --start "$out/ladder/checkpoint.pt" --frozen-norms --epochs $settle \
+      --lr 0.02 --warmup-epochs 0.25 $(resume "$out/settled")
+    toolkit export --run "$out/settled" --out "$out/model" --name cifar10-small-resnet \
       --version 2.0.0
     ;;
   alone)
@@ -56,7 +63,7 @@ case $what in
     tail -qn 1 "$out"-????.log
     ;;
   evaluate)
-    for run in ladder "${rungs[@]}"; do
+    for run in ladder settled "${rungs[@]}"; do
       echo "== $run"
       toolkit evaluate --run "$out/$run" --device "$provider"
     done

@@ -43,6 +43,7 @@ cat >"$to/env.sh" <<END
 export PATH="$to/node/bin:\$PATH"
 export LD_LIBRARY_PATH="$libraries\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
 export PYTHONPATH="$to/app/training:$to/app/bench"
+export ORT_DISABLE_TELEMETRY=1
 END
 . "$to/env.sh"
 cd "$to/app"

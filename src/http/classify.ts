@@ -4,10 +4,12 @@ import { Type } from 'typebox';
 import type { Service } from '../service.ts';
 import { answerOf, serverTimingOf } from './answer.ts';
 import { budgetOf, minAccuracyOf } from './budget.ts';
-import { disconnectSignal } from './disconnect.ts';
+import { cancelOnDisconnect } from './disconnect.ts';
 import { IMAGE_TYPES, readImages } from './images.ts';
 import type { Ledger } from './ledger.ts';
 import { Answer, Answers, RequestHeaders, problems } from './schemas.ts';
+
+const DEFAULT_TOP_K = 5;
 
 /** One image as the body, or several as parts; read and checked by readImages(). */
 const REQUEST_BODY = {
@@ -47,12 +49,13 @@ export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAs
             'The body is an image (image/jpeg, image/png, image/webp, or application/octet-stream), ' +
             'or multipart/form-data with one or more files in "image".',
           querystring: Type.Object({
-            topK: Type.Integer({
-              minimum: 1,
-              maximum: 1000,
-              default: 5,
-              description: 'Number of predictions',
-            }),
+            topK: Type.Optional(
+              Type.Integer({
+                minimum: 1,
+                maximum: 1000,
+                description: `Number of predictions; absent: ${DEFAULT_TOP_K}`,
+              }),
+            ),
           }),
           response: {
             200: {
@@ -71,14 +74,21 @@ export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAs
         const minAccuracy = minAccuracyOf(request);
         const files = await readImages(request, config.MAX_BODY_BYTES);
         const { arrivedAt } = request;
-        const signal = disconnectSignal(request, reply, ledger);
-        const asked = { arrivedAt, budgetMs, minAccuracy, signal };
+        const cancel = cancelOnDisconnect(request, reply, ledger);
+        const asked = { arrivedAt, budgetMs, minAccuracy, cancel };
         const results = await service.classify(files, asked);
 
         const totalMs = performance.now() - arrivedAt;
         const answers = results.map((result, index) => {
           const id = results.length === 1 ? request.id : `${request.id}-${index}`;
-          return answerOf(id, manifest, result, budgetMs, totalMs, request.query.topK);
+          return answerOf(
+            id,
+            manifest,
+            result,
+            budgetMs,
+            totalMs,
+            request.query.topK ?? DEFAULT_TOP_K,
+          );
         });
         const ids = answers.map(({ id }) => id);
         ledger.answered(request, ids, results, budgetMs, totalMs);

@@ -7,11 +7,11 @@ import type { Ledger } from './ledger.ts';
  * Aborts when the client goes away before its answer is written, so that no engine works for
  * nobody. (The request's own `close` event also comes when its body has merely been read.)
  */
-export function disconnectSignal(
+export function cancelOnDisconnect(
   request: FastifyRequest,
   reply: FastifyReply,
   ledger: Ledger,
-): AbortSignal {
+): AbortController {
   const controller = new AbortController();
   reply.raw.once('close', () => {
     if (reply.raw.writableFinished) return;
@@ -21,5 +21,5 @@ export function disconnectSignal(
     request.log.info({ outcome: 'cancelled' }, 'classify');
     controller.abort(new ServeError('cancelled', 'The client went away before the answer.'));
   });
-  return controller.signal;
+  return controller;
 }

@@ -20,12 +20,12 @@ export function feedbackRoute(service: Service): FastifyPluginAsyncTypebox {
             },
             { additionalProperties: false },
           ),
-          response: { 204: { description: 'Counted' }, ...problems(400, 404, 413, 415) },
+          response: { 204: Type.Null({ description: 'Counted' }), ...problems(400, 404, 413, 415) },
         },
       },
       async (request, reply) => {
         service.feedback(request.body.id, request.body.label);
-        return reply.code(204).send();
+        return reply.code(204).send(null);
       },
     );
   };

@@ -3,7 +3,7 @@ import fastifyStatic from '@fastify/static';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import type { Ledger } from './ledger.ts';
-import { Live } from './schemas.ts';
+import { Live, problems } from './schemas.ts';
 
 /** Plain files, served as they are: the page needs no build and nothing from elsewhere. */
 const FOLDER = fileURLToPath(new URL('../../src/page', import.meta.url));
@@ -32,18 +32,19 @@ export function pageRoutes(ledger: Ledger): FastifyPluginAsyncTypebox {
         schema: {
           summary: 'The last minutes, second by second',
           querystring: Type.Object({
-            since: Type.Integer({
-              minimum: 0,
-              default: 0,
-              description: 'Only seconds after this one (seconds since 1970)',
-            }),
+            since: Type.Optional(
+              Type.Integer({
+                minimum: 0,
+                description: 'Only seconds after this one (seconds since 1970); absent: all',
+              }),
+            ),
           }),
-          response: { 200: Live },
+          response: { 200: Live, ...problems(400) },
         },
       },
       async ({ query }) => ({
         now: Math.floor(Date.now() / 1000),
-        seconds: [...ledger.recent.since(query.since)],
+        seconds: [...ledger.recent.since(query.since ?? 0)],
       }),
     );
   };

@@ -12,6 +12,9 @@ const FASTIFY_CODES: Readonly<Record<string, ErrorCode>> = {
   FST_PARTS_LIMIT: 'too-many-images',
 };
 
+/** Errors that whoever runs the service should look into. */
+const FAULTS: ReadonlySet<ErrorCode> = new Set(['internal', 'engine-failed']);
+
 /** Turns whatever was thrown into an error with a code; the unknown becomes `internal`. */
 export function toServeError(error: unknown): ServeError {
   if (error instanceof ServeError) return error;
@@ -57,7 +60,8 @@ function fromRefusal({ refusal }: RefusedError): ServeError {
 /** Logs an error, notes the outcome, and sets what every protocol's answer has in common. */
 export function settleError(error: unknown, request: FastifyRequest, reply: FastifyReply) {
   const problem = toServeError(error);
-  if (problem.status >= 500) request.log.error({ err: error, code: problem.code }, problem.detail);
+  // Refusals are the scheduler at work: under load, a stack for each would be a load of its own.
+  if (FAULTS.has(problem.code)) request.log.error({ err: error }, problem.detail);
   request.outcome = problem.code;
   if (problem.retryAfterMs !== undefined) {
     reply.header('retry-after', Math.ceil(problem.retryAfterMs / 1000));

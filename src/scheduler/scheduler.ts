@@ -123,6 +123,14 @@ export class Scheduler<Input, Output> {
   }
 
   /**
+   * What `submit` would refuse if it were called now; null: nothing. Lets a request be turned
+   * away before work is spent on decoding it: take the expected decode time off its deadline.
+   */
+  preview(wish: Omit<Waiting, 'id'>): Refusal | null {
+    return this.#options.policy.admit(this.#view(), { ...wish, id: -1 });
+  }
+
+  /**
    * Submits several inputs of one request: all are queued before any is started, so that they can
    * be a batch, and none is queued when one of them is refused.
    */
@@ -136,7 +144,9 @@ export class Scheduler<Input, Output> {
     const answers: Promise<Served<Output>>[] = [];
     for (const input of inputs) {
       const request: Waiting = { ...wish, id: this.#nextId++ };
-      this.#arrivals.observe(this.#options.clock.now(), wish.deadline - wish.arrivedAt);
+      const now = this.#options.clock.now();
+      // What decoding has used up of a budget is nothing that a plan could count on.
+      this.#arrivals.observe(now, wish.deadline - now);
       const refusal = this.#options.policy.admit(this.#view(), request);
       if (refusal) {
         for (const queued of requests) this.#take(queued);

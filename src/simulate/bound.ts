@@ -153,16 +153,16 @@ function engineShares(
   { tiers, latency, maxBatch }: Profile,
   requests: readonly Request[],
 ): Float64Array[] {
-  const arrivals = requests.map(({ arrivedAt }) => arrivedAt).sort((a, b) => a - b);
-  const deadlines = requests
-    .map(({ arrivedAt, budget }) => arrivedAt + budget)
-    .sort((a, b) => a - b);
+  const byArrival = [...requests].sort((a, b) => a.arrivedAt - b.arrivedAt);
+  const byDeadline = [...requests].sort(
+    (a, b) => a.arrivedAt + a.budget - (b.arrivedAt + b.budget),
+  );
   return tiers.map(({ skip }) => {
     const times = dense(latency[skip]!);
     const share = new Float64Array(requests.length).fill(Infinity);
     for (let batch = 1; batch <= Math.min(maxBatch, times.length - 1); batch++) {
       const ms = times[batch]!;
-      const starts = possibleStarts(arrivals, deadlines, ms, batch);
+      const starts = possibleStarts(byArrival, byDeadline, ms, batch);
       requests.forEach(({ arrivedAt, budget }, i) => {
         if (ms / batch >= share[i]!) return;
         const latest = arrivedAt + budget - ms + ROUNDING_MS;
@@ -178,28 +178,25 @@ const ROUNDING_MS = 1e-6;
 
 /** Disjoint intervals [from0, to0, from1, to1, ...] in which `batch` requests could start together. */
 function possibleStarts(
-  arrivals: readonly number[],
-  deadlines: readonly number[],
+  byArrival: readonly Request[],
+  byDeadline: readonly Request[],
   ms: number,
   batch: number,
 ): number[] {
+  // A member must have arrived, and have the time left: it counts from one moment to another.
+  const canWait = ({ budget }: Request) => budget + ROUNDING_MS >= ms;
+  const comes = byArrival.filter(canWait).map(({ arrivedAt }) => arrivedAt);
+  const leaves = byDeadline
+    .filter(canWait)
+    .map(({ arrivedAt, budget }) => arrivedAt + budget - ms + ROUNDING_MS);
   const intervals: number[] = [];
-  let there = 0;
-  let gone = 0;
-  while (there < arrivals.length) {
-    const arrival = arrivals[there]!;
-    const leave = deadlines[gone]! - ms + ROUNDING_MS;
-    // A request whose budget is shorter than the batch leaves before it comes: it never counts.
-    if (arrival <= leave) {
-      there++;
-      if (there - gone === batch) intervals.push(arrival);
+  for (let come = 0, leave = 0; leave < leaves.length;) {
+    if (come < comes.length && comes[come]! <= leaves[leave]!) {
+      if (++come - leave === batch) intervals.push(comes[come - 1]!);
     } else {
-      if (there - gone === batch) intervals.push(leave);
-      gone++;
+      if (come - leave === batch) intervals.push(leaves[leave]!);
+      leave++;
     }
-  }
-  if (there - gone >= batch) {
-    intervals.push(deadlines[there - batch]! - ms + ROUNDING_MS);
   }
   return intervals;
 }

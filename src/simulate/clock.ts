@@ -1,7 +1,7 @@
 import type { Clock } from '../scheduler/scheduler.ts';
 
 /** Turns of the microtask queue: more than the longest chain from an engine to a caller needs. */
-const TURNS = 12;
+const TURNS = 24;
 
 interface Timer {
   readonly time: number;

@@ -14,6 +14,9 @@ export interface Summary {
   /** Of all answers, from arrival, ms; null when there is none. */
   readonly p50: number | null;
   readonly p99: number | null;
+  /** p95 of |predicted - actual| / budget over the answers. */
+  readonly predictionError: number;
+  /** Shares of all requests. */
   readonly refused: number;
   readonly expired: number;
   /** Share of the answers by sub-network. */
@@ -25,6 +28,9 @@ export function summarise(outcomes: readonly Outcome[]): Summary {
   const inTime = outcomes.filter((outcome) => outcome.inTime);
   const correct = inTime.reduce((sum, { tier }) => sum + tier!.accuracy, 0);
   const latencies = answered.map(({ at, request }) => at - request.arrivedAt).sort((a, b) => a - b);
+  const errors = answered
+    .map(({ predictionError, request }) => Math.abs(predictionError) / request.budget)
+    .sort((a, b) => a - b);
   const seconds = (outcomes.at(-1)?.request.arrivedAt ?? 0) / 1000;
   const total = Math.max(1, outcomes.length);
   const counts = new Map<string, number>();
@@ -37,6 +43,7 @@ export function summarise(outcomes: readonly Outcome[]): Summary {
     goodput: seconds === 0 ? 0 : correct / seconds,
     p50: percentile(latencies, 0.5),
     p99: percentile(latencies, 0.99),
+    predictionError: percentile(errors, 0.95) ?? 0,
     refused: outcomes.filter(({ result }) => result === 'refused').length / total,
     expired: outcomes.filter(({ result }) => result === 'expired').length / total,
     tierMix: Object.fromEntries([...counts].map(([skip, n]) => [skip, n / answered.length])),

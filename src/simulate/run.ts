@@ -40,6 +40,8 @@ export interface Outcome {
   readonly tier: Tier | null;
   /** Answered within its budget. */
   readonly inTime: boolean;
+  /** Predicted at dispatch minus actual time from arrival to answer, ms; 0 without an answer. */
+  readonly predictionError: number;
 }
 
 /** Plays `requests` against the production scheduler; outcomes in the order of arrival. */
@@ -54,13 +56,14 @@ export async function simulate(setup: Setup): Promise<Outcome[]> {
     const request = requests[index]!;
     const { arrivedAt, budget, minAccuracy } = request;
     const scheduler = schedulers[choose(schedulers)]!;
-    const settle = (result: Outcome['result'], tier: Tier | null) => {
+    const settle = (result: Outcome['result'], tier: Tier | null, predictedMs = 0) => {
       const at = clock.now();
       const inTime = tier !== null && at <= arrivedAt + budget + ROUNDING_MS;
-      outcomes[index] = { request, result, at, tier, inTime };
+      const predictionError = tier === null ? 0 : predictedMs - (at - arrivedAt);
+      outcomes[index] = { request, result, at, tier, inTime, predictionError };
     };
     scheduler.submit(index, { arrivedAt, deadline: arrivedAt + budget, minAccuracy }).then(
-      (served) => settle('served', served.tier),
+      (served) => settle('served', served.tier, served.predictedMs),
       (error: unknown) => {
         if (error instanceof RefusedError) settle('refused', null);
         else if (error instanceof ExpiredError) settle('expired', null);

@@ -33,6 +33,12 @@ describe('depth', () => {
     expect(tierOf(queue, arrivals(0.85))).toBe('TT');
   });
 
+  test('arrivals that no idle server could answer either do not make depth dear', () => {
+    // The cheapest sub-network takes 2 ms.
+    const arrivals = { rate: 0.1, dispersion: 1, budgets: [1, 1, 1, 1000] };
+    expect(tierOf(queueOf([1000]), { arrivals })).toBe('FF');
+  });
+
   test('several engines keep up with more before depth falls', () => {
     const queue = queueOf(Array(16).fill(30));
     const arrivals = { rate: 0.3, dispersion: 1, budgets: [40] };

@@ -144,3 +144,21 @@ describe('several engines', () => {
     }
   });
 });
+
+test('a preview says what would be refused, and changes nothing', async () => {
+  const clock = new VirtualClock();
+  const scheduler = new Scheduler<number, number>({
+    policy: depthserve,
+    tiers: TIERS,
+    latency: new MeasuredLatency(TABLE),
+    clock,
+    maxBatch: 8,
+    engine: { workers: 1, run: async (_worker, _tier, inputs) => inputs },
+  });
+  expect(scheduler.preview({ arrivedAt: 0, deadline: 1, minAccuracy: 0 })).toEqual({
+    reason: 'budget-too-small',
+    smallestBudgetMs: 2,
+  });
+  expect(scheduler.preview({ arrivedAt: 0, deadline: 2, minAccuracy: 0 })).toBeNull();
+  expect(scheduler.queueLength).toBe(0);
+});

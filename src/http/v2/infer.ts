@@ -2,7 +2,7 @@ import { performance } from 'node:perf_hooks';
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify';
 import type { Classified, Service } from '../../service.ts';
 import { rounded, serverTimingOf } from '../answer.ts';
-import { disconnectSignal } from '../disconnect.ts';
+import { cancelOnDisconnect } from '../disconnect.ts';
 import type { Ledger } from '../ledger.ts';
 import { decompress } from './compression.ts';
 import { readImages } from './inputs.ts';
@@ -28,7 +28,7 @@ export function inferRoutes(service: Service, ledger: Ledger): FastifyPluginAsyn
     const input = readImages(message, rules);
 
     const { arrivedAt } = request;
-    const asked = { ...wish, arrivedAt, signal: disconnectSignal(request, reply, ledger) };
+    const asked = { ...wish, arrivedAt, cancel: cancelOnDisconnect(request, reply, ledger) };
     const results =
       input.kind === 'pixels'
         ? await service.classifyPixels(input.images, asked)

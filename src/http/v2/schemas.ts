@@ -24,7 +24,7 @@ export type InferInput = Static<typeof InferInput>;
 
 export const InferRequest = Type.Object(
   {
-    id: Type.Optional(Type.String({ maxLength: 256 })),
+    id: Type.Optional(Type.String({ maxLength: 128 })),
     parameters: Type.Optional(
       Type.Record(Type.String(), Type.Union([Type.String(), Type.Number(), Type.Boolean()]), {
         description:

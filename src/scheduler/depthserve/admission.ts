@@ -1,11 +1,21 @@
 import type { Refusal, View, Waiting } from '../policy.ts';
 import { Costs } from './costs.ts';
-import { deadlinesOf, latestPlan, nextStart } from './plan.ts';
+import { Demand } from './demand.ts';
+import { deadlinesOf, latestPlan, longestBatchMs, nextStart, steadySchedule } from './plan.ts';
+import { priceOf } from './price.ts';
 
 /**
- * Refuses a request when even the cheapest sub-networks in the best batches could not answer it
- * together with all that was accepted before. So overload is refused at the door, when another
- * replica may still be tried, and what is accepted can be kept.
+ * Whoever makes batches inefficient must be worth it: engine time has become so dear that an
+ * answer is worth less than this share of its accuracy beyond the time that it takes.
+ */
+const SCARCE = 0.3;
+
+/**
+ * Refuses a request that even the cheapest sub-networks in the best batches could not answer
+ * together with all that was accepted before. Under overload also one whose deadline forces small
+ * batches: they cost others their place, and a queue of tight deadlines never gets out of them.
+ * So overload is refused at the door, while another replica may still be tried, and what is
+ * accepted is kept.
  */
 export function admit(view: View, request: Waiting): Refusal | null {
   const costs = new Costs(view.tiers, view.latency, view.maxBatch);
@@ -13,52 +23,88 @@ export function admit(view: View, request: Waiting): Refusal | null {
   if (floor === costs.tiers.length) {
     return { reason: 'accuracy-unavailable', smallestBudgetMs: Infinity };
   }
-  const start = nextStart(view.enginesFreeAt, view.now, costs.ms(0, view.maxBatch));
-  if (fits(view, request, request.deadline, costs, start)) return null;
+  const door = new Door(view, request, costs);
+  if (door.accepts(request.deadline)) return null;
 
   const alone = view.now + costs.ms(floor, 1);
   return {
     // Were the server idle, this budget would still be too small: patience does not help.
     reason: alone > request.deadline ? 'budget-too-small' : 'overload',
-    smallestBudgetMs: smallestDeadline(view, request, costs, start) - request.arrivedAt,
+    smallestBudgetMs: door.smallestDeadline() - request.arrivedAt,
   };
 }
 
-/** Whether everything in the queue and `request`, were it due at `deadline`, can be answered. */
-function fits(
-  view: View,
-  request: Waiting,
-  deadline: number,
-  costs: Costs,
-  start: number,
-): boolean {
-  const { queue, enginesFreeAt } = view;
-  let at = queue.length;
-  while (at > 0 && queue[at - 1]!.deadline > deadline) at--;
-  const joined = [...queue.slice(0, at), { ...request, deadline }, ...queue.slice(at)];
-  const { latest } = latestPlan(
-    deadlinesOf(joined),
-    costs.floors(joined),
-    costs,
-    enginesFreeAt.length,
-  );
-  return latest[0]! >= start;
-}
-
 /** How close the smallest budget is looked for: relative to the time from now. */
-const CLOSE = 1 / 32;
+const CLOSE = 1 / 16;
+/** Gives up the search here: it must not take longer than it is worth. */
+const DOUBLINGS = 4;
 
-/** The earliest deadline with which `request` would fit; later ones fit as well. */
-function smallestDeadline(view: View, request: Waiting, costs: Costs, start: number): number {
-  const alone = start - view.now + costs.ms(costs.floor(request), 1);
-  let low = Math.max(alone, request.deadline - view.now);
-  if (fits(view, request, view.now + alone, costs, start)) return view.now + alone;
-  let high = low * 2;
-  for (let i = 0; i < 20 && !fits(view, request, view.now + high, costs, start); i++) high *= 2;
-  while (high - low > CLOSE * high) {
-    const middle = (low + high) / 2;
-    if (fits(view, request, view.now + middle, costs, start)) high = middle;
-    else low = middle;
+class Door {
+  readonly #start: number;
+  /** When everybody that waits and some more could have been answered. */
+  #behind = 0;
+  #scarce: boolean | null = null;
+
+  constructor(
+    private readonly view: View,
+    private readonly request: Waiting,
+    private readonly costs: Costs,
+  ) {
+    this.#start = nextStart(view.enginesFreeAt, view.now, costs.ms(0, view.maxBatch));
   }
-  return view.now + high;
+
+  /** Whether the request, were it due at `deadline`, may join. Later deadlines never hurt. */
+  accepts(deadline: number): boolean {
+    const { queue, enginesFreeAt, arrivals } = this.view;
+    const engines = enginesFreeAt.length;
+    let at = queue.length;
+    while (at > 0 && queue[at - 1]!.deadline > deadline) at--;
+    const joined = [...queue.slice(0, at), { ...this.request, deadline }, ...queue.slice(at)];
+    const deadlines = deadlinesOf(joined);
+    const floors = this.costs.floors(joined);
+    const longest = longestBatchMs(arrivals.budgets);
+    const { latest } = latestPlan(deadlines, floors, this.costs, engines);
+    const steady = steadySchedule(deadlines, floors, this.costs, engines, this.#start, longest);
+    this.#behind = steady.batchBehind;
+    if (latest[0]! < this.#start) return false;
+    // Patience enough to wait for all the others and then some harms nobody.
+    return steady.inTime || deadline >= steady.batchBehind || !this.#timeIsScarce();
+  }
+
+  /** The earliest deadline that would be accepted, or a little later. */
+  smallestDeadline(): number {
+    const { now } = this.view;
+    const alone = this.#start - now + this.costs.ms(this.costs.floor(this.request), 1);
+    if (this.accepts(now + alone)) return now + alone;
+    let low = Math.max(alone, this.request.deadline - now);
+    // Behind everybody there is room, unless the queue itself cannot be answered any more.
+    let high = Math.max(low, this.#behind - now);
+    for (let i = 0; i < DOUBLINGS && !this.accepts(now + high); i++) high *= 2;
+    while (high - low > CLOSE * high) {
+      const middle = (low + high) / 2;
+      if (this.accepts(now + middle)) high = middle;
+      else low = middle;
+    }
+    return now + high;
+  }
+
+  #timeIsScarce(): boolean {
+    if (this.#scarce === null) {
+      const { queue, now, arrivals, enginesFreeAt } = this.view;
+      const price = priceOf(
+        {
+          queue,
+          floors: this.costs.floors(queue),
+          now,
+          start: this.#start,
+          engines: enginesFreeAt.length,
+          arrivals,
+          demand: new Demand(arrivals),
+        },
+        this.costs,
+      );
+      this.#scarce = price.request < SCARCE * this.costs.tiers[0]!.accuracy;
+    }
+    return this.#scarce;
+  }
 }

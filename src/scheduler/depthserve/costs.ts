@@ -37,6 +37,15 @@ export class Costs {
     return tier;
   }
 
+  /** Least time per image of a batch on `tier` that takes at most `limit` ms. */
+  efficientMs(tier: number, limit: number): number {
+    let least = this.ms(tier, 1);
+    for (let batch = 2; batch <= this.maxBatch && this.ms(tier, batch) <= limit; batch++) {
+      least = Math.min(least, this.ms(tier, batch) / batch);
+    }
+    return least;
+  }
+
   floors(queue: readonly Waiting[]): Int32Array {
     const floors = new Int32Array(queue.length);
     for (let i = 0; i < queue.length; i++) {

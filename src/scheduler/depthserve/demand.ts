@@ -16,6 +16,26 @@ export class Demand {
 
   /** Expected number of requests that arrive from now on and are due within `ms`. */
   dueWithin(ms: number): number {
+    return this.#perBudget * this.#arrivedIn(ms, 0, this.#below(ms));
+  }
+
+  /**
+   * Expected number of requests that arrive while no engine can start anything for `ms` and for
+   * which `quickest` ms from then on is too late. Who has less than that from the beginning is
+   * lost either way and does not count.
+   */
+  lostWhileBusy(ms: number, quickest: number): number {
+    const late = ms + quickest;
+    return this.#perBudget * this.#arrivedIn(late, this.#below(quickest), this.#below(late));
+  }
+
+  /** Of budgets `from` up to `to`, by rank: those with budget b arrive within the first ms - b. */
+  #arrivedIn(ms: number, from: number, to: number): number {
+    return (to - from) * ms - (this.#sums[to]! - this.#sums[from]!);
+  }
+
+  /** How many budgets are shorter than `ms`. */
+  #below(ms: number): number {
     let low = 0;
     let high = this.#budgets.length;
     while (low < high) {
@@ -23,15 +43,6 @@ export class Demand {
       if (this.#budgets[middle]! < ms) low = middle + 1;
       else high = middle;
     }
-    // Of those with budget b, the ones that arrive within the first ms - b.
-    return this.#perBudget * (low * ms - this.#sums[low]!);
-  }
-
-  /**
-   * Expected number of requests that arrive while no engine can start anything for `ms` and for
-   * which `quickest` ms from then on is too late.
-   */
-  lostWhileBusy(ms: number, quickest: number): number {
-    return this.dueWithin(ms + quickest) - this.dueWithin(quickest);
+    return low;
   }
 }

@@ -77,6 +77,52 @@ export function firstFeasible(latest: Float64Array, from: number, time: number):
 /** Two ways to add the same times may differ by this. */
 const ROUNDING_MS = 1e-9;
 
+/** A batch may take this share of the median budget: the rest is for waiting for an engine. */
+const BATCH_SHARE = 0.5;
+
+export function longestBatchMs(budgets: readonly number[]): number {
+  return BATCH_SHARE * (budgets[budgets.length >> 1] ?? Infinity);
+}
+
+/** An efficient batch takes at most this many times the least time per image. */
+const EFFICIENT = 1.1;
+
+/** A schedule in efficient batches on the cheapest tiers, in order of deadlines. */
+export interface Steady {
+  /** Whether it meets every deadline. */
+  readonly inTime: boolean;
+  /** When it would be through with all of the queue and one efficient batch more. */
+  readonly batchBehind: number;
+}
+
+/** What keeps up without wasting engine time: no batch smaller than an efficient one but the last. */
+export function steadySchedule(
+  deadlines: ArrayLike<number>,
+  floors: ArrayLike<number>,
+  costs: Costs,
+  engines: number,
+  start: number,
+  longestMs: number,
+): Steady {
+  const enough = EFFICIENT * costs.efficientMs(0, longestMs);
+  let size = 1;
+  while (size < costs.maxBatch && costs.ms(0, size) > size * enough) size++;
+
+  const length = deadlines.length;
+  let inTime = true;
+  let at = start;
+  for (let i = 0; i < length; i += size) {
+    const batch = Math.min(size, length - i);
+    let floor = 0;
+    for (let k = i; k < i + batch; k++) floor = Math.max(floor, floors[k]!);
+    const ms = costs.ms(floor, batch);
+    if (at + ms > deadlines[i]!) inTime = false;
+    at += ms / engines;
+  }
+  const slowest = floors.length === 0 ? 0 : Math.max(...Array.from(floors));
+  return { inTime, batchBehind: at + costs.ms(slowest, size) };
+}
+
 /**
  * When the engines, seen as one that starts a batch every L / engines, can start the next: the
  * first to come free, unless the others are so far behind that the work piles up for it.

@@ -1,7 +1,7 @@
 import type { ArrivalForecast, Waiting } from '../policy.ts';
 import type { Costs } from './costs.ts';
 import type { Demand } from './demand.ts';
-import { latestPlan } from './plan.ts';
+import { latestPlan, longestBatchMs } from './plan.ts';
 
 /** What engine time is worth, and what that leaves of a request's value. */
 export interface Price {
@@ -31,16 +31,12 @@ export interface Outlook {
   readonly demand: Demand;
 }
 
-/** A batch may take this share of the median budget: the rest is for waiting for an engine. */
-const BATCH_SHARE = 0.5;
 /** Looks this many longest budgets ahead for accuracy; what comes later can still be mended. */
 const NEAR = [1, 2];
 /** And this many for losing answers, which nothing mends. */
 const FAR = [1, 2, 4, 8, 16];
 /** Caution: variance of the demand is taken this many times for losing answers. */
 const CAUTION = 1.5;
-/** Share of engine time that can be counted on. */
-const USABLE = 0.97;
 
 /**
  * The price of engine time: the expected dual of the problem of how deep to answer what waits and
@@ -89,12 +85,13 @@ function standardSlack(outlook: Outlook, costs: Costs, level: Level, lowest: boo
     while (tiers[i]! > floors[i]! && now + costs.ms(tiers[i]!, 1) > queue[i]!.deadline) tiers[i]!--;
   }
   const { size } = latestPlan(deadlines, tiers, costs, engines);
-  const deviation = perRequest * Math.sqrt(arrivals.dispersion * (lowest ? CAUTION : 1));
   const longest = arrivals.budgets.at(-1) ?? 0;
   // Even where few are expected, half a request more may come, if any do.
-  const surprise = Math.min(0.5, demand.dueWithin(2 * longest)) + Number.MIN_VALUE;
+  const surprise = Math.min(0.5, demand.dueWithin(2 * longest)) + 1e-9;
+  const scale = arrivals.dispersion * (lowest ? CAUTION : 1);
+  // What the slack lets come beyond those expected, against how their number scatters.
   const inDeviations = (slack: number, count: number) =>
-    slack / (deviation * Math.sqrt(count + surprise));
+    gammaScore(1 + slack / (perRequest * (count + surprise)), (count + surprise) / scale);
 
   let least = Infinity;
   let start = outlook.start;
@@ -112,19 +109,18 @@ function standardSlack(outlook: Outlook, costs: Costs, level: Level, lowest: boo
   for (const horizons of lowest ? FAR : NEAR) {
     const ms = Math.max(horizons * longest, last);
     const count = demand.dueWithin(ms);
-    const slack = now + USABLE * ms - start - perRequest * count;
-    least = Math.min(least, inDeviations(slack, count));
+    least = Math.min(least, inDeviations(now + ms - start - perRequest * count, count));
   }
   return least;
 }
 
 /** The corners of the concave hull of accuracy over engine time, cheapest first. */
 function levelsOf(costs: Costs, budgets: readonly number[]): Level[] {
-  const limit = BATCH_SHARE * (budgets[budgets.length >> 1] ?? Infinity);
+  const limit = longestBatchMs(budgets);
   const levels: Level[] = [];
   for (let tier = 0; tier < costs.tiers.length; tier++) {
     const { accuracy } = costs.tiers[tier]!;
-    const ms = efficientMs(costs, tier, limit);
+    const ms = costs.efficientMs(tier, limit);
     for (;;) {
       const last = levels.at(-1);
       if (!last) {
@@ -142,15 +138,15 @@ function levelsOf(costs: Costs, budgets: readonly number[]): Level[] {
   return levels;
 }
 
-/** Least time per image of a batch that takes at most `limit` ms. */
-function efficientMs(costs: Costs, tier: number, limit: number): number {
-  let least = costs.ms(tier, 1);
-  for (let batch = 2; batch <= costs.maxBatch; batch++) {
-    const ms = costs.ms(tier, batch);
-    if (ms > limit) break;
-    least = Math.min(least, ms / batch);
-  }
-  return least;
+/**
+ * The standard normal deviate that is exceeded as rarely as `ratio` times the mean by a gamma
+ * distribution of this shape (Wilson and Hilferty). Counts of bursty arrivals are far more skewed
+ * than normal ones.
+ */
+function gammaScore(ratio: number, shape: number): number {
+  if (ratio <= 0) return -Infinity;
+  const ninth = 1 / (9 * shape);
+  return (Math.cbrt(ratio) - 1 + ninth) / Math.sqrt(ninth);
 }
 
 /** P(X > z) of a standard normal (Abramowitz and Stegun 26.2.17, error below 1e-7). */

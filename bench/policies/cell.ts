@@ -1,0 +1,83 @@
+import { readFileSync } from 'node:fs';
+import { constant, parseTrace, renewal, requests } from '../../src/simulate/arrivals.ts';
+import type { Request } from '../../src/simulate/arrivals.ts';
+import { upperBound } from '../../src/simulate/bound.ts';
+import { summarise } from '../../src/simulate/metrics.ts';
+import { policiesFor } from '../../src/simulate/policies.ts';
+import { Random } from '../../src/simulate/random.ts';
+import { simulate } from '../../src/simulate/run.ts';
+import { capacity } from '../../src/simulate/tables.ts';
+import type { Profile } from '../../src/simulate/tables.ts';
+
+/** One kind of traffic on one latency table. */
+export interface Cell {
+  readonly profile: Profile;
+  /** Mean arrival rate over the capacity of the most accurate sub-network. */
+  readonly load: number;
+  /** Squared coefficient of variation of the gaps; null: a trace. */
+  readonly cv2: number | null;
+  /** File with arrival times; null: synthetic. */
+  readonly trace: string | null;
+}
+
+export interface BenchRecord {
+  readonly table: string;
+  readonly load: number;
+  readonly cv2: number | null;
+  readonly trace: string | null;
+  readonly policy: string;
+  readonly seed: number;
+  readonly attainment: number;
+  readonly accuracy: number;
+  /** attainment x accuracy. */
+  readonly delivered: number;
+}
+
+/** Ms, drawn evenly. */
+export const BUDGETS = [15, 25, 40];
+export const BOUND = 'clairvoyant-bound';
+
+/** Every policy and the bound on the same arrivals. */
+export async function runCell(cell: Cell, seed: number, count: number): Promise<BenchRecord[]> {
+  const { profile, load, cv2, trace } = cell;
+  const arriving = arrivals(cell, seed, count);
+  const common = { table: profile.name, load, cv2, trace: trace && basename(trace), seed };
+  const records: BenchRecord[] = [];
+  for (const policy of policiesFor(profile.tiers)) {
+    const outcomes = await simulate({
+      profile,
+      policy,
+      requests: arriving,
+      seed,
+      engines: profile.engineWorkers,
+      replicas: 1,
+      balancing: 'round-robin',
+      slowdowns: [],
+      jitter: 0,
+    });
+    const { attainment, accuracy, delivered } = summarise(outcomes);
+    records.push({ ...common, policy: policy.name, attainment, accuracy, delivered });
+  }
+  const bound = upperBound(profile, arriving, profile.engineWorkers);
+  records.push({ ...common, policy: BOUND, ...bound });
+  return records;
+}
+
+function arrivals({ profile, load, cv2, trace }: Cell, seed: number, count: number): Request[] {
+  const rate = load * capacity(profile, profile.engineWorkers);
+  const times =
+    trace === null
+      ? renewal(constant(rate), cv2!, (1000 * count) / rate, new Random(seed, 0))
+      : scaled(parseTrace(readFileSync(trace, 'utf8')), rate);
+  return requests(times, BUDGETS, [0], new Random(seed, 1));
+}
+
+/** The trace at this mean rate in requests/s. */
+function scaled(times: readonly number[], rate: number): number[] {
+  const factor = ((times.length / rate) * 1000) / (times.at(-1)! - times[0]!);
+  return times.map((time) => (time - times[0]!) * factor);
+}
+
+function basename(path: string): string {
+  return path.split('/').at(-1)!;
+}

@@ -1,0 +1,111 @@
+/**
+ * Every policy on every cell of tables, loads and burstiness, against the clairvoyant bound.
+ *
+ *   npm run bench:policies -- [--quick] [--json FILE] [--markdown FILE] [--trace FILE]...
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { basename } from 'node:path';
+import { parseArgs } from 'node:util';
+import { isMainThread, parentPort, Worker } from 'node:worker_threads';
+import { parseProfile } from '../../src/simulate/tables.ts';
+import { runCell } from './cell.ts';
+import type { BenchRecord, Cell } from './cell.ts';
+import { markdown, verdicts } from './table.ts';
+
+interface Task {
+  readonly cell: Cell;
+  readonly seed: number;
+  readonly count: number;
+}
+
+const TABLES = ['cifar-cpu', 'resnet50-gpu', 'vit-b16-gpu'];
+const TABLES_FOLDER = new URL('../../../../bench/tables/', import.meta.url);
+
+const GRIDS = {
+  full: {
+    loads: [0.3, 0.5, 0.7, 0.8, 0.95, 1.1, 1.3, 1.6, 2],
+    cv2s: [1, 4, 8],
+    seeds: 5,
+    count: 10_000,
+  },
+  quick: { loads: [0.8, 1.3, 2], cv2s: [1, 8], seeds: 2, count: 3000 },
+};
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      quick: { type: 'boolean', default: false },
+      json: { type: 'string' },
+      markdown: { type: 'string' },
+      trace: { type: 'string', multiple: true, default: [] },
+      table: { type: 'string', multiple: true },
+      seeds: { type: 'string' },
+    },
+  });
+  const grid = values.quick ? GRIDS.quick : GRIDS.full;
+  const seeds = values.seeds === undefined ? grid.seeds : Number(values.seeds);
+  const profiles = values.table
+    ? values.table.map((file) => parseProfile(readFileSync(file, 'utf8'), basename(file, '.json')))
+    : TABLES.map((name) =>
+        parseProfile(readFileSync(new URL(`${name}.json`, TABLES_FOLDER), 'utf8'), name),
+      );
+
+  const tasks = profiles.flatMap((profile) =>
+    grid.loads.flatMap((load) => {
+      const synthetic = grid.cv2s.map((cv2): Cell => ({ profile, load, cv2, trace: null }));
+      const traced = values.trace.map((trace): Cell => ({ profile, load, cv2: null, trace }));
+      return [...synthetic, ...traced].flatMap((cell) =>
+        Array.from({ length: seeds }, (_, seed): Task => ({
+          cell,
+          seed: seed + 1,
+          count: grid.count,
+        })),
+      );
+    }),
+  );
+
+  const records = await runAll(tasks);
+  const base = new Map(profiles.map(({ name, tiers }) => [name, tiers[0]!.accuracy]));
+  const all = verdicts(records, base);
+  const table = markdown(all);
+  const reached = all.filter((cell) => cell.reached).length;
+  console.log(`${table}\n\n${reached} of ${all.length} cells reach every target.`);
+  if (values.json !== undefined)
+    writeFileSync(values.json, `${JSON.stringify(records, null, 1)}\n`);
+  if (values.markdown !== undefined) writeFileSync(values.markdown, `${table}\n`);
+}
+
+/** On all processors; in the order of the tasks. */
+async function runAll(tasks: readonly Task[]): Promise<BenchRecord[]> {
+  const results: BenchRecord[][] = [];
+  let next = 0;
+  const work = () =>
+    new Promise<void>((resolve, reject) => {
+      const worker = new Worker(new URL(import.meta.url));
+      let mine = -1;
+      const give = () => {
+        mine = next++;
+        if (mine < tasks.length) worker.postMessage(tasks[mine]);
+        else void worker.terminate().then(() => resolve());
+      };
+      worker.on('message', (records: BenchRecord[]) => {
+        results[mine] = records;
+        if (process.stderr.isTTY) process.stderr.write(`\r${mine + 1}/${tasks.length}`);
+        give();
+      });
+      worker.on('error', reject);
+      give();
+    });
+  await Promise.all(Array.from({ length: availableParallelism() }, work));
+  return results.flat();
+}
+
+if (isMainThread) await main();
+else {
+  parentPort!.on('message', (task: Task) => {
+    void runCell(task.cell, task.seed, task.count).then((records) =>
+      parentPort!.postMessage(records),
+    );
+  });
+}

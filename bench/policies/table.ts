@@ -1,0 +1,140 @@
+import { BOUND } from './cell.ts';
+import type { BenchRecord } from './cell.ts';
+
+/** What is reached in one cell: means over seeds. */
+export interface Verdict {
+  readonly table: string;
+  readonly traffic: string;
+  readonly load: number;
+  readonly ours: BenchRecord;
+  readonly rival: BenchRecord;
+  readonly bound: BenchRecord;
+  /** Ours minus the best rival's delivered accuracy, and its 95 % interval (paired by seed). */
+  readonly lead: number;
+  readonly interval: number;
+  /** Delivered over the bound's: the share of the best possible goodput. */
+  readonly share: number;
+  /** Of the accuracy between base-net and bound. */
+  readonly headroom: number;
+  readonly reached: boolean;
+  readonly missed: readonly string[];
+}
+
+/** Two-sided 95 % quantile of Student's t, by degrees of freedom from 1. */
+const STUDENT = [12.71, 4.3, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26];
+
+export function verdicts(
+  records: readonly BenchRecord[],
+  base: ReadonlyMap<string, number>,
+): Verdict[] {
+  const cells = groupBy(records, ({ table, load, cv2, trace }) => [table, load, cv2, trace].join());
+  return [...cells.values()].map((cell) => {
+    const policies = groupBy(cell, ({ policy }) => policy);
+    const means = new Map([...policies].map(([name, all]) => [name, mean(all)]));
+    const ours = means.get('depthserve')!;
+    const bound = means.get(BOUND)!;
+    const rival = [...means.values()]
+      .filter((each) => each !== ours && each !== bound)
+      .reduce((best, each) => (each.delivered > best.delivered ? each : best));
+
+    const rivals = policies.get(rival.policy)!;
+    const differences = policies
+      .get('depthserve')!
+      .map((mine, i) => mine.delivered - rivals[i]!.delivered);
+    const lead = average(differences);
+    const interval = halfWidth(differences);
+    const floor = base.get(ours.table)!;
+    const share = ours.delivered / bound.delivered;
+    const headroom =
+      bound.accuracy - floor < 1e-3 ? 1 : (ours.accuracy - floor) / (bound.accuracy - floor);
+
+    const missed: string[] = [];
+    if (lead < -interval - 1e-9) missed.push(`below ${rival.policy}`);
+    if (bound.attainment >= 0.999) {
+      if (ours.attainment < 0.999) missed.push('attainment');
+      if (headroom < 0.9) missed.push('headroom');
+    } else if (share < 0.92) missed.push('share of the bound');
+    const traffic = ours.trace ?? `CV² ${ours.cv2}`;
+    return {
+      table: ours.table,
+      traffic,
+      load: ours.load,
+      ours,
+      rival,
+      bound,
+      lead,
+      interval,
+      share,
+      headroom,
+      reached: missed.length === 0,
+      missed,
+    };
+  });
+}
+
+export function markdown(all: readonly Verdict[]): string {
+  const rows = all.map((cell) => [
+    cell.table,
+    String(cell.load),
+    cell.traffic,
+    pair(cell.ours),
+    `${cell.rival.policy} ${pair(cell.rival)}`,
+    `${(100 * cell.lead).toFixed(2)} ± ${(100 * cell.interval).toFixed(2)}`,
+    pair(cell.bound),
+    `${(100 * cell.share).toFixed(1)}`,
+    `${(100 * cell.headroom).toFixed(0)}`,
+    cell.reached ? 'yes' : cell.missed.join(', '),
+  ]);
+  const header = [
+    'table',
+    'load',
+    'traffic',
+    'depthserve',
+    'best rival',
+    'lead, points',
+    'bound',
+    'share, %',
+    'headroom, %',
+    'reached',
+  ];
+  return [header, header.map(() => '---'), ...rows]
+    .map((row) => `| ${row.join(' | ')} |`)
+    .join('\n');
+}
+
+const pair = ({ attainment, accuracy }: BenchRecord) =>
+  `${attainment.toFixed(4)} / ${accuracy.toFixed(4)}`;
+
+function mean(records: readonly BenchRecord[]): BenchRecord {
+  const of = (key: 'attainment' | 'accuracy' | 'delivered') =>
+    average(records.map((record) => record[key]));
+  return {
+    ...records[0]!,
+    attainment: of('attainment'),
+    accuracy: of('accuracy'),
+    delivered: of('delivered'),
+  };
+}
+
+function average(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+/** Of the 95 % confidence interval of the mean; 0 for a single value. */
+function halfWidth(values: readonly number[]): number {
+  const n = values.length;
+  if (n < 2) return 0;
+  const centre = average(values);
+  const variance = values.reduce((sum, value) => sum + (value - centre) ** 2, 0) / (n - 1);
+  return (STUDENT[n - 2] ?? 1.96) * Math.sqrt(variance / n);
+}
+
+function groupBy<T>(values: readonly T[], key: (value: T) => string): Map<string, T[]> {
+  const groups = new Map<string, T[]>();
+  for (const value of values) {
+    const group = groups.get(key(value));
+    if (group) group.push(value);
+    else groups.set(key(value), [value]);
+  }
+  return groups;
+}

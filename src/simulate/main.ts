@@ -1,0 +1,145 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { constant, parseTrace, ramp, renewal, requests, steps } from './arrivals.ts';
+import type { Request } from './arrivals.ts';
+import { upperBound } from './bound.ts';
+import { replicasFor } from './capacity.ts';
+import { summarise } from './metrics.ts';
+import type { Summary } from './metrics.ts';
+import { parseOptions, USAGE, UsageError } from './options.ts';
+import type { Options } from './options.ts';
+import { policyNamed } from './policies.ts';
+import { Random } from './random.ts';
+import { simulate } from './run.ts';
+import type { Setup } from './run.ts';
+import { plot } from './svg.ts';
+import { capacity, parseProfile } from './tables.ts';
+import type { Profile } from './tables.ts';
+
+const DEFAULT_TABLE = new URL('../../bench/tables/cifar-cpu.json', import.meta.url);
+
+async function main(): Promise<void> {
+  const options = parseOptions(process.argv.slice(2));
+  if (options.help) {
+    process.stdout.write(USAGE);
+    return;
+  }
+  const profile = await readProfile(options);
+  const engines = options.engines ?? profile.engineWorkers;
+  const arriving = await readRequests(options, profile, engines);
+  const setup: Setup = {
+    profile,
+    policy: policyNamed(options.policy, profile.tiers),
+    requests: arriving,
+    seed: options.seed,
+    engines,
+    replicas: options.replicas,
+    balancing: options.balance,
+    slowdowns: options.slowdowns,
+    jitter: options.jitter,
+  };
+  if (options.attainment === null) return report(options, setup);
+
+  const wanted = options.attainment;
+  const replicas = await replicasFor(wanted, async (count) => {
+    const { attainment } = summarise(await simulate({ ...setup, replicas: count }));
+    console.log(`${String(count).padStart(5)} replicas: ${percent(attainment)} in time`);
+    return attainment;
+  });
+  if (replicas === null) {
+    throw new UsageError(`no number of replicas reaches ${percent(wanted)}: see the budgets`);
+  }
+  console.log(`${replicas} replicas reach ${percent(wanted)} (${options.balance})\n`);
+  await report(options, { ...setup, replicas });
+}
+
+async function readProfile({ table }: Options): Promise<Profile> {
+  const file = table ?? DEFAULT_TABLE;
+  return mendable(`latency table ${table ?? 'cifar-cpu'}`, async () =>
+    parseProfile(await readFile(file, 'utf8'), basename(table ?? 'cifar-cpu', '.json')),
+  );
+}
+
+async function readRequests(
+  options: Options,
+  profile: Profile,
+  engines: number,
+): Promise<Request[]> {
+  const { trace, scale, rates, seconds, seed, budgets, floors } = options;
+  const random = new Random(seed, 1);
+  if (trace !== null) {
+    const times = await mendable(`trace ${trace}`, async () =>
+      parseTrace(await readFile(trace, 'utf8'), scale),
+    );
+    return requests(times, budgets, floors, random);
+  }
+  const ms = seconds * 1000;
+  const [first = options.load * capacity(profile, engines * options.replicas)] = rates;
+  const all = rates.length > 0 ? rates : [first];
+  const rate =
+    all.length === 1 ? constant(first) : (options.arrivals === 'ramp' ? ramp : steps)(all, ms);
+  return requests(renewal(rate, options.cv2, ms, new Random(seed, 0)), budgets, floors, random);
+}
+
+async function mendable<T>(what: string, read: () => Promise<T>): Promise<T> {
+  try {
+    return await read();
+  } catch (error) {
+    throw new UsageError(`${what}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+async function report(options: Options, setup: Setup): Promise<void> {
+  const { profile, requests: arriving, engines, replicas } = setup;
+  const outcomes = await simulate(setup);
+  const summary = summarise(outcomes);
+  const bound = options.bound ? upperBound(profile, arriving, engines * replicas) : null;
+  const record = {
+    table: profile.name,
+    policy: options.policy,
+    seed: options.seed,
+    engines,
+    replicas,
+    seconds: (arriving.at(-1)?.arrivedAt ?? 0) / 1000,
+    ...summary,
+    ...(bound && { bound }),
+  };
+  print(record, profile);
+  if (options.json !== null) await writeFile(options.json, `${JSON.stringify(record, null, 2)}\n`);
+  if (options.plot !== null) {
+    const title = `${options.policy} on ${profile.name}, ${replicas} x ${engines} engines`;
+    await writeFile(options.plot, plot(outcomes, profile.tiers, title));
+  }
+}
+
+function print(
+  record: Summary & { policy: string; table: string; bound?: { delivered: number } },
+  { tiers }: Profile,
+): void {
+  const rows: [string, string][] = [
+    ['policy', `${record.policy} on ${record.table}`],
+    ['requests', String(record.requests)],
+    ['attainment', percent(record.attainment)],
+    ['accuracy', percent(record.accuracy)],
+    ['delivered', percent(record.delivered)],
+    ['goodput', `${record.goodput.toFixed(1)} correct/s in time`],
+    ['p50, p99', `${ms(record.p50)}, ${ms(record.p99)}`],
+    ['refused', percent(record.refused)],
+    ['expired', percent(record.expired)],
+    ['prediction', `|predicted - actual| / budget, p95: ${record.predictionError.toFixed(4)}`],
+    ...tiers.map(({ skip }): [string, string] => [`  ${skip}`, percent(record.tierMix[skip] ?? 0)]),
+  ];
+  if (record.bound) rows.push(['bound', `${percent(record.bound.delivered)} delivered at most`]);
+  for (const [label, value] of rows) console.log(`${label.padEnd(12)}${value}`);
+}
+
+const percent = (share: number) => `${(100 * share).toFixed(2)} %`;
+const ms = (time: number | null) => (time === null ? '-' : `${time.toFixed(2)} ms`);
+
+try {
+  await main();
+} catch (error) {
+  if (!(error instanceof UsageError) && !(error instanceof RangeError)) throw error;
+  console.error(`simulate: ${error.message}\nTry --help.`);
+  process.exitCode = 2;
+}

@@ -1,0 +1,121 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { dense } from '../../src/scheduler/latency.ts';
+import type { Request } from '../../src/simulate/arrivals.ts';
+import { upperBound } from '../../src/simulate/bound.ts';
+import type { Profile } from '../../src/simulate/tables.ts';
+
+const profile = (fixed: number): Profile => ({
+  name: 'tiny',
+  tiers: [
+    { skip: 'T', accuracy: 0.7, macs: 1 },
+    { skip: 'F', accuracy: 0.9, macs: 2 },
+  ],
+  latency: {
+    T: { 1: fixed + 1, 2: fixed + 2, 3: fixed + 3 },
+    F: { 1: fixed + 2, 2: fixed + 4, 3: fixed + 6 },
+  },
+  engineWorkers: 1,
+  maxBatch: 3,
+});
+
+const request = (arrivedAt: number, budget: number, minAccuracy = 0): Request => ({
+  arrivedAt,
+  budget,
+  minAccuracy,
+});
+
+/** The best that any schedule can do, by trying them all: starts at arrivals and completions. */
+function exhaustive(
+  { tiers, latency, maxBatch }: Profile,
+  requests: readonly Request[],
+  engines: number,
+): { delivered: number; attainment: number } {
+  const times = tiers.map(({ skip }) => dense(latency[skip]!));
+  const best = { delivered: 0, attainment: 0 };
+  const search = (
+    left: readonly Request[],
+    free: readonly number[],
+    value: number,
+    count: number,
+  ) => {
+    best.delivered = Math.max(best.delivered, value);
+    best.attainment = Math.max(best.attainment, count);
+    for (let mask = 1; mask < 1 << left.length; mask++) {
+      const batch = left.filter((_, i) => mask & (1 << i));
+      if (batch.length > maxBatch) continue;
+      const rest = left.filter((one) => !batch.includes(one));
+      for (let engine = 0; engine < engines; engine++) {
+        const start = Math.max(free[engine]!, ...batch.map(({ arrivedAt }) => arrivedAt));
+        tiers.forEach(({ accuracy }, tier) => {
+          const end = start + times[tier]![batch.length]!;
+          const fits = batch.every(
+            (one) => one.arrivedAt + one.budget >= end - 1e-9 && one.minAccuracy <= accuracy,
+          );
+          if (!fits) return;
+          const after = free.map((at, index) => (index === engine ? end : at));
+          search(rest, after, value + accuracy * batch.length, count + batch.length);
+        });
+      }
+    }
+  };
+  search(requests, Array<number>(engines).fill(0), 0, 0);
+  return {
+    delivered: best.delivered / requests.length,
+    attainment: best.attainment / requests.length,
+  };
+}
+
+describe('clairvoyant bound', () => {
+  test('is never below the best of all schedules', () => {
+    fc.assert(
+      fc.property(
+        fc.array(
+          fc.record({
+            arrivedAt: fc.integer({ min: 0, max: 8 }),
+            budget: fc.integer({ min: 1, max: 9 }),
+            minAccuracy: fc.constantFrom(0, 0, 0.8),
+          }),
+          { minLength: 1, maxLength: 4 },
+        ),
+        fc.constantFrom(0, 1, 3),
+        fc.constantFrom(1, 1, 2),
+        (all, fixed, engines) => {
+          const requests = all.sort((a, b) => a.arrivedAt - b.arrivedAt);
+          const bound = upperBound(profile(fixed), requests, engines);
+          const best = exhaustive(profile(fixed), requests, engines);
+          expect(bound.delivered).toBeGreaterThanOrEqual(best.delivered - 1e-9);
+          expect(bound.attainment).toBeGreaterThanOrEqual(best.attainment - 1e-9);
+        },
+      ),
+      { numRuns: 300 },
+    );
+  });
+
+  test('is met when there is time for everything', () => {
+    const requests = [0, 10, 20].map((at) => request(at, 5));
+    expect(upperBound(profile(1), requests, 1)).toMatchObject({ attainment: 1 });
+    expect(upperBound(profile(1), requests, 1).delivered).toBeCloseTo(0.9, 3);
+  });
+
+  test('knows that a batch needs company', () => {
+    // Alone, 4 ms are not enough for the fixed 3 ms and the 2 ms of F.
+    expect(upperBound(profile(3), [request(0, 4)], 1).delivered).toBeCloseTo(0.7, 3);
+    // Three together take 6 ms, each a third of it; one alone takes all of 4.
+    const together = [request(0, 6), request(0, 6), request(0, 6)];
+    expect(upperBound(profile(3), together, 1).attainment).toBe(1);
+    const apart = [request(0, 4), request(0.1, 4), request(0.2, 4)];
+    expect(upperBound(profile(3), apart, 1).attainment).toBeLessThan(0.4);
+  });
+
+  test('honours floors', () => {
+    expect(upperBound(profile(1), [request(0, 2.5, 0.8)], 1).delivered).toBe(0);
+  });
+
+  test('of several requests that exclude each other counts what fits', () => {
+    // Each takes 2 ms of a window of 2 ms.
+    const requests = [request(0, 2), request(0, 2)];
+    expect(upperBound({ ...profile(1), maxBatch: 1 }, requests, 1).attainment).toBeCloseTo(0.5);
+    expect(upperBound({ ...profile(1), maxBatch: 1 }, requests, 2).attainment).toBeCloseTo(1);
+  });
+});
