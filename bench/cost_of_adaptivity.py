@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 from adaptive_depth.skip import SkipFlags, name_of
 
 SIZE = 224
