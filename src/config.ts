@@ -32,6 +32,12 @@ const Settings = Type.Object({
     64,
   ),
   INTRA_OP_THREADS: integer('Threads that one inference uses on the CPU', 1, 1, 256),
+  ENGINE_HANG_MS: integer(
+    'A batch that takes longer hangs: it is given up, its worker replaced; at least 20 x the slowest',
+    5000,
+    100,
+    3_600_000,
+  ),
   MAX_BATCH: integer('Most images in one batch', 32, 1, 32),
   DEFAULT_BUDGET_MS: Type.Number({
     description: 'Budget of requests without X-Latency-Budget-Ms, in ms',

@@ -4,6 +4,7 @@ import type { FastifyInstance } from 'fastify';
 import pino from 'pino';
 import { ConfigError, describeConfig, readConfig } from './config.ts';
 import { EngineError } from './engine/protocol.ts';
+import { stuckThreads } from './engine/thread.ts';
 import { buildApp } from './http/app.ts';
 import { ModelError, loadManifest } from './model/manifest.ts';
 import { Service } from './service.ts';
@@ -42,6 +43,13 @@ async function main(): Promise<void> {
       if (service?.status === 'failed') throw new EngineError('the engine failed');
     },
   );
+
+  process.once('exit', () => {
+    if (stuckThreads() === 0) return;
+    // Exiting waits for all threads, these included.
+    log.fatal({ threads: stuckThreads() }, 'engine threads hang: killing the process');
+    process.kill(process.pid, 'SIGKILL');
+  });
 
   const { manifest, file } = await loadManifest(config.MODEL_DIR);
   service = new Service(config, manifest, file, log, () => graceful.close());

@@ -26,6 +26,9 @@ const REFUSALS: readonly ErrorCode[] = [
 
 /** What is read at scrape time rather than counted. */
 export interface LiveState {
+  readonly ready: boolean;
+  /** Engine workers that can run a batch. */
+  readonly engines: number;
   readonly queueLength: number;
   /** ms */
   readonly oldestAgeMs: number;
@@ -145,15 +148,24 @@ export class Metrics {
     ...this.#all,
   });
 
-  readonly engines = new Gauge({
-    name: 'depthserve_engines',
-    help: 'Engine workers, each of which runs one batch at a time',
-    ...this.#all,
-  });
-
   readonly engineBusy = new Counter({
     name: 'depthserve_engine_busy_seconds_total',
     help: 'Time that engines spent on batches; its rate by depthserve_engines is the busy share',
+    ...this.#all,
+  });
+
+  readonly engineFaults = new Counter({
+    name: 'depthserve_engine_faults_total',
+    help:
+      'Engine workers that crashed, hung, or failed to run a batch (crash, hang, error); ' +
+      'whoever was in the batch got engine-failed',
+    labelNames: ['fault'],
+    ...this.#all,
+  });
+
+  readonly engineRecoveries = new Counter({
+    name: 'depthserve_engine_recoveries_total',
+    help: 'Engine workers that run again after a fault, replaced or not',
     ...this.#all,
   });
 
@@ -196,12 +208,6 @@ export class Metrics {
     name: 'depthserve_execution_provider',
     help: '1 for the execution provider in use; fallback says whether CUDA was wanted but missing',
     labelNames: ['provider', 'fallback'],
-    ...this.#all,
-  });
-
-  readonly ready = new Gauge({
-    name: 'depthserve_ready',
-    help: '1 while the service is ready to classify',
     ...this.#all,
   });
 
@@ -271,6 +277,7 @@ export class Metrics {
     this.build.set({ model_version: model.version }, 1);
     for (const result of ['met', 'missed']) this.budgeted.inc({ result }, 0);
     for (const reason of REFUSALS) this.refusals.inc({ reason }, 0);
+    for (const fault of ['crash', 'hang', 'error']) this.engineFaults.inc({ fault }, 0);
 
     const live = (name: string, help: string, read: (now: LiveState) => number) =>
       new Gauge({
@@ -281,6 +288,14 @@ export class Metrics {
           this.set(read(state()));
         },
       });
+    live('depthserve_ready', '1 while the service is ready to classify', (now) =>
+      Number(now.ready),
+    );
+    live(
+      'depthserve_engines',
+      'Engine workers, each of which runs one batch at a time; without those being replaced',
+      (now) => now.engines,
+    );
     live('depthserve_queue_length', 'Images waiting for an engine', (now) => now.queueLength);
     live(
       'depthserve_queue_oldest_age_seconds',
@@ -307,12 +322,10 @@ export class Metrics {
   }
 
   /** The engines are warm: what they serve from here on. */
-  serving(engines: number, tiers: readonly Tier[], front: readonly Tier[]): void {
-    this.engines.set(engines);
+  serving(tiers: readonly Tier[], front: readonly Tier[]): void {
     this.#best = tiers.reduce((a, b) => (b.accuracy > a.accuracy ? b : a));
     this.#superNet = tiers.reduce((a, b) => (b.macs > a.macs ? b : a));
     for (const { skip, accuracy } of front) this.expectedAccuracy.set({ tier: skip }, accuracy);
-    this.ready.set(1);
   }
 
   /** One image answered; times in ms. */

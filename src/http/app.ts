@@ -63,7 +63,7 @@ export async function buildApp(
   });
   app.addHook('onSend', async (_request, reply) => {
     // A connection kept alive would hold the drain up until it times out.
-    if (service.status === 'draining') reply.header('connection', 'close');
+    if (service.isClosing) reply.header('connection', 'close');
   });
   app.addHook('onResponse', async (request, reply) => {
     const { outcome } = request;

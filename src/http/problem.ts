@@ -61,7 +61,10 @@ function fromRefusal({ refusal }: RefusedError): ServeError {
 export function settleError(error: unknown, request: FastifyRequest, reply: FastifyReply) {
   const problem = toServeError(error);
   // Refusals are the scheduler at work: under load, a stack for each would be a load of its own.
-  if (FAULTS.has(problem.code)) request.log.error({ err: error }, problem.detail);
+  // Nor is it news to each request that no engine works: the engine's fault was logged.
+  if (FAULTS.has(problem.code) && error !== problem) {
+    request.log.error({ err: error }, problem.detail);
+  }
   request.outcome = problem.code;
   if (problem.retryAfterMs !== undefined) {
     reply.header('retry-after', Math.ceil(problem.retryAfterMs / 1000));

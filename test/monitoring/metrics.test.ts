@@ -119,11 +119,15 @@ describe('a batch', () => {
 describe('the state at scrape time', () => {
   it('is read, not counted', async () => {
     const metrics = servingMetrics({
+      ready: false,
+      engines: 1,
       queueLength: 3,
       oldestAgeMs: 250,
       slowdown: 1.5,
       predictions: [{ tier: baseNet, batch: 8, ms: 12 }],
     });
+    expect(await read(metrics, 'depthserve_ready')).toBe(0);
+    expect(await read(metrics, 'depthserve_engines')).toBe(1);
     expect(await read(metrics, 'depthserve_queue_length')).toBe(3);
     expect(await read(metrics, 'depthserve_queue_oldest_age_seconds')).toBe(0.25);
     expect(await read(metrics, 'depthserve_slowdown_factor')).toBe(1.5);
