@@ -14,6 +14,8 @@ import type { Manifest } from './model/manifest.ts';
 import { createDecoder } from './preprocess/decode.ts';
 import type { Decoder, Pixels } from './preprocess/decode.ts';
 import { headerOf } from './preprocess/header.ts';
+import type { Header } from './preprocess/header.ts';
+import { warmUpDecoder } from './preprocess/warmup.ts';
 import { DecodeTimes } from './scheduler/decode.ts';
 import { depthserve } from './scheduler/depthserve/policy.ts';
 import { MeasuredLatency } from './scheduler/latency.ts';
@@ -100,12 +102,9 @@ export class Service {
     /** Called once when the service can no longer work and should be replaced. */
     private readonly onFailed: () => void,
   ) {
-    this.#decode = createDecoder({
-      height: manifest.input.height,
-      width: manifest.input.width,
-      maxPixels: config.MAX_IMAGE_PIXELS,
-      concurrency: config.MAX_DECODES,
-      onDecoded: (file, ms) => this.#decoded(file, ms),
+    this.#decode = this.#createDecoder((header, ms) => {
+      this.metrics.decoded(this.#decodeTimes.predict(header, 0.5), ms);
+      this.#decodeTimes.observe(header, ms, clock.now());
     });
     this.#feedback = new FeedbackMemory(config.FEEDBACK_CAPACITY);
     this.metrics = new Metrics(manifest, () => ({
@@ -174,6 +173,11 @@ export class Service {
         manifest.subNetworks.map(({ skip }) => skip),
         BATCH_SIZES.filter((size) => size <= config.MAX_BATCH),
         height * width * 3,
+        this.#stop.signal,
+      );
+      // Times of a warm-up are no news to the metrics.
+      await warmUpDecoder(
+        this.#createDecoder((header, ms) => this.#decodeTimes.observe(header, ms, clock.now())),
         this.#stop.signal,
       );
       const tiers = rankedTiers(manifest);
@@ -279,11 +283,17 @@ export class Service {
     throw new RefusedError({ ...refusal, smallestBudgetMs });
   }
 
-  #decoded(file: Buffer, ms: number): void {
-    const header = headerOf(file);
-    if (!header) return;
-    this.metrics.decoded(this.#decodeTimes.predict(header, 0.5), ms);
-    this.#decodeTimes.observe(header, ms, clock.now());
+  #createDecoder(learn: (header: Header, ms: number) => void): Decoder {
+    return createDecoder({
+      height: this.manifest.input.height,
+      width: this.manifest.input.width,
+      maxPixels: this.config.MAX_IMAGE_PIXELS,
+      concurrency: this.config.MAX_DECODES,
+      onDecoded: (file, ms) => {
+        const header = headerOf(file);
+        if (header) learn(header, ms);
+      },
+    });
   }
 
   async #submit(
