@@ -62,8 +62,6 @@ class StaticNetwork(AdaptiveNetwork):
         return [
             segment
             if segment.flag is None
-            else Segment(
-                segment.name, _Decided(segment.module, self.skip[segment.flag])
-            )
+            else Segment(segment.name, _Decided(segment.module, self.skip[segment.flag]))
             for segment in self.network.segments()
         ]

@@ -10,9 +10,13 @@ const SECONDS = [
 ];
 /** 0 is a boundary, so that the share of late answers can be read off. */
 const SLACK_SECONDS = [-1, -0.1, -0.02, -0.005, 0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5];
-const SHARE_OF_BUDGET = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1, 1.1, 1.25, 1.5, 2];
+export const SHARE_OF_BUDGET = [
+  0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1, 1.1, 1.25, 1.5, 2,
+];
 /** Even on a logarithmic scale round 1, a prediction that came true. */
 const PREDICTED_BY_ACTUAL = [0.25, 0.5, 0.67, 0.8, 0.87, 0.93, 1, 1.07, 1.15, 1.25, 1.5, 2, 4];
+/** From what nobody notices to what decides whether the budget is met. */
+const PREDICTION_ERROR = [0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1];
 
 /** Error codes by which the scheduler turns a request away. */
 const REFUSALS: readonly ErrorCode[] = [
@@ -121,10 +125,20 @@ export class Metrics {
   readonly prediction = new Histogram({
     name: 'depthserve_prediction_ratio',
     help:
-      'Predicted by actual time, of a batch (dispatch to result) or of an answer ' +
-      '(arrival to answer); below 1: too optimistic',
+      'Predicted by actual time, of a batch (dispatch to result), of an answer (arrival to ' +
+      'answer) or of decoding an image (tier none); below 1: too optimistic',
     labelNames: ['of', 'tier'],
     buckets: PREDICTED_BY_ACTUAL,
+    ...this.#all,
+  });
+
+  readonly predictionError = new Histogram({
+    name: 'depthserve_prediction_error_ratio',
+    help:
+      'How far the time from arrival to answer was off what was predicted at dispatch, either ' +
+      'way, as a share of the budget',
+    labelNames: ['tier'],
+    buckets: PREDICTION_ERROR,
     ...this.#all,
   });
 
@@ -340,6 +354,7 @@ export class Metrics {
     this.budgetUsed.observe(label, totalMs / budgetMs);
     this.slack.observe(label, (budgetMs - totalMs) / 1000);
     this.prediction.observe({ of: 'answer', ...label }, predictedMs / totalMs);
+    this.predictionError.observe(label, Math.abs(predictedMs - totalMs) / budgetMs);
   }
 
   /** One request that got no answer, by its error code. */
@@ -356,6 +371,11 @@ export class Metrics {
     this.engineBusy.inc(actualMs / 1000);
     this.macs.inc(tier.macs * size);
     this.macsSaved.inc(((this.#superNet?.macs ?? tier.macs) - tier.macs) * size);
+  }
+
+  /** One image was decoded; times in ms. */
+  decoded(predictedMs: number, actualMs: number): void {
+    this.prediction.observe({ of: 'decode', tier: 'none' }, predictedMs / actualMs);
   }
 
   /** The super-net was asked whether it agrees with an answer of `tier`. */

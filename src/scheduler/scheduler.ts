@@ -129,7 +129,11 @@ export class Scheduler<Input, Output> {
    * away before work is spent on decoding it: take the expected decode time off its deadline.
    */
   preview(wish: Omit<Waiting, 'id'>): Refusal | null {
-    return this.#options.policy.admit(this.#view(), { ...wish, id: -1 });
+    const { policy, clock } = this.#options;
+    const refusal = policy.admit(this.#view(), { ...wish, id: -1 });
+    // Demand that is turned away is demand, too; what is let in is counted when it is submitted.
+    if (refusal) this.#arrivals.observe(clock.now(), wish.deadline - clock.now());
+    return refusal;
   }
 
   /**

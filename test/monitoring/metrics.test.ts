@@ -83,6 +83,18 @@ describe('an answer', () => {
     metrics.answered(answerOf(baseNet), 20, 8);
     const series = 'depthserve_prediction_ratio_sum{of="answer",tier="TT"}';
     expect(await read(metrics, series)).toBe(0.75);
+    // Off by 2 of 20 ms, whichever way.
+    metrics.answered(answerOf(baseNet), 20, 4);
+    expect(await read(metrics, 'depthserve_prediction_error_ratio_sum{tier="TT"}')).toBe(0.2);
+  });
+});
+
+describe('an image', () => {
+  it('was decoded in a time that was predicted', async () => {
+    const metrics = servingMetrics();
+    metrics.decoded(3, 4);
+    const series = 'depthserve_prediction_ratio_sum{of="decode",tier="none"}';
+    expect(await read(metrics, series)).toBe(0.75);
   });
 });
 

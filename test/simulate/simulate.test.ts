@@ -203,7 +203,7 @@ describe('input', () => {
   test('a GET /model dump is a latency table', () => {
     const dump = JSON.stringify({
       manifest: { name: 'small' },
-      tiers: [...PROFILE.tiers].reverse(),
+      tiers: PROFILE.tiers.toReversed(),
       latency: PROFILE.latency,
       slowdown: 1,
       provider: 'cpu',
@@ -220,6 +220,8 @@ describe('input', () => {
       '"latency" has no row for tier TT',
     );
     expect(() => parseProfile('{}', '')).toThrow('tiers');
+    const broken = { tiers: PROFILE.tiers, latency: { ...PROFILE.latency, TF: { 1: null } } };
+    expect(() => parseProfile(JSON.stringify(broken), '')).toThrow('latency of TF: "1": null');
   });
 
   test('options are checked, and the message says how to mend them', () => {
@@ -233,6 +235,11 @@ describe('input', () => {
     expect(() => parseOptions(['--balance', 'best'])).toThrow('round-robin');
     expect(() => parseOptions(['--replicas', '1.5'])).toThrow('whole number');
     expect(() => parseOptions(['--nope'])).toThrow('--nope');
+    expect(() => parseOptions(['--budgets', ''])).toThrow('--budgets takes a number');
+    expect(() => parseOptions(['--seed', 'Infinity'])).toThrow('--seed takes a number');
+    expect(() => parseOptions(['--scale', '2'])).toThrow('--trace');
+    expect(() => parseOptions(['--load', '1', '--rate', '2'])).toThrow('exclude each other');
+    expect(() => parseOptions(['--arrivals', 'steps', '--rate', '2'])).toThrow('--rates');
   });
 });
 
