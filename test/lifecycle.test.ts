@@ -1,4 +1,6 @@
+import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -115,6 +117,27 @@ describe('start', () => {
 });
 
 describe('stop', () => {
+  it.each([0, 40, 80, 120, 200, 300, 500, 900])(
+    'SIGTERM %i ms after the start: a clean end',
+    async (delay) => {
+      const child = spawn(process.execPath, ['dist/main.js'], {
+        env: { ...process.env, PORT: '0', HOST: '127.0.0.1', EXECUTION_PROVIDER: 'cpu' },
+        stdio: ['ignore', 'ignore', 'pipe'],
+      });
+      let errors = '';
+      child.stderr.on('data', (chunk: Buffer) => (errors += chunk.toString()));
+      const ended = once(child, 'close');
+      await sleep(delay);
+      child.kill('SIGTERM');
+      // Before the handler is there, the signal itself ends it: nothing had begun.
+      expect([
+        [0, null],
+        [null, 'SIGTERM'],
+      ]).toContainEqual(await ended);
+      expect(errors).toBe('');
+    },
+  );
+
   it('ends a warm-up cleanly', async () => {
     const server = await startServer({ MAX_BATCH: '32' }, { untilReady: false });
     await sleep(300);
