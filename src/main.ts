@@ -1,11 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import closeWithGrace from 'close-with-grace';
 import type { FastifyInstance } from 'fastify';
-import pino from 'pino';
 import { ConfigError, describeConfig, readConfig } from './config.ts';
 import { EngineError } from './engine/protocol.ts';
 import { stuckThreads } from './engine/thread.ts';
-import { buildApp } from './http/app.ts';
+import { buildApp, buildInternalApp } from './http/app.ts';
+import { openLog } from './log.ts';
 import { ModelError, loadManifest } from './model/manifest.ts';
 import { Service } from './service.ts';
 
@@ -24,9 +24,10 @@ async function main(): Promise<void> {
   }
 
   const config = readConfig();
-  const log = pino({ level: config.LOG_LEVEL });
   let service: Service | undefined;
+  const log = openLog(config.LOG_LEVEL, () => service?.metrics.logLinesLost.inc());
   let app: FastifyInstance | undefined;
+  let internal: FastifyInstance | undefined;
   let starting: Promise<void> | undefined;
   // Before anything slow, so that a signal during start-up ends it cleanly, too.
   const graceful = closeWithGrace(
@@ -38,6 +39,7 @@ async function main(): Promise<void> {
       await app?.close();
       await starting;
       await service?.close();
+      await internal?.close();
       log.info('drained');
       // Exit code 1, so that whoever supervises the process knows to replace it.
       if (service?.status === 'failed') throw new EngineError('the engine failed');
@@ -56,6 +58,10 @@ async function main(): Promise<void> {
   app = await buildApp(service, log, version);
   // Listening before the warm-up, so that probes can tell "starting" from "dead".
   await app.listen({ host: config.HOST, port: config.PORT });
+  if (config.INTERNAL_PORT !== 0) {
+    internal = await buildInternalApp(service, log, app);
+    await internal.listen({ host: config.HOST, port: config.INTERNAL_PORT });
+  }
   starting = service.start();
   await starting;
 }

@@ -171,6 +171,12 @@ export class Metrics {
     ...this.#all,
   });
 
+  readonly logLinesLost = new Counter({
+    name: 'depthserve_log_lines_lost_total',
+    help: 'Lines of the log that could not be written: a full disk, a closed pipe',
+    ...this.#all,
+  });
+
   readonly accuracyDelivered = new Counter({
     name: 'depthserve_accuracy_delivered_total',
     help:

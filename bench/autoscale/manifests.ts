@@ -20,7 +20,9 @@ export function hpa(): Rule {
     max: spec.maxReplicas,
     ...behaviour(spec.behavior),
     metrics: spec.metrics.map(({ pods: { metric, target } }: Yaml): Metric => {
-      const rule = offered.find(({ name, seriesQuery }) => (name?.as ?? seriesQuery) === metric.name);
+      const rule = offered.find(
+        ({ name, seriesQuery }) => (name?.as ?? seriesQuery) === metric.name,
+      );
       if (!rule) throw new Error(`the adapter does not offer ${metric.name}`);
       return {
         kind: 'pods',

@@ -128,8 +128,8 @@ export class InferenceEngine implements Engine<Uint8Array, Float32Array> {
     const pixels = new Uint8Array(inputs.length * this.#imageBytes);
     inputs.forEach((input, index) => pixels.set(input, index * this.#imageBytes));
     const logits = await this.#runOn(slot.thread, tier.skip, pixels).catch((error: EngineError) => {
-      // A thread that is lost said so itself.
-      if (slot.thread.alive) this.#recover(slot, error);
+      // A thread that is lost said so itself; before watch(), whoever warms it up gives up.
+      if (slot.thread.alive && this.#limitMs !== null) this.#recover(slot, error);
       throw error;
     });
     const classes = logits.length / inputs.length;

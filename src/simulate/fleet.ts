@@ -137,23 +137,21 @@ export async function simulateFleet(setup: FleetSetup): Promise<FleetResult> {
     const mine = interval;
     mine.arrivals++;
     pod.asked++;
-    pod.scheduler
-      .submit(index, { arrivedAt, deadline: arrivedAt + budget, minAccuracy: 0 })
-      .then(
-        ({ tier }) => {
-          const used = clock.now() - arrivedAt;
-          const met = used <= budget + ROUNDING_MS;
-          pod.answered(tier, met, used / budget);
-          if (!met) return;
-          mine.inTime++;
-          mine.correct += tier.accuracy;
-        },
-        (error: unknown) => {
-          if (error instanceof RefusedError) refused++;
-          else if (error instanceof ExpiredError) expired++;
-          else throw error;
-        },
-      );
+    pod.scheduler.submit(index, { arrivedAt, deadline: arrivedAt + budget, minAccuracy: 0 }).then(
+      ({ tier }) => {
+        const used = clock.now() - arrivedAt;
+        const met = used <= budget + ROUNDING_MS;
+        pod.answered(tier, met, used / budget);
+        if (!met) return;
+        mine.inTime++;
+        mine.correct += tier.accuracy;
+      },
+      (error: unknown) => {
+        if (error instanceof RefusedError) refused++;
+        else if (error instanceof ExpiredError) expired++;
+        else throw error;
+      },
+    );
     if (index + 1 < times.length) clock.at(times[index + 1]!, () => arrive(index + 1));
   };
 
