@@ -65,6 +65,7 @@ export class Metrics {
   readonly #all = { registers: [this.registry] };
   #best: Tier | null = null;
   #superNet: Tier | null = null;
+  #engineCount = 0;
 
   readonly requests = new Counter({
     name: 'depthserve_requests_total',
@@ -280,6 +281,11 @@ export class Metrics {
       'Time that batches take now, as a multiple of the latency table measured at start',
       (now) => now.slowdown,
     );
+    live(
+      'depthserve_full_depth_capacity',
+      'Images/s that the engines can answer on the most accurate tier in use, in its best batch',
+      (now) => this.#fullDepthCapacity(now),
+    );
     // eslint-disable-next-line no-new -- the registry holds it
     new Gauge({
       name: 'depthserve_latency_table_seconds',
@@ -294,9 +300,18 @@ export class Metrics {
     });
   }
 
+  #fullDepthCapacity({ predictions }: LiveState): number {
+    const deepest = predictions.reduce((most, { tier }) => Math.max(most, tier.accuracy), 0);
+    const perMs = predictions
+      .filter(({ tier }) => tier.accuracy === deepest)
+      .map(({ batch, ms }) => batch / ms);
+    return 1000 * this.#engineCount * Math.max(0, ...perMs);
+  }
+
   /** The engines are warm: what they serve from here on. */
   serving(engines: number, tiers: readonly Tier[], front: readonly Tier[]): void {
     this.engines.set(engines);
+    this.#engineCount = engines;
     this.#best = tiers.reduce((a, b) => (b.accuracy > a.accuracy ? b : a));
     this.#superNet = tiers.reduce((a, b) => (b.macs > a.macs ? b : a));
     for (const { skip, accuracy } of front) this.expectedAccuracy.set({ tier: skip }, accuracy);

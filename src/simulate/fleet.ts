@@ -9,6 +9,7 @@ import { VirtualClock } from './clock.ts';
 import { Random } from './random.ts';
 import { replica } from './run.ts';
 import type { Setup } from './run.ts';
+import { capacity } from './tables.ts';
 import { SERIES } from './series.ts';
 import type { Sample } from './series.ts';
 
@@ -149,9 +150,13 @@ export async function simulateFleet(setup: FleetSetup): Promise<FleetResult> {
           mine.correct += tier.accuracy;
         },
         (error: unknown) => {
-          if (error instanceof RefusedError) refused++;
-          else if (error instanceof ExpiredError) expired++;
-          else throw error;
+          if (error instanceof RefusedError) {
+            refused++;
+            if (error.refusal.reason === 'overload') pod.wanted++;
+          } else if (error instanceof ExpiredError) {
+            expired++;
+            pod.wanted++;
+          } else throw error;
         },
       );
     if (index + 1 < times.length) clock.at(times[index + 1]!, () => arrive(index + 1));
@@ -185,8 +190,9 @@ function proposal(
   setup: FleetSetup,
 ): number | null {
   const read = SERIES[series]!;
+  const machine = { ...setup, capacity: capacity(setup.profile, setup.engines) };
   const states = pods.map(({ readyAt, history }): PodState => {
-    const value = read(history, setup, overSeconds);
+    const value = read(history, machine, overSeconds);
     return { pending: false, ready: readyAt <= now, value };
   });
   const values = states.flatMap(({ value }) => value ?? []);
@@ -201,12 +207,10 @@ class Pod {
   readonly scheduler: Scheduler<number, null>;
   readonly history: Sample[] = [];
   asked = 0;
-  #answered = 0;
+  wanted = 0;
   #met = 0;
   #lost = 0;
   #busyMs = 0;
-  #macs = 0;
-  #macsSaved = 0;
   readonly #budgetUsed = Array.from({ length: SHARE_OF_BUDGET.length + 1 }, () => 0);
   readonly #best: Tier;
 
@@ -217,20 +221,17 @@ class Pod {
     readonly createdAt: number,
     readonly readyAt: number,
   ) {
-    const best = setup.profile.tiers.at(-1)!;
-    this.#best = best;
+    this.#best = setup.profile.tiers.at(-1)!;
     const events = {
-      finished: (tier: Tier, size: number, _predicted: number, actualMs: number) => {
+      finished: (_tier: Tier, _size: number, _predicted: number, actualMs: number) => {
         this.#busyMs += actualMs;
-        this.#macs += tier.macs * size;
-        this.#macsSaved += (best.macs - tier.macs) * size;
       },
     };
     this.scheduler = replica({ ...setup, slowdowns: [], jitter: 0 }, clock, index, events);
   }
 
   answered(tier: Tier, met: boolean, budgetUsed: number): void {
-    this.#answered++;
+    this.wanted++;
     if (met) {
       this.#met++;
       this.#lost += this.#best.accuracy - tier.accuracy;
@@ -250,11 +251,9 @@ class Pod {
       queueLength: this.scheduler.queueLength,
       busySeconds: (this.#busyMs / 1000) * speed,
       asked: this.asked * speed,
-      answered: this.#answered * speed,
+      wanted: this.wanted * speed,
       met: this.#met,
       accuracyLost: this.#lost,
-      macs: this.#macs,
-      macsSaved: this.#macsSaved,
       budgetUsed: [...this.#budgetUsed],
     });
   }
