@@ -86,7 +86,9 @@ async function main(): Promise<void> {
     cpuSecondsPerRequest: cpuMsPerPhoto / 1000,
   };
 
-  console.log(`${common.times.length} requests, a replica starts in ${common.startSeconds.toFixed(0)} s`);
+  console.log(
+    `${common.times.length} requests, a replica starts in ${common.startSeconds.toFixed(0)} s`,
+  );
 
   const records: Record[] = [];
   for (const [name, rule, initial] of contenders()) {

@@ -22,7 +22,9 @@ export function hpa(): Rule {
     metrics: spec.metrics.map(({ pods, resource }: Yaml): Metric => {
       if (resource) return processor(resource.target.averageUtilization / 100);
       const { metric, target } = pods;
-      const rule = offered.find(({ name, seriesQuery }) => (name?.as ?? seriesQuery) === metric.name);
+      const rule = offered.find(
+        ({ name, seriesQuery }) => (name?.as ?? seriesQuery) === metric.name,
+      );
       if (!rule) throw new Error(`the adapter does not offer ${metric.name}`);
       return {
         kind: 'pods',

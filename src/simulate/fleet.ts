@@ -138,27 +138,25 @@ export async function simulateFleet(setup: FleetSetup): Promise<FleetResult> {
     const mine = interval;
     mine.arrivals++;
     pod.asked++;
-    pod.scheduler
-      .submit(index, { arrivedAt, deadline: arrivedAt + budget, minAccuracy: 0 })
-      .then(
-        ({ tier }) => {
-          const used = clock.now() - arrivedAt;
-          const met = used <= budget + ROUNDING_MS;
-          pod.answered(tier, met, used / budget);
-          if (!met) return;
-          mine.inTime++;
-          mine.correct += tier.accuracy;
-        },
-        (error: unknown) => {
-          if (error instanceof RefusedError) {
-            refused++;
-            if (error.refusal.reason === 'overload') pod.wanted++;
-          } else if (error instanceof ExpiredError) {
-            expired++;
-            pod.wanted++;
-          } else throw error;
-        },
-      );
+    pod.scheduler.submit(index, { arrivedAt, deadline: arrivedAt + budget, minAccuracy: 0 }).then(
+      ({ tier }) => {
+        const used = clock.now() - arrivedAt;
+        const met = used <= budget + ROUNDING_MS;
+        pod.answered(tier, met, used / budget);
+        if (!met) return;
+        mine.inTime++;
+        mine.correct += tier.accuracy;
+      },
+      (error: unknown) => {
+        if (error instanceof RefusedError) {
+          refused++;
+          if (error.refusal.reason === 'overload') pod.wanted++;
+        } else if (error instanceof ExpiredError) {
+          expired++;
+          pod.wanted++;
+        } else throw error;
+      },
+    );
     if (index + 1 < times.length) clock.at(times[index + 1]!, () => arrive(index + 1));
   };
 
