@@ -9,7 +9,7 @@ import { SERIES } from '../../src/simulate/series.ts';
 // oxlint-disable-next-line typescript/no-explicit-any -- the schemas in k8s/schemas check them
 type Yaml = any;
 
-const read = (file: string): Yaml => parse(readFileSync(`k8s/${file}`, 'utf8')) as Yaml;
+const read = (file: string): Yaml => parse(readFileSync(`k8s/${file}`, 'utf8'));
 
 /** The HorizontalPodAutoscaler, its metrics resolved by what the Prometheus adapter offers. */
 export function hpa(): Rule {

@@ -138,25 +138,25 @@ export async function simulateFleet(setup: FleetSetup): Promise<FleetResult> {
     const mine = interval;
     mine.arrivals++;
     pod.asked++;
-    pod.scheduler.submit(index, { arrivedAt, deadline: arrivedAt + budget, minAccuracy: 0 }).then(
-      ({ tier }) => {
-        const used = clock.now() - arrivedAt;
-        const met = used <= budget + ROUNDING_MS;
-        pod.answered(tier, met, used / budget);
-        if (!met) return;
-        mine.inTime++;
-        mine.correct += tier.accuracy;
-      },
-      (error: unknown) => {
-        if (error instanceof RefusedError) {
-          refused++;
-          if (error.refusal.reason === 'overload') pod.wanted++;
-        } else if (error instanceof ExpiredError) {
-          expired++;
-          pod.wanted++;
-        } else throw error;
-      },
-    );
+    const answered = (tier: Tier) => {
+      const used = clock.now() - arrivedAt;
+      const met = used <= budget + ROUNDING_MS;
+      pod.answered(tier, met, used / budget);
+      if (!met) return;
+      mine.inTime++;
+      mine.correct += tier.accuracy;
+    };
+    const failed = (error: unknown) => {
+      if (error instanceof RefusedError) {
+        refused++;
+        if (error.refusal.reason === 'overload') pod.wanted++;
+      } else if (error instanceof ExpiredError) {
+        expired++;
+        pod.wanted++;
+      } else throw error;
+    };
+    const wish = { arrivedAt, deadline: arrivedAt + budget, minAccuracy: 0 };
+    pod.scheduler.submit(index, wish).then(({ tier }) => answered(tier), failed);
     if (index + 1 < times.length) clock.at(times[index + 1]!, () => arrive(index + 1));
   };
 
@@ -209,23 +209,32 @@ class Pod {
   #met = 0;
   #lost = 0;
   #busyMs = 0;
+  /** Engines at work, and since when. */
+  #working = 0;
+  #since = 0;
   readonly #budgetUsed = Array.from({ length: SHARE_OF_BUDGET.length + 1 }, () => 0);
   readonly #best: Tier;
 
   constructor(
     private readonly setup: FleetSetup,
-    clock: VirtualClock,
+    private readonly clock: VirtualClock,
     index: number,
     readonly createdAt: number,
     readonly readyAt: number,
   ) {
     this.#best = setup.profile.tiers.at(-1)!;
     const events = {
-      finished: (_tier: Tier, _size: number, _predicted: number, actualMs: number) => {
-        this.#busyMs += actualMs;
-      },
+      dispatched: () => this.#work(1),
+      finished: () => this.#work(-1),
     };
     this.scheduler = replica({ ...setup, slowdowns: [], jitter: 0 }, clock, index, events);
+  }
+
+  #work(change: number): void {
+    const now = this.clock.now();
+    this.#busyMs += this.#working * (now - this.#since);
+    this.#working += change;
+    this.#since = now;
   }
 
   answered(tier: Tier, met: boolean, budgetUsed: number): void {
@@ -242,6 +251,7 @@ class Pod {
     // Not before its container runs.
     if (now <= this.createdAt && now > 0) return;
     const { speed } = this.setup;
+    this.#work(0);
     if (this.history.length === SCRAPES) this.history.shift();
     // Rates are those of the whole time, of which one part in `speed` was played.
     this.history.push({
