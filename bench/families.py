@@ -38,7 +38,9 @@ def random_network(family: str) -> AdaptiveNetwork:
     """Seeded weights; norms differ from each other, so that mixed-up ones are noticed."""
     torch.manual_seed(0)
     shipped = family == "small_resnet"
-    network = networks.build(family, 10 if shipped else CLASSES, SHIPPED if shipped else None)
+    network = networks.build(
+        family, 10 if shipped else CLASSES, SHIPPED if shipped else None
+    )
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
@@ -72,6 +74,8 @@ class StaticNetwork(AdaptiveNetwork):
         return [
             segment
             if segment.flag is None
-            else Segment(segment.name, _Decided(segment.module, self.skip[segment.flag]))
+            else Segment(
+                segment.name, _Decided(segment.module, self.skip[segment.flag])
+            )
             for segment in self.network.segments()
         ]

@@ -38,8 +38,12 @@ def worst_difference(family: str, folder: Path) -> tuple[str, float]:
     for skip in skip_flags.all_sub_networks(network.flags):
         with torch.inference_mode():
             expected = network(x, skip).numpy()
-        difference = float(np.abs(model.logits(images, skip) - expected).max() / np.ptp(expected))
-        worst = max(worst, (skip_flags.name_of(skip), difference), key=lambda pair: pair[1])
+        difference = float(
+            np.abs(model.logits(images, skip) - expected).max() / np.ptp(expected)
+        )
+        worst = max(
+            worst, (skip_flags.name_of(skip), difference), key=lambda pair: pair[1]
+        )
     return worst
 
 

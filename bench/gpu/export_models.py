@@ -58,7 +58,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", type=Path, default=Path("models/cifar10"))
-    parser.add_argument("--size", type=int, default=224, help="of ResNet-50's images, in pixels")
+    parser.add_argument(
+        "--size", type=int, default=224, help="of ResNet-50's images, in pixels"
+    )
     parser.add_argument("--processes", type=int, default=6)
     args = parser.parse_args()
     static = args.out / "static"
