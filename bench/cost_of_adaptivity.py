@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+
 from adaptive_depth.skip import SkipFlags, name_of
 
 TARGETS = {"time": 1.05, "memory": 1.6, "file": 1.05}
@@ -33,6 +34,7 @@ TARGETS = {"time": 1.05, "memory": 1.6, "file": 1.05}
 def export(family: str, folder: Path) -> tuple[Path, dict[SkipFlags, Path]]:
     """The one file, and the static file of each sub-network of the ladder."""
     import onnx
+
     from adaptive_depth.onnx_graph import build_graph
     from adaptive_depth.published import IMAGENET_MEAN, IMAGENET_STD
     from families import StaticNetwork, image_size, ladder, random_network
@@ -43,9 +45,7 @@ def export(family: str, folder: Path) -> tuple[Path, dict[SkipFlags, Path]]:
     static = {}
     for skip in ladder(family, network.flags):
         static[skip] = folder / f"{name_of(skip)}.onnx"
-        graph = build_graph(
-            StaticNetwork(network, skip), size, IMAGENET_MEAN, IMAGENET_STD
-        )
+        graph = build_graph(StaticNetwork(network, skip), size, IMAGENET_MEAN, IMAGENET_STD)
         onnx.save(graph, static[skip])
     return one, static
 
@@ -53,9 +53,7 @@ def export(family: str, folder: Path) -> tuple[Path, dict[SkipFlags, Path]]:
 def session_of(path: Path | str) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(
-        str(path), options, providers=["CPUExecutionProvider"]
-    )
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def bound_call(
@@ -73,9 +71,7 @@ def bound_call(
 def pictures(session: onnxruntime.InferenceSession, batch: int) -> np.ndarray:
     """Random ones of the size that the session takes."""
     (image,) = (value for value in session.get_inputs() if value.name == "image")
-    return np.random.default_rng(0).integers(
-        0, 256, (batch, *image.shape[1:]), np.uint8
-    )
+    return np.random.default_rng(0).integers(0, 256, (batch, *image.shape[1:]), np.uint8)
 
 
 def median_times(
@@ -104,9 +100,7 @@ def median_times(
 def resident_mib(path: Path, skips: list[str], batch: int) -> float:
     """Of a fresh process with one session, after running `skips` twice."""
     command = [sys.executable, __file__, "--resident", str(path), str(batch), *skips]
-    return float(
-        subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    )
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def print_resident(path: str, batch: str, *skips: str) -> None:
@@ -132,9 +126,7 @@ def measure(family: str, rounds: int, batch: int) -> dict[str, Any]:
     ratios = [first / second for first, second in times.values()]
     return {
         "family": family,
-        "ms": {
-            name_of(skip): [round(t, 2) for t in pair] for skip, pair in times.items()
-        },
+        "ms": {name_of(skip): [round(t, 2) for t in pair] for skip, pair in times.items()},
         "residentMiB": [round(m) for m in memory],
         "fileMB": [round(s, 1) for s in sizes],
         "ratios": {
@@ -147,16 +139,12 @@ def measure(family: str, rounds: int, batch: int) -> dict[str, Any]:
 
 def row(result: dict[str, Any]) -> str:
     times = ", ".join(
-        f"{name} {one:.0f}/{alone:.0f}"
-        if alone >= 100
-        else f"{name} {one:.1f}/{alone:.1f}"
+        f"{name} {one:.0f}/{alone:.0f}" if alone >= 100 else f"{name} {one:.1f}/{alone:.1f}"
         for name, (one, alone) in result["ms"].items()
     )
     memory = "/".join(map(str, result["residentMiB"]))
     sizes = "/".join(map(str, result["fileMB"]))
-    time_ratio, memory_ratio, size_ratio = (
-        f"{value:.2f}" for value in result["ratios"].values()
-    )
+    time_ratio, memory_ratio, size_ratio = (f"{value:.2f}" for value in result["ratios"].values())
     return (
         f"| {result['family']} | {times} | {time_ratio} | {memory} | {memory_ratio} "
         f"| {sizes} | {size_ratio} |"
@@ -171,9 +159,7 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("families", nargs="*", default=list(LADDERS), metavar="FAMILY")
-    parser.add_argument(
-        "--rounds", type=int, default=15, help="timings of each sub-network"
-    )
+    parser.add_argument("--rounds", type=int, default=15, help="timings of each sub-network")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--json", type=Path, help="file for the figures")
     args = parser.parse_args()

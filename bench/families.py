@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor, nn
+
 from adaptive_depth import networks
 from adaptive_depth.networks import AdaptiveNetwork
 from adaptive_depth.networks.base import Segment
 from adaptive_depth.skip import SkipFlags, parse
-from torch import Tensor, nn
 
 CLASSES = 1000  # of the published networks
 
@@ -38,9 +39,7 @@ def random_network(family: str) -> AdaptiveNetwork:
     """Seeded weights; norms differ from each other, so that mixed-up ones are noticed."""
     torch.manual_seed(0)
     shipped = family == "small_resnet"
-    network = networks.build(
-        family, 10 if shipped else CLASSES, SHIPPED if shipped else None
-    )
+    network = networks.build(family, 10 if shipped else CLASSES, SHIPPED if shipped else None)
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
@@ -74,8 +73,6 @@ class StaticNetwork(AdaptiveNetwork):
         return [
             segment
             if segment.flag is None
-            else Segment(
-                segment.name, _Decided(segment.module, self.skip[segment.flag])
-            )
+            else Segment(segment.name, _Decided(segment.module, self.skip[segment.flag]))
             for segment in self.network.segments()
         ]

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+
 from adaptive_depth import skip as skip_flags
 from adaptive_depth.augment import normalise
 from adaptive_depth.onnx_graph import build_graph
@@ -38,12 +39,8 @@ def worst_difference(family: str, folder: Path) -> tuple[str, float]:
     for skip in skip_flags.all_sub_networks(network.flags):
         with torch.inference_mode():
             expected = network(x, skip).numpy()
-        difference = float(
-            np.abs(model.logits(images, skip) - expected).max() / np.ptp(expected)
-        )
-        worst = max(
-            worst, (skip_flags.name_of(skip), difference), key=lambda pair: pair[1]
-        )
+        difference = float(np.abs(model.logits(images, skip) - expected).max() / np.ptp(expected))
+        worst = max(worst, (skip_flags.name_of(skip), difference), key=lambda pair: pair[1])
     return worst
 
 

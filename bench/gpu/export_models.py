@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+
 from adaptive_depth import manifest
 from adaptive_depth.export import export_model
 from adaptive_depth.onnx_graph import build_graph, flag_names
@@ -58,9 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", type=Path, default=Path("models/cifar10"))
-    parser.add_argument(
-        "--size", type=int, default=224, help="of ResNet-50's images, in pixels"
-    )
+    parser.add_argument("--size", type=int, default=224, help="of ResNet-50's images, in pixels")
     parser.add_argument("--processes", type=int, default=6)
     args = parser.parse_args()
     static = args.out / "static"

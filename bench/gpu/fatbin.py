@@ -41,9 +41,7 @@ def keep_only(architecture: int, library: Path) -> Counter[int]:
                 entry += header + length
             position = data.find(CONTAINER, end)
         if architecture not in found:
-            raise ValueError(
-                f"{library}: code for {sorted(found)}, none for {architecture}"
-            )
+            raise ValueError(f"{library}: code for {sorted(found)}, none for {architecture}")
         for start, length in blanks:
             data[start : start + length] = bytes(length)
     return found

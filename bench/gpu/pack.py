@@ -30,9 +30,7 @@ BINDING = Path("node_modules/onnxruntime-node/bin/napi-v6/linux/x64")
 
 
 def run(*command: str, cwd: Path) -> str:
-    return subprocess.run(
-        command, cwd=cwd, check=True, stdout=subprocess.PIPE, text=True
-    ).stdout
+    return subprocess.run(command, cwd=cwd, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def gather_node(version: str, folder: Path, cache: Path) -> None:
@@ -54,15 +52,8 @@ def production_packages() -> list[Path]:
     lock = json.loads((ROOT / "package-lock.json").read_text())["packages"]
 
     def wanted(name: str, entry: dict) -> bool:
-        here = "linux" in entry.get("os", ["linux"]) and "x64" in entry.get(
-            "cpu", ["x64"]
-        )
-        return (
-            bool(name)
-            and not entry.get("dev")
-            and here
-            and entry.get("libc") != ["musl"]
-        )
+        here = "linux" in entry.get("os", ["linux"]) and "x64" in entry.get("cpu", ["x64"])
+        return bool(name) and not entry.get("dev") and here and entry.get("libc") != ["musl"]
 
     found = [Path(name) for name, entry in lock.items() if wanted(name, entry)]
     return [path for path in found if (ROOT / path).is_dir()]
@@ -72,14 +63,7 @@ def gather_app(folder: Path) -> None:
     """The built server, its packages, the toolkit and these scripts."""
     # Maps, types and other platforms' libraries are not needed to run.
     unused = shutil.ignore_patterns(
-        "*.map",
-        "*.d.ts",
-        "*.md",
-        "node_modules",
-        "win32",
-        "darwin",
-        "arm64",
-        "__pycache__",
+        "*.map", "*.d.ts", "*.md", "node_modules", "win32", "darwin", "arm64", "__pycache__"
     )
     for path in production_packages():
         shutil.copytree(ROOT / path, folder / path, ignore=unused, dirs_exist_ok=True)
@@ -93,23 +77,13 @@ def gather_app(folder: Path) -> None:
 
 def gather_cuda(folder: Path, cache: Path, architecture: int) -> None:
     """The CUDA provider from the wheel of exactly onnxruntime-node's version."""
-    package = json.loads(
-        (ROOT / "node_modules/onnxruntime-node/package.json").read_text()
-    )
+    package = json.loads((ROOT / "node_modules/onnxruntime-node/package.json").read_text())
     wanted = f"onnxruntime-gpu=={package['version']}"
     name = f"onnxruntime_gpu-{package['version']}-*.whl"
     if not list(cache.glob(name)):
         platform = ["--platform", "manylinux_2_28_x86_64", "--python-version", "3.12"]
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        run(
-            *pip,
-            "--only-binary=:all:",
-            *platform,
-            "--dest",
-            str(cache),
-            wanted,
-            cwd=cache,
-        )
+        run(*pip, "--only-binary=:all:", *platform, "--dest", str(cache), wanted, cwd=cache)
     target = folder / BINDING
     target.mkdir(parents=True)
     with zipfile.ZipFile(next(cache.glob(name))) as wheel:
@@ -120,25 +94,13 @@ def gather_cuda(folder: Path, cache: Path, architecture: int) -> None:
         print(wheel.read("onnxruntime/capi/build_and_package_info.py").decode().strip())
     if architecture:
         found = keep_only(architecture, target / PROVIDERS[0])
-        sizes = ", ".join(
-            f"{name}: {size / 1e6:.0f} MB" for name, size in sorted(found.items())
-        )
+        sizes = ", ".join(f"{name}: {size / 1e6:.0f} MB" for name, size in sorted(found.items()))
         print(f"GPU code by architecture: {sizes}; kept {architecture}")
 
 
 def compress(folder: Path, archive: Path) -> None:
     print(f"compressing {archive.name}", flush=True)
-    run(
-        "tar",
-        "-C",
-        str(folder),
-        "-I",
-        "xz -3 -T0",
-        "-cf",
-        str(archive),
-        ".",
-        cwd=folder,
-    )
+    run("tar", "-C", str(folder), "-I", "xz -3 -T0", "-cf", str(archive), ".", cwd=folder)
 
 
 def pieces(archives: list[Path], limit: int) -> Iterator[tuple[int, str, bytes]]:
@@ -174,14 +136,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--provider", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--node-version", default="22.23.3")
-    parser.add_argument(
-        "--gpu-arch", type=int, default=90, help="90: H100, H200; 0: all of them"
-    )
+    parser.add_argument("--gpu-arch", type=int, default=90, help="90: H100, H200; 0: all of them")
     parser.add_argument("--model", type=Path, default=ROOT / "models/cifar10")
     parser.add_argument("--data", type=Path, help="training images, for train.sh")
-    parser.add_argument(
-        "--part-mb", type=int, default=48, choices=range(1, 61), metavar="1..60"
-    )
+    parser.add_argument("--part-mb", type=int, default=48, choices=range(1, 61), metavar="1..60")
     args = parser.parse_args()
     cache = HERE / "cache"
     cache.mkdir(exist_ok=True)
