@@ -25,26 +25,27 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+
 from adaptive_depth.skip import SkipFlags, name_of
 
-SIZE = 224
 TARGETS = {"time": 1.05, "memory": 1.6, "file": 1.05}
 
 
 def export(family: str, folder: Path) -> tuple[Path, dict[SkipFlags, Path]]:
     """The one file, and the static file of each sub-network of the ladder."""
     import onnx
+
     from adaptive_depth.onnx_graph import build_graph
     from adaptive_depth.published import IMAGENET_MEAN, IMAGENET_STD
-    from families import StaticNetwork, ladder, random_network
+    from families import StaticNetwork, image_size, ladder, random_network
 
-    network = random_network(family)
+    network, size = random_network(family), image_size(family)
     one = folder / "one.onnx"
-    onnx.save(build_graph(network, SIZE, IMAGENET_MEAN, IMAGENET_STD), one)
+    onnx.save(build_graph(network, size, IMAGENET_MEAN, IMAGENET_STD), one)
     static = {}
     for skip in ladder(family, network.flags):
         static[skip] = folder / f"{name_of(skip)}.onnx"
-        graph = build_graph(StaticNetwork(network, skip), SIZE, IMAGENET_MEAN, IMAGENET_STD)
+        graph = build_graph(StaticNetwork(network, skip), size, IMAGENET_MEAN, IMAGENET_STD)
         onnx.save(graph, static[skip])
     return one, static
 
@@ -67,12 +68,18 @@ def bound_call(
     return lambda: session.run_with_iobinding(binding)
 
 
+def pictures(session: onnxruntime.InferenceSession, batch: int) -> np.ndarray:
+    """Random ones of the size that the session takes."""
+    (image,) = (value for value in session.get_inputs() if value.name == "image")
+    return np.random.default_rng(0).integers(0, 256, (batch, *image.shape[1:]), np.uint8)
+
+
 def median_times(
     one: Path, static: dict[SkipFlags, Path], rounds: int, batch: int
 ) -> dict[SkipFlags, tuple[float, float]]:
     """CPU milliseconds of each sub-network: in the one file, and static."""
-    images = np.random.default_rng(0).integers(0, 256, (batch, SIZE, SIZE, 3), np.uint8)
     adaptive = session_of(one)
+    images = pictures(adaptive, batch)
     medians = {}
     for skip, path in static.items():
         calls = [
@@ -98,7 +105,7 @@ def resident_mib(path: Path, skips: list[str], batch: int) -> float:
 
 def print_resident(path: str, batch: str, *skips: str) -> None:
     session = session_of(path)
-    images = np.zeros((int(batch), SIZE, SIZE, 3), np.uint8)
+    images = pictures(session, int(batch))
     for name in 2 * skips:
         bound_call(session, images, name)()
     status = Path("/proc/self/status").read_text().split()

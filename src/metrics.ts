@@ -315,6 +315,11 @@ export class Metrics {
       'Time that batches take now, as a multiple of the latency table measured at start',
       (now) => now.slowdown,
     );
+    live(
+      'depthserve_full_depth_capacity',
+      'Images/s that the engines can answer on the most accurate tier in use, in its best batch',
+      (now) => this.#fullDepthCapacity(now),
+    );
     // eslint-disable-next-line no-new -- the registry holds it
     new Gauge({
       name: 'depthserve_latency_table_seconds',
@@ -327,6 +332,14 @@ export class Metrics {
         }
       },
     });
+  }
+
+  #fullDepthCapacity({ engines, predictions }: LiveState): number {
+    const deepest = predictions.reduce((most, { tier }) => Math.max(most, tier.accuracy), 0);
+    const perMs = predictions
+      .filter(({ tier }) => tier.accuracy === deepest)
+      .map(({ batch, ms }) => batch / ms);
+    return 1000 * engines * Math.max(0, ...perMs);
   }
 
   /** The engines are warm: what they serve from here on. */

@@ -6,10 +6,12 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import { MOST_RUNS, TIME_PER_PAIR_MS as PAIR_MS } from '../../src/engine/warmup.ts';
+import type { LatencyTable } from '../../src/scheduler/latency.ts';
 import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
 import { parseTrace } from '../../src/simulate/arrivals.ts';
 import { simulateFleet } from '../../src/simulate/fleet.ts';
-import type { FleetResult, FleetSetup, Rule } from '../../src/simulate/fleet.ts';
+import type { FleetResult, FleetSetup, Metric, Rule } from '../../src/simulate/fleet.ts';
 import { Random } from '../../src/simulate/random.ts';
 import { capacity, parseProfile } from '../../src/simulate/tables.ts';
 import { arrivals, day, DAY_SECONDS } from './day.ts';
@@ -20,9 +22,11 @@ import { plot } from './plot.ts';
 
 /** Assumed: scheduling the pod and starting its container, the image being on the node, s. */
 const CONTAINER_SECONDS = 2;
-/** Ms, drawn evenly. */
+/** Ms, drawn evenly; for a model of the shipped one's size. */
 const BUDGETS = [15, 25, 40];
 const SEED = 1;
+/** Of a network of four stages. */
+const SUB_NETWORKS = 16;
 
 export interface Record extends FleetResult {
   readonly name: string;
@@ -33,8 +37,10 @@ async function main(): Promise<void> {
     allowPositionals: true,
     options: {
       trace: { type: 'string' },
-      // How much of the day is left out: one second in so many is played.
-      speed: { type: 'string', default: '100' },
+      // Of every minute, one part in so many is played.
+      speed: { type: 'string', default: '10' },
+      // How many times as large as the shipped model; ResNet-50 has 30 times its operations.
+      size: { type: 'string', default: '30' },
       // Mean load of the day, in replicas that run full depth at their capacity.
       load: { type: 'string', default: '3.5' },
       only: { type: 'string', multiple: true },
@@ -48,12 +54,14 @@ async function main(): Promise<void> {
   }
   if (values.trace === undefined) throw new Error('--trace: a CSV of arrival times');
   const speed = Number(values.speed);
-  const profile = parseProfile(readFileSync('bench/tables/cifar-cpu.json', 'utf8'), 'cifar-cpu');
+  const size = Number(values.size);
+  const shipped = parseProfile(readFileSync('bench/tables/cifar-cpu.json', 'utf8'), 'cifar-cpu');
+  const profile = { ...shipped, latency: times(shipped.latency, size) };
   const engines = Number(settings('cpu')['ENGINE_WORKERS']);
   const mean = Number(values.load) * capacity(profile, engines);
   const trace = parseTrace(readFileSync(values.trace, 'utf8'));
   const rate = day(trace, mean);
-  const { startSeconds, cpuMsPerTensor } = JSON.parse(
+  const { startSeconds, cpuMsPerPhoto } = JSON.parse(
     readFileSync('bench/autoscale/measured.json', 'utf8'),
   ) as Measured;
   const { cores, probeSeconds, preStopSeconds } = pod();
@@ -65,13 +73,22 @@ async function main(): Promise<void> {
     balancing: 'round-robin',
     times: arrivals(rate, speed, new Random(SEED, 0)),
     durationMs: (DAY_SECONDS * 1000) / speed,
-    budgets: BUDGETS,
+    budgets: BUDGETS.map((budget) => budget * size),
     speed,
-    startSeconds: CONTAINER_SECONDS + startSeconds + probeSeconds,
+    startSeconds:
+      CONTAINER_SECONDS +
+      startSeconds -
+      warmUpSeconds(shipped.latency) +
+      warmUpSeconds(profile.latency) +
+      probeSeconds,
     leaveSeconds: preStopSeconds,
     cores,
-    cpuSecondsPerRequest: cpuMsPerTensor / 1000,
+    cpuSecondsPerRequest: cpuMsPerPhoto / 1000,
   };
+
+  console.log(
+    `${common.times.length} requests, a replica starts in ${common.startSeconds.toFixed(0)} s`,
+  );
 
   const records: Record[] = [];
   for (const [name, rule, initial] of contenders()) {
@@ -84,18 +101,46 @@ async function main(): Promise<void> {
   if (values.plot !== undefined) writeFileSync(values.plot, plot(records, profile));
 }
 
+function times(table: LatencyTable, factor: number): LatencyTable {
+  return Object.fromEntries(
+    Object.entries(table).map(([skip, row]) => [
+      skip,
+      Object.fromEntries(Object.entries(row).map(([batch, ms]) => [batch, ms * factor])),
+    ]),
+  );
+}
+
+/** How long src/engine/warmup.ts takes over all sub-networks, of which the table has some. */
+function warmUpSeconds(table: LatencyTable): number {
+  const rows = Object.values(table);
+  const ms = rows
+    .flatMap((row) => Object.values(row))
+    .reduce((sum, each) => sum + each * (1 + Math.min(MOST_RUNS, Math.ceil(PAIR_MS / each))), 0);
+  return ((ms / rows.length) * SUB_NETWORKS) / 1000;
+}
+
 function contenders(): [name: string, rule: Rule | null, initial: number][] {
   const ours = hpa();
-  const fixed = (count: number): [string, null, number] => [`fixed ${count}`, null, count];
-  return [
-    ['hpa', ours, ours.min],
-    ['keda', keda(), ours.min],
-    ...[0.5, 0.7, 0.9].map((target): [string, Rule, number] => [
-      `cpu ${100 * target} %`,
-      byProcessor(ours, target),
-      ours.min,
+  const isLoad = ({ series }: Metric) => series === 'depthserve:load:ratio2m';
+  const withLoad = (target: number): Rule => ({
+    ...ours,
+    metrics: ours.metrics.map((metric) => (isLoad(metric) ? { ...metric, target } : metric)),
+  });
+  const guards = { ...ours, metrics: ours.metrics.filter((metric) => !isLoad(metric)) };
+  const rules: [string, Rule][] = [
+    ['HPA as shipped', ours],
+    ['KEDA as shipped', keda()],
+    ['HPA, load 1.2', withLoad(1.2)],
+    ['HPA, load 1.4', withLoad(1.4)],
+    ['HPA without load', guards],
+    ...[30, 50, 70].map((percent): [string, Rule] => [
+      `processor ${percent} %`,
+      byProcessor(ours, percent / 100),
     ]),
-    ...[2, 4, 6, 8, ours.max].map(fixed),
+  ];
+  return [
+    ...rules.map(([name, rule]): [string, Rule, number] => [name, rule, rule.min]),
+    ...[3, 4, 5, 6, 8].map((count): [string, null, number] => [`${count} replicas`, null, count]),
   ];
 }
 

@@ -9,7 +9,7 @@ import { SERIES } from '../../src/simulate/series.ts';
 // oxlint-disable-next-line typescript/no-explicit-any -- the schemas in k8s/schemas check them
 type Yaml = any;
 
-const read = (file: string): Yaml => parse(readFileSync(`k8s/${file}`, 'utf8')) as Yaml;
+const read = (file: string): Yaml => parse(readFileSync(`k8s/${file}`, 'utf8'));
 
 /** The HorizontalPodAutoscaler, its metrics resolved by what the Prometheus adapter offers. */
 export function hpa(): Rule {
@@ -19,7 +19,9 @@ export function hpa(): Rule {
     min: spec.minReplicas,
     max: spec.maxReplicas,
     ...behaviour(spec.behavior),
-    metrics: spec.metrics.map(({ pods: { metric, target } }: Yaml): Metric => {
+    metrics: spec.metrics.map(({ pods, resource }: Yaml): Metric => {
+      if (resource) return processor(resource.target.averageUtilization / 100);
+      const { metric, target } = pods;
       const rule = offered.find(
         ({ name, seriesQuery }) => (name?.as ?? seriesQuery) === metric.name,
       );
@@ -42,7 +44,8 @@ export function keda(): Rule {
     min: spec.minReplicaCount,
     max: spec.maxReplicaCount,
     ...behaviour(spec.advanced.horizontalPodAutoscalerConfig.behavior),
-    metrics: spec.triggers.map(({ metricType, metadata }: Yaml): Metric => {
+    metrics: spec.triggers.map(({ type, metricType, metadata }: Yaml): Metric => {
+      if (type === 'cpu') return processor(Number(metadata.value) / 100);
       const { query, threshold } = metadata as { query: string; threshold: string };
       const across = /^(avg|sum|max)\(/.exec(query)?.[1];
       const [series, ...more] = metricsOf(query);
@@ -62,8 +65,11 @@ export function keda(): Rule {
 
 /** The same limits and behaviour, driven by processor use instead (share of the request). */
 export function byProcessor(rule: Rule, target: number): Rule {
-  const cpu = { kind: 'cpu', target, series: 'cpu', overSeconds: 0, across: null } as const;
-  return { ...rule, metrics: [cpu] };
+  return { ...rule, metrics: [processor(target)] };
+}
+
+function processor(target: number): Metric {
+  return { kind: 'cpu', target, series: 'cpu', overSeconds: 0, across: null };
 }
 
 /** The settings that a pod of this overlay gets. */

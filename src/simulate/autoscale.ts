@@ -115,6 +115,8 @@ export class Autoscaler {
    * @returns the number of replicas from now on.
    */
   decide(now: number, current: number, proposals: readonly (number | null)[]): number {
+    // What there is when it begins is taken for its first recommendation.
+    if (this.#recommended.length === 0) this.#recommended.push({ at: now, replicas: current });
     const known = proposals.filter((proposal) => proposal !== null);
     if (known.length === 0) return current;
     const wanted = this.#limited(now, current, this.#stabilized(now, current, Math.max(...known)));

@@ -9,6 +9,7 @@ import { VirtualClock } from './clock.ts';
 import { Random } from './random.ts';
 import { replica } from './run.ts';
 import type { Setup } from './run.ts';
+import { capacity } from './tables.ts';
 import { SERIES } from './series.ts';
 import type { Sample } from './series.ts';
 
@@ -137,21 +138,25 @@ export async function simulateFleet(setup: FleetSetup): Promise<FleetResult> {
     const mine = interval;
     mine.arrivals++;
     pod.asked++;
-    pod.scheduler.submit(index, { arrivedAt, deadline: arrivedAt + budget, minAccuracy: 0 }).then(
-      ({ tier }) => {
-        const used = clock.now() - arrivedAt;
-        const met = used <= budget + ROUNDING_MS;
-        pod.answered(tier, met, used / budget);
-        if (!met) return;
-        mine.inTime++;
-        mine.correct += tier.accuracy;
-      },
-      (error: unknown) => {
-        if (error instanceof RefusedError) refused++;
-        else if (error instanceof ExpiredError) expired++;
-        else throw error;
-      },
-    );
+    const answered = (tier: Tier) => {
+      const used = clock.now() - arrivedAt;
+      const met = used <= budget + ROUNDING_MS;
+      pod.answered(tier, met, used / budget);
+      if (!met) return;
+      mine.inTime++;
+      mine.correct += tier.accuracy;
+    };
+    const failed = (error: unknown) => {
+      if (error instanceof RefusedError) {
+        refused++;
+        if (error.refusal.reason === 'overload') pod.wanted++;
+      } else if (error instanceof ExpiredError) {
+        expired++;
+        pod.wanted++;
+      } else throw error;
+    };
+    const wish = { arrivedAt, deadline: arrivedAt + budget, minAccuracy: 0 };
+    pod.scheduler.submit(index, wish).then(({ tier }) => answered(tier), failed);
     if (index + 1 < times.length) clock.at(times[index + 1]!, () => arrive(index + 1));
   };
 
@@ -183,8 +188,9 @@ function proposal(
   setup: FleetSetup,
 ): number | null {
   const read = SERIES[series]!;
+  const machine = { ...setup, capacity: capacity(setup.profile, setup.engines) };
   const states = pods.map(({ readyAt, history }): PodState => {
-    const value = read(history, setup, overSeconds);
+    const value = read(history, machine, overSeconds);
     return { pending: false, ready: readyAt <= now, value };
   });
   const values = states.flatMap(({ value }) => value ?? []);
@@ -199,36 +205,40 @@ class Pod {
   readonly scheduler: Scheduler<number, null>;
   readonly history: Sample[] = [];
   asked = 0;
-  #answered = 0;
+  wanted = 0;
   #met = 0;
   #lost = 0;
   #busyMs = 0;
-  #macs = 0;
-  #macsSaved = 0;
+  /** Engines at work, and since when. */
+  #working = 0;
+  #since = 0;
   readonly #budgetUsed = Array.from({ length: SHARE_OF_BUDGET.length + 1 }, () => 0);
   readonly #best: Tier;
 
   constructor(
     private readonly setup: FleetSetup,
-    clock: VirtualClock,
+    private readonly clock: VirtualClock,
     index: number,
     readonly createdAt: number,
     readonly readyAt: number,
   ) {
-    const best = setup.profile.tiers.at(-1)!;
-    this.#best = best;
+    this.#best = setup.profile.tiers.at(-1)!;
     const events = {
-      finished: (tier: Tier, size: number, _predicted: number, actualMs: number) => {
-        this.#busyMs += actualMs;
-        this.#macs += tier.macs * size;
-        this.#macsSaved += (best.macs - tier.macs) * size;
-      },
+      dispatched: () => this.#work(1),
+      finished: () => this.#work(-1),
     };
     this.scheduler = replica({ ...setup, slowdowns: [], jitter: 0 }, clock, index, events);
   }
 
+  #work(change: number): void {
+    const now = this.clock.now();
+    this.#busyMs += this.#working * (now - this.#since);
+    this.#working += change;
+    this.#since = now;
+  }
+
   answered(tier: Tier, met: boolean, budgetUsed: number): void {
-    this.#answered++;
+    this.wanted++;
     if (met) {
       this.#met++;
       this.#lost += this.#best.accuracy - tier.accuracy;
@@ -241,6 +251,7 @@ class Pod {
     // Not before its container runs.
     if (now <= this.createdAt && now > 0) return;
     const { speed } = this.setup;
+    this.#work(0);
     if (this.history.length === SCRAPES) this.history.shift();
     // Rates are those of the whole time, of which one part in `speed` was played.
     this.history.push({
@@ -248,11 +259,9 @@ class Pod {
       queueLength: this.scheduler.queueLength,
       busySeconds: (this.#busyMs / 1000) * speed,
       asked: this.asked * speed,
-      answered: this.#answered * speed,
+      wanted: this.wanted * speed,
       met: this.#met,
       accuracyLost: this.#lost,
-      macs: this.#macs,
-      macsSaved: this.#macsSaved,
       budgetUsed: [...this.#budgetUsed],
     });
   }

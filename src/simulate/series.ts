@@ -8,12 +8,11 @@ export interface Sample {
   readonly busySeconds: number;
   /** Requests, answered or not. */
   readonly asked: number;
-  readonly answered: number;
+  /** Answered, or turned away because of the load. */
+  readonly wanted: number;
   /** Answered within the budget, and what these lack of the best accuracy, added up. */
   readonly met: number;
   readonly accuracyLost: number;
-  readonly macs: number;
-  readonly macsSaved: number;
   /** Answers by share of the budget used, one count for each of SHARE_OF_BUDGET and one beyond. */
   readonly budgetUsed: readonly number[];
 }
@@ -22,7 +21,8 @@ export interface Sample {
 type History = readonly Sample[];
 
 interface Machine {
-  readonly engines: number;
+  /** Images/s that its engines can answer at full depth. */
+  readonly capacity: number;
   /** Cores that the pod requests. */
   readonly cores: number;
   /** Processor time of a request beside its inference. */
@@ -41,6 +41,12 @@ export const SERIES: Readonly<
     if (values.length === 0) return null;
     return values.reduce((sum, value) => sum + value, 0) / values.length;
   },
+  'depthserve:load:ratio2m': (history, { capacity }) =>
+    ofPeriod(
+      history,
+      120,
+      (first, last) => (last.wanted - first.wanted) / (last.at - first.at) / capacity,
+    ),
   'depthserve:accuracy_lost:mean5m': (history) =>
     ofPeriod(history, 300, (first, last) => {
       const met = last.met - first.met;

@@ -27,7 +27,11 @@ export function send(
   return new Promise((resolve, reject) => {
     const call = request(
       {
-        ...{ agent, hostname, port, method, path },
+        agent,
+        hostname,
+        port,
+        method,
+        path,
         headers: [...flat, 'Host', 'x', 'Content-Length', String(body.length)],
       },
       (answer) => {
@@ -52,7 +56,9 @@ export function sendBytes(url: string, bytes: Buffer): Promise<string> {
   return new Promise((resolve, reject) => {
     let text = '';
     const socket = connect({ host: hostname, port: Number(port), allowHalfOpen: true });
-    socket.setTimeout(30_000, () => reject(new Error(`kept open after ${bytes.subarray(0, 80)}`)));
+    socket.setTimeout(30_000, () =>
+      reject(new Error(`kept open after ${bytes.toString('latin1', 0, 80)}`)),
+    );
     socket.on('data', (chunk: Buffer) => (text += chunk.toString('latin1')));
     socket.on('error', () => {});
     socket.on('close', () => resolve(text));

@@ -137,6 +137,23 @@ describe('the state at scrape time', () => {
   });
 });
 
+describe('the capacity at full depth', () => {
+  it('is that of the deepest tier in its best batch, on all engines', async () => {
+    const predictions = [
+      { tier: baseNet, batch: 8, ms: 4 },
+      { tier: superNet, batch: 1, ms: 2 },
+      { tier: superNet, batch: 8, ms: 10 },
+    ];
+    const metrics = servingMetrics({ ...calm, predictions });
+    // Two engines, 8 images in 10 ms each.
+    expect(await read(metrics, 'depthserve_full_depth_capacity')).toBe(1600);
+  });
+
+  it('is none before the engines are warm', async () => {
+    expect(await read(servingMetrics(), 'depthserve_full_depth_capacity')).toBe(0);
+  });
+});
+
 describe('GPUs', () => {
   it('disappear when nvidia-smi no longer answers', async () => {
     const metrics = servingMetrics();
