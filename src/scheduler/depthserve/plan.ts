@@ -111,6 +111,7 @@ export function steadySchedule(
   const length = deadlines.length;
   let inTime = true;
   let at = start;
+  let slowest = 0;
   for (let i = 0; i < length; i += size) {
     const batch = Math.min(size, length - i);
     let floor = 0;
@@ -118,8 +119,8 @@ export function steadySchedule(
     const ms = costs.ms(floor, batch);
     if (at + ms > deadlines[i]!) inTime = false;
     at += ms / engines;
+    slowest = Math.max(slowest, floor);
   }
-  const slowest = floors.length === 0 ? 0 : Math.max(...Array.from(floors));
   return { inTime, batchBehind: at + costs.ms(slowest, size) };
 }
 
