@@ -35,11 +35,14 @@ export function latestPlan(
   const latest = new Float64Array(length + 1);
   const size = new Int32Array(length);
   latest[length] = Infinity;
+  const first = floors[0] ?? 0;
+  let alike = true;
+  for (let i = 1; i < length && alike; i++) alike = floors[i] === first;
   for (let i = length - 1; i >= 0; i--) {
     const most = Math.min(maxBatch, length - i);
     let best = -Infinity;
-    let floor = 0;
-    let seen = 0;
+    let floor = alike ? first : 0;
+    let seen = alike ? most : 0;
     for (let j = 0; ; j++) {
       const batch = Math.min(sizes[j]!, most);
       for (; seen < batch; seen++) floor = Math.max(floor, floors[i + seen]!);
