@@ -62,7 +62,7 @@ export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAs
               description: 'One image: Answer. Several: Answers.',
               content: { 'application/json': { schema: Type.Union([Answer, Answers]) } },
             },
-            ...problems(400, 408, 413, 415, 422, 500, 503, 504),
+            ...problems(400, 401, 408, 413, 415, 422, 429, 500, 503, 504),
           },
         },
         // The schema documents; checking each answer against a union would cost more than it finds.

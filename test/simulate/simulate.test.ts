@@ -112,6 +112,16 @@ describe('under the shipped policy', () => {
     expect(loose.every(({ inTime }) => inTime)).toBe(true);
   });
 
+  test('a burst is over a second later: a lone patient request gets the deepest', async () => {
+    for (const burstMs of [0, 100, 1000]) {
+      const times = Array.from({ length: 200 }, (_, index) => (index * burstMs) / 200);
+      const burst = requests(times, [20, 100, 1000, 60_000], [0], new Random(1));
+      const lone = { arrivedAt: burstMs + 1000, budget: 60_000, minAccuracy: 0 };
+      const outcomes = await simulate({ ...setup(), requests: [...burst, lone] });
+      expect(outcomes.at(-1)!.tier!.skip).toBe('FF');
+    }
+  });
+
   test('budgets from 2 ms to seconds are served together', async () => {
     const outcomes = await simulate(setup({ load: 0.4, budgets: [2, 10, 100, 3000] }));
     const share = (budget: number) => {

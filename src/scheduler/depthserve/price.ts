@@ -36,7 +36,7 @@ const NEAR = [1, 2];
 /** And this many for losing answers, which nothing mends. */
 const FAR = [1, 2, 4, 8, 16];
 /** Caution: variance of the demand is taken this many times for losing answers. */
-const CAUTION = 1.5;
+const CAUTION = 2;
 
 /**
  * The price of engine time: the expected dual of the problem of how deep to answer what waits and
