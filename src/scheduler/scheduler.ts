@@ -67,6 +67,9 @@ export interface SchedulerOptions<Input, Output> {
   readonly events?: SchedulerEvents;
 }
 
+/** Shorter pauses between batches, in ms, are no rest; nor is every arrival worth the effort. */
+const LONG_REST_MS = 100;
+
 /**
  * Holds the queue, asks the policy, hands batches to the engine. Every submitted request is
  * settled exactly once: served, refused on arrival, or expired.
@@ -79,6 +82,8 @@ export class Scheduler<Input, Output> {
   readonly #busy: boolean[];
   readonly #arrivals = new ArrivalEstimator();
   #running = 0;
+  /** Since when the engines have had nothing to do, as far as the latency model was told. */
+  #restingSince: number;
   #nextId = 0;
   #cancelWake: () => void = () => {};
   #idle: (() => void)[] = [];
@@ -87,6 +92,7 @@ export class Scheduler<Input, Output> {
     this.#options = options;
     this.#enginesFreeAt = Array.from({ length: options.engine.workers }, () => -Infinity);
     this.#busy = this.#enginesFreeAt.map(() => false);
+    this.#restingSince = options.clock.now();
   }
 
   get queueLength(): number {
@@ -204,6 +210,7 @@ export class Scheduler<Input, Output> {
   #view(): View {
     const { clock, tiers, latency, maxBatch } = this.#options;
     const now = clock.now();
+    this.#rest(now);
     const working = this.#enginesFreeAt.filter((at) => at < Infinity);
     return {
       now,
@@ -215,6 +222,13 @@ export class Scheduler<Input, Output> {
       enginesFreeAt: working.length > 0 ? working : [now],
       maxBatch,
     };
+  }
+
+  #rest(now: number): void {
+    const ms = now - this.#restingSince;
+    if (ms < LONG_REST_MS || this.#busy.includes(true)) return;
+    this.#options.latency.rest(ms);
+    this.#restingSince = now;
   }
 
   /** Starts what the policy wants started, until every engine is busy or it wants nothing. */
@@ -272,6 +286,7 @@ export class Scheduler<Input, Output> {
       );
       const inferenceMs = clock.now() - dispatchedAt;
       latency.observe(tier, batch.length, inferenceMs);
+      this.#restingSince = clock.now();
       events?.finished?.(tier, batch.length, predicted, inferenceMs);
       batch.forEach((entry, index) => {
         entry.resolve({

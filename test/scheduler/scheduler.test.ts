@@ -258,3 +258,35 @@ test('a preview says what would be refused, and changes nothing', async () => {
   expect(scheduler.preview({ arrivedAt: 0, deadline: 2, minAccuracy: 0 })).toBeNull();
   expect(scheduler.queueLength).toBe(0);
 });
+
+test('a slow patch that made every budget look hopeless ends, though refusals teach nothing', async () => {
+  const clock = new VirtualClock();
+  let factor = 100;
+  const scheduler = new Scheduler<number, number>({
+    policy: depthserve,
+    tiers: TIERS,
+    latency: new MeasuredLatency(TABLE),
+    clock,
+    maxBatch: 8,
+    engine: {
+      workers: 1,
+      run: (_worker, _tier, inputs) =>
+        new Promise((resolve) => clock.at(clock.now() + 2 * factor, () => resolve(inputs))),
+    },
+  });
+  const outcomes: boolean[] = [];
+  const ask = async () => {
+    const arrivedAt = clock.now();
+    const wish = { arrivedAt, deadline: arrivedAt + 50, minAccuracy: 0 };
+    await scheduler.submit(0, wish).then(
+      () => outcomes.push(true),
+      () => outcomes.push(false),
+    );
+  };
+  for (let at = 0; at < 20_000; at += 50) clock.at(at, () => void ask());
+  clock.at(5000, () => (factor = 1));
+  await clock.run();
+  // Five seconds of trouble, some to get over it.
+  expect(outcomes.slice(0, 100)).toContain(false);
+  expect(outcomes.slice(-100)).not.toContain(false);
+});
