@@ -40,7 +40,7 @@ export async function load(options: LoadOptions): Promise<LoadResult> {
   const result: LoadResult = { offered: 0, byStatus: {}, good: 0, met: 0, latencies: [] };
   const free: Connection[] = [];
   let open = 0;
-  let under = 0;
+  const underWay = new Set<Connection>();
 
   const count = (status: string) => {
     result.byStatus[status] = (result.byStatus[status] ?? 0) + 1;
@@ -55,9 +55,9 @@ export async function load(options: LoadOptions): Promise<LoadResult> {
       connection = new Connection(options.port, () => open--);
     }
     const used = connection;
-    under++;
+    underWay.add(used);
     used.ask(bytes, (status, body) => {
-      under--;
+      underWay.delete(used);
       count(status === 0 ? 'none' : String(status));
       if (!used.closed) free.push(used);
       if (status !== 200) return;
@@ -78,7 +78,7 @@ export async function load(options: LoadOptions): Promise<LoadResult> {
     await sleep(TICK_MS);
   }
   const giveUp = performance.now() + 10_000;
-  while (under > 0 && performance.now() < giveUp) await sleep(TICK_MS);
+  while (underWay.size > 0 && performance.now() < giveUp) await sleep(TICK_MS);
   for (const connection of free) connection.close();
   return result;
 }

@@ -14,7 +14,10 @@ export interface Served {
 export async function serve(port: number, env: NodeJS.ProcessEnv = {}): Promise<Served> {
   const child = spawn(process.execPath, ['dist/main.js'], {
     env: {
-      ...{ HOST: '127.0.0.1', PORT: String(port), EXECUTION_PROVIDER: 'cpu', LOG_LEVEL: 'warn' },
+      HOST: '127.0.0.1',
+      PORT: String(port),
+      EXECUTION_PROVIDER: 'cpu',
+      LOG_LEVEL: 'warn',
       ...process.env,
       ...env,
     },
