@@ -4,6 +4,7 @@
  *   npm run bench:soak -- [--minutes 30] [--rate N]   # rate: 80 % of what it can answer, if absent
  */
 import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import sharp from 'sharp';
 import { load, quantile } from './load.ts';
@@ -15,7 +16,9 @@ export interface Soaked {
   readonly unanswered: number;
   /** MB an hour, with a 95 % interval, over the last two thirds. */
   readonly slope: { readonly mbPerHour: number; readonly interval: readonly [number, number] };
+  /** Medians of the middle and the last third. */
   readonly residentMb: { readonly first: number; readonly last: number };
+  /** Without clients, before and after. */
   readonly openFiles: { readonly first: number; readonly last: number };
   readonly threads: { readonly first: number; readonly last: number };
   /** ms; first and last third. */
@@ -37,18 +40,22 @@ export async function soak(minutes: number, rate: number | null, port = 18_202):
   await load({ ...shape, rate: steady, seconds: 10 });
 
   const { pid } = server;
-  const samples: { at: number; mb: number; files: number; threads: number }[] = [];
+  const samples: { at: number; mb: number; threads: number }[] = [];
+  // Connections of the client are gone by now, and so they are at the end.
+  await sleep(SAMPLE_MS);
+  const filesBefore = openFiles(pid);
   const started = performance.now();
   const sampling = setInterval(() => {
     samples.push({
       at: (performance.now() - started) / 3_600_000,
       mb: residentMb(pid),
-      files: openFiles(pid),
       threads: threads(pid),
     });
   }, SAMPLE_MS);
   const { latencies, byStatus } = await load({ ...shape, rate: steady, seconds: 60 * minutes });
   clearInterval(sampling);
+  await sleep(SAMPLE_MS);
+  const filesAfter = openFiles(pid);
   await server.stop();
 
   const thirds = (share: number) =>
@@ -62,13 +69,19 @@ export async function soak(minutes: number, rate: number | null, port = 18_202):
     }) as unknown as readonly [number, number];
   const late = samples.slice(Math.floor(samples.length / 3));
   const [first, last] = [late[0]!, late.at(-1)!];
+  const half = late.length >> 1;
+  const typicalMb = (part: typeof late) =>
+    quantile(
+      part.map(({ mb }) => mb),
+      0.5,
+    );
   return {
     rate: steady,
     answered: byStatus['200'] ?? 0,
     unanswered: (byStatus['none'] ?? 0) + (byStatus['unsent'] ?? 0),
     slope: slopeOf(late.map(({ at, mb }) => [at, mb])),
-    residentMb: { first: first.mb, last: last.mb },
-    openFiles: { first: first.files, last: last.files },
+    residentMb: { first: typicalMb(late.slice(0, half)), last: typicalMb(late.slice(half)) },
+    openFiles: { first: filesBefore, last: filesAfter },
     threads: { first: first.threads, last: last.threads },
     p50: thirds(0.5),
     p99: thirds(0.99),
