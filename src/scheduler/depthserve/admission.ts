@@ -1,7 +1,14 @@
 import type { Refusal, View, Waiting } from '../policy.ts';
 import { Costs } from './costs.ts';
 import { Demand } from './demand.ts';
-import { deadlinesOf, latestPlan, longestBatchMs, nextStart, steadySchedule } from './plan.ts';
+import {
+  deadlinesOf,
+  firstFeasible,
+  latestPlan,
+  longestBatchMs,
+  nextStart,
+  steadySchedule,
+} from './plan.ts';
 import { priceOf } from './price.ts';
 
 /**
@@ -47,6 +54,8 @@ class Door {
   readonly #deadlines: Float64Array;
   readonly #floors: ArrayLike<number>;
   readonly #floor: number;
+  /** How many of those that wait cannot be answered any more: no reason to refuse others. */
+  readonly #lost: number;
 
   constructor(
     private readonly view: View,
@@ -57,6 +66,9 @@ class Door {
     this.#deadlines = deadlinesOf(view.queue);
     this.#floors = costs.floors(view.queue);
     this.#floor = costs.floor(request);
+    const engines = view.enginesFreeAt.length;
+    const { latest } = latestPlan(this.#deadlines, this.#floors, costs, engines);
+    this.#lost = firstFeasible(latest, 0, this.#start);
   }
 
   /** Whether the request, were it due at `deadline`, may join. Later deadlines never hurt. */
@@ -71,7 +83,7 @@ class Door {
     const { latest } = latestPlan(deadlines, floors, this.costs, engines);
     const steady = steadySchedule(deadlines, floors, this.costs, engines, this.#start, longest);
     this.#behind = steady.batchBehind;
-    if (latest[0]! < this.#start) return false;
+    if (firstFeasible(latest, 0, this.#start) > this.#lost) return false;
     // Patience enough to wait for all the others and then some harms nobody.
     return steady.inTime || deadline >= steady.batchBehind || !this.#timeIsScarce();
   }

@@ -12,6 +12,9 @@ export interface Plan {
   readonly size: Int32Array;
 }
 
+/** Batches that start this near the head may have any size; further back, sizes are rounded. */
+const FINE = 16;
+
 /**
  * Latest schedule of requests in order of deadlines, each batch on the cheapest tier that all of
  * it accepts. Dynamic programme from the end.
@@ -44,7 +47,7 @@ export function latestPlan(
     let floor = alike ? first : 0;
     let seen = alike ? most : 0;
     for (let j = 0; ; j++) {
-      const batch = Math.min(sizes[j]!, most);
+      const batch = i < FINE ? j + 1 : Math.min(sizes[j]!, most);
       for (; seen < batch; seen++) floor = Math.max(floor, floors[i + seen]!);
       const ms = costs.ms(floor, batch);
       const start = Math.min(deadlines[i]! - ms, latest[i + batch]! - ms / engines);
