@@ -19,50 +19,72 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
+
 from adaptive_depth.skip import SkipFlags, name_of
 
-SIZE = 224
 TARGETS = {"time": 1.05, "memory": 1.6, "file": 1.05}
 
 
 def export(family: str, folder: Path) -> tuple[Path, dict[SkipFlags, Path]]:
     """The one file, and the static file of each sub-network of the ladder."""
     import onnx
+
     from adaptive_depth.onnx_graph import build_graph
     from adaptive_depth.published import IMAGENET_MEAN, IMAGENET_STD
-    from families import StaticNetwork, ladder, random_network
+    from families import StaticNetwork, image_size, ladder, random_network
 
-    network = random_network(family)
+    network, size = random_network(family), image_size(family)
     one = folder / "one.onnx"
-    onnx.save(build_graph(network, SIZE, IMAGENET_MEAN, IMAGENET_STD), one)
+    onnx.save(build_graph(network, size, IMAGENET_MEAN, IMAGENET_STD), one)
     static = {}
     for skip in ladder(family, network.flags):
         static[skip] = folder / f"{name_of(skip)}.onnx"
-        graph = build_graph(
-            StaticNetwork(network, skip), SIZE, IMAGENET_MEAN, IMAGENET_STD
-        )
+        graph = build_graph(StaticNetwork(network, skip), size, IMAGENET_MEAN, IMAGENET_STD)
         onnx.save(graph, static[skip])
     return one, static
+
+
+def session_of(path: Path | str) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def bound_call(
+    session: onnxruntime.InferenceSession, images: np.ndarray, flags: str
+) -> Callable[[], None]:
+    """Runs the session on inputs handed over beforehand: the graph is timed, not Python."""
+    binding = session.io_binding()
+    binding.bind_cpu_input("image", images)
+    for index, letter in enumerate(flags):
+        binding.bind_cpu_input(f"skip_{index + 1}", np.asarray(letter == "T"))
+    binding.bind_output("logits", "cpu")
+    return lambda: session.run_with_iobinding(binding)
+
+
+def pictures(session: onnxruntime.InferenceSession, batch: int) -> np.ndarray:
+    """Random ones of the size that the session takes."""
+    (image,) = (value for value in session.get_inputs() if value.name == "image")
+    return np.random.default_rng(0).integers(0, 256, (batch, *image.shape[1:]), np.uint8)
 
 
 def median_times(
     one: Path, static: dict[SkipFlags, Path], rounds: int, batch: int
 ) -> dict[SkipFlags, tuple[float, float]]:
     """CPU milliseconds of each sub-network: in the one file, and static."""
-    from adaptive_depth.onnx_model import OnnxModel
-
-    images = np.random.default_rng(0).integers(0, 256, (batch, SIZE, SIZE, 3), np.uint8)
-    adaptive = OnnxModel(one, threads=1)
+    adaptive = session_of(one)
+    images = pictures(adaptive, batch)
     medians = {}
     for skip, path in static.items():
-        alone = OnnxModel(path, threads=1)
         calls = [
-            lambda s=skip: adaptive.logits(images, s),
-            lambda m=alone: m.logits(images, ()),
+            bound_call(adaptive, images, name_of(skip)),
+            bound_call(session_of(path), images, ""),
         ]
         seconds = np.empty((rounds + 1, 2))
         for index, row in enumerate(seconds):
@@ -78,21 +100,14 @@ def median_times(
 def resident_mib(path: Path, skips: list[str], batch: int) -> float:
     """Of a fresh process with one session, after running `skips` twice."""
     command = [sys.executable, __file__, "--resident", str(path), str(batch), *skips]
-    return float(
-        subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    )
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def print_resident(path: str, batch: str, *skips: str) -> None:
-    import onnxruntime  # and nothing else: PyTorch alone takes hundreds of MiB
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    images = np.zeros((int(batch), SIZE, SIZE, 3), np.uint8)
+    session = session_of(path)
+    images = pictures(session, int(batch))
     for name in 2 * skips:
-        flags = {f"skip_{i + 1}": np.asarray(letter == "T") for i, letter in enumerate(name)}
-        session.run(None, {"image": images, **flags})
+        bound_call(session, images, name)()
     status = Path("/proc/self/status").read_text().split()
     print(int(status[status.index("VmRSS:") + 1]) / 1024)
 
@@ -111,9 +126,7 @@ def measure(family: str, rounds: int, batch: int) -> dict[str, Any]:
     ratios = [first / second for first, second in times.values()]
     return {
         "family": family,
-        "ms": {
-            name_of(skip): [round(t, 2) for t in pair] for skip, pair in times.items()
-        },
+        "ms": {name_of(skip): [round(t, 2) for t in pair] for skip, pair in times.items()},
         "residentMiB": [round(m) for m in memory],
         "fileMB": [round(s, 1) for s in sizes],
         "ratios": {
@@ -126,16 +139,12 @@ def measure(family: str, rounds: int, batch: int) -> dict[str, Any]:
 
 def row(result: dict[str, Any]) -> str:
     times = ", ".join(
-        f"{name} {one:.0f}/{alone:.0f}"
-        if alone >= 100
-        else f"{name} {one:.1f}/{alone:.1f}"
+        f"{name} {one:.0f}/{alone:.0f}" if alone >= 100 else f"{name} {one:.1f}/{alone:.1f}"
         for name, (one, alone) in result["ms"].items()
     )
     memory = "/".join(map(str, result["residentMiB"]))
     sizes = "/".join(map(str, result["fileMB"]))
-    time_ratio, memory_ratio, size_ratio = (
-        f"{value:.2f}" for value in result["ratios"].values()
-    )
+    time_ratio, memory_ratio, size_ratio = (f"{value:.2f}" for value in result["ratios"].values())
     return (
         f"| {result['family']} | {times} | {time_ratio} | {memory} | {memory_ratio} "
         f"| {sizes} | {size_ratio} |"
@@ -150,14 +159,10 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("families", nargs="*", default=list(LADDERS), metavar="FAMILY")
-    parser.add_argument(
-        "--rounds", type=int, default=15, help="timings of each sub-network"
-    )
+    parser.add_argument("--rounds", type=int, default=15, help="timings of each sub-network")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--json", type=Path, help="file for the figures")
     args = parser.parse_args()
-    import onnxruntime
-
     print(
         f"onnxruntime {onnxruntime.__version__}, {platform.machine()}, batch {args.batch}, ",
         end="",

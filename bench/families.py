@@ -1,17 +1,22 @@
-"""The published networks with random weights, and their ladders of sub-networks."""
+"""The published networks and the shipped one, with random weights, and their ladders."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor, nn
+
 from adaptive_depth import networks
 from adaptive_depth.networks import AdaptiveNetwork
 from adaptive_depth.networks.base import Segment
 from adaptive_depth.skip import SkipFlags, parse
-from torch import Tensor, nn
 
-SIZE, CLASSES = 224, 1000
+CLASSES = 1000  # of the published networks
+
+# The network of models/cifar10.
+SHIPPED = {"blocks": [2, 2, 2, 2], "widths": [32, 64, 128, 256]}
 
 LADDERS = {
+    "small_resnet": ["FFFF", "TFFF", "TTFF", "TTTF", "TTTT"],
     "resnet50": ["FFFF", "TFFF", "TTFF", "TTTF", "TTTT"],
     "resnet101": ["FFFF", "TFFF", "TTFF", "TTTF", "TTTT"],
     "resnet50vd": ["FFFF", "TFFF", "TTFF", "TTTF", "TTTT"],
@@ -25,10 +30,16 @@ def ladder(family: str, flags: int) -> list[SkipFlags]:
     return [parse(name, flags) for name in LADDERS[family]]
 
 
+def image_size(family: str) -> int:
+    """Height and width in pixels."""
+    return 32 if family == "small_resnet" else 224
+
+
 def random_network(family: str) -> AdaptiveNetwork:
     """Seeded weights; norms differ from each other, so that mixed-up ones are noticed."""
     torch.manual_seed(0)
-    network = networks.build(family, CLASSES)
+    shipped = family == "small_resnet"
+    network = networks.build(family, 10 if shipped else CLASSES, SHIPPED if shipped else None)
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
@@ -62,8 +73,6 @@ class StaticNetwork(AdaptiveNetwork):
         return [
             segment
             if segment.flag is None
-            else Segment(
-                segment.name, _Decided(segment.module, self.skip[segment.flag])
-            )
+            else Segment(segment.name, _Decided(segment.module, self.skip[segment.flag]))
             for segment in self.network.segments()
         ]

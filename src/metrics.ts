@@ -10,7 +10,9 @@ const SECONDS = [
 ];
 /** 0 is a boundary, so that the share of late answers can be read off. */
 const SLACK_SECONDS = [-1, -0.1, -0.02, -0.005, 0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5];
-const SHARE_OF_BUDGET = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1, 1.1, 1.25, 1.5, 2];
+export const SHARE_OF_BUDGET = [
+  0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1, 1.1, 1.25, 1.5, 2,
+];
 /** Even on a logarithmic scale round 1, a prediction that came true. */
 const PREDICTED_BY_ACTUAL = [0.25, 0.5, 0.67, 0.8, 0.87, 0.93, 1, 1.07, 1.15, 1.25, 1.5, 2, 4];
 /** From what nobody notices to what decides whether the budget is met. */
@@ -26,6 +28,9 @@ const REFUSALS: readonly ErrorCode[] = [
 
 /** What is read at scrape time rather than counted. */
 export interface LiveState {
+  readonly ready: boolean;
+  /** Engine workers that can run a batch. */
+  readonly engines: number;
   readonly queueLength: number;
   /** ms */
   readonly oldestAgeMs: number;
@@ -145,15 +150,30 @@ export class Metrics {
     ...this.#all,
   });
 
-  readonly engines = new Gauge({
-    name: 'depthserve_engines',
-    help: 'Engine workers, each of which runs one batch at a time',
-    ...this.#all,
-  });
-
   readonly engineBusy = new Counter({
     name: 'depthserve_engine_busy_seconds_total',
     help: 'Time that engines spent on batches; its rate by depthserve_engines is the busy share',
+    ...this.#all,
+  });
+
+  readonly engineFaults = new Counter({
+    name: 'depthserve_engine_faults_total',
+    help:
+      'Engine workers that crashed, hung, or failed to run a batch (crash, hang, error); ' +
+      'whoever was in the batch got engine-failed',
+    labelNames: ['fault'],
+    ...this.#all,
+  });
+
+  readonly engineRecoveries = new Counter({
+    name: 'depthserve_engine_recoveries_total',
+    help: 'Engine workers that run again after a fault, replaced or not',
+    ...this.#all,
+  });
+
+  readonly logLinesLost = new Counter({
+    name: 'depthserve_log_lines_lost_total',
+    help: 'Lines of the log that could not be written: a full disk, a closed pipe',
     ...this.#all,
   });
 
@@ -196,12 +216,6 @@ export class Metrics {
     name: 'depthserve_execution_provider',
     help: '1 for the execution provider in use; fallback says whether CUDA was wanted but missing',
     labelNames: ['provider', 'fallback'],
-    ...this.#all,
-  });
-
-  readonly ready = new Gauge({
-    name: 'depthserve_ready',
-    help: '1 while the service is ready to classify',
     ...this.#all,
   });
 
@@ -271,6 +285,7 @@ export class Metrics {
     this.build.set({ model_version: model.version }, 1);
     for (const result of ['met', 'missed']) this.budgeted.inc({ result }, 0);
     for (const reason of REFUSALS) this.refusals.inc({ reason }, 0);
+    for (const fault of ['crash', 'hang', 'error']) this.engineFaults.inc({ fault }, 0);
 
     const live = (name: string, help: string, read: (now: LiveState) => number) =>
       new Gauge({
@@ -281,6 +296,14 @@ export class Metrics {
           this.set(read(state()));
         },
       });
+    live('depthserve_ready', '1 while the service is ready to classify', (now) =>
+      Number(now.ready),
+    );
+    live(
+      'depthserve_engines',
+      'Engine workers, each of which runs one batch at a time; without those being replaced',
+      (now) => now.engines,
+    );
     live('depthserve_queue_length', 'Images waiting for an engine', (now) => now.queueLength);
     live(
       'depthserve_queue_oldest_age_seconds',
@@ -291,6 +314,11 @@ export class Metrics {
       'depthserve_slowdown_factor',
       'Time that batches take now, as a multiple of the latency table measured at start',
       (now) => now.slowdown,
+    );
+    live(
+      'depthserve_full_depth_capacity',
+      'Images/s that the engines can answer on the most accurate tier in use, in its best batch',
+      (now) => this.#fullDepthCapacity(now),
     );
     // eslint-disable-next-line no-new -- the registry holds it
     new Gauge({
@@ -306,13 +334,19 @@ export class Metrics {
     });
   }
 
+  #fullDepthCapacity({ engines, predictions }: LiveState): number {
+    const deepest = predictions.reduce((most, { tier }) => Math.max(most, tier.accuracy), 0);
+    const perMs = predictions
+      .filter(({ tier }) => tier.accuracy === deepest)
+      .map(({ batch, ms }) => batch / ms);
+    return 1000 * engines * Math.max(0, ...perMs);
+  }
+
   /** The engines are warm: what they serve from here on. */
-  serving(engines: number, tiers: readonly Tier[], front: readonly Tier[]): void {
-    this.engines.set(engines);
+  serving(tiers: readonly Tier[], front: readonly Tier[]): void {
     this.#best = tiers.reduce((a, b) => (b.accuracy > a.accuracy ? b : a));
     this.#superNet = tiers.reduce((a, b) => (b.macs > a.macs ? b : a));
     for (const { skip, accuracy } of front) this.expectedAccuracy.set({ tier: skip }, accuracy);
-    this.ready.set(1);
   }
 
   /** One image answered; times in ms. */

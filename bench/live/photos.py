@@ -2,7 +2,7 @@
 
     python bench/live/photos.py --data cifar10_jpeg.npz --out runs/live-photos
 
-Writes <out>/<label>/<size>-<index>.jpg. The network sees 32 x 32 pixels again, but the server has to
+Writes <out>/<label>/<size>-<index>.jpg. The network sees 32 x 32 pixels again, but the server must
 decode a file like those that cameras and browsers send.
 """
 

@@ -15,6 +15,9 @@ const SPREAD_BATCHES = 256;
 /** The spread starts as if this many batches had come exactly as predicted. */
 const SPREAD_TRUST = 20;
 
+/** While nothing runs, half of what was learnt of the slowdown is forgotten in this time, ms. */
+const REST_HALF_LIFE_MS = 1000;
+
 /** One entry of the table with what it really takes, as a factor. */
 interface Cell {
   readonly factors: Recent;
@@ -85,13 +88,30 @@ export class MeasuredLatency implements LatencyModel {
     const ratio = ms / this.#typical(row, batch);
     this.#ratios.add(ratio);
     this.#scatter.add(ratio / this.#slowdown);
-    this.#slowdown = this.#ratios.quantile(0.5);
-    // No promise beats the typical time, however lucky the last batches were.
-    this.#spread = Math.max(1, this.#scatter.quantile(this.quantile));
+    this.#summarise();
 
     const cell = cellOf(row, batch);
     cell.factors.add(ms / (measured(row, batch) * this.#slowdown));
     cell.correction = cell.factors.quantile(0.5);
+  }
+
+  /**
+   * The engines had nothing to do for `ms`. What they last showed matters less then; and were it
+   * believed for ever, a slow patch after which every request seems hopeless would never end, for
+   * whoever is refused teaches nothing.
+   */
+  rest(ms: number): void {
+    const kept = 0.5 ** (ms / REST_HALF_LIFE_MS);
+    const fade = (factor: number) => 1 + (factor - 1) * kept;
+    this.#ratios.map(fade);
+    this.#scatter.map(fade);
+    this.#summarise();
+  }
+
+  #summarise(): void {
+    this.#slowdown = this.#ratios.quantile(0.5);
+    // No promise beats the typical time, however lucky the last batches were.
+    this.#spread = Math.max(1, this.#scatter.quantile(this.quantile));
   }
 
   #row(tier: Tier): Row {

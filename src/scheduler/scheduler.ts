@@ -16,6 +16,8 @@ export interface Engine<Input, Output> {
   readonly workers: number;
   /** Runs `inputs` as one batch on `worker`; one output for each input, in order. */
   run(worker: number, tier: Tier, inputs: readonly Input[]): Promise<readonly Output[]>;
+  /** Asked after a run that failed: resolves when `worker` can take another batch. */
+  recovered?(worker: number): Promise<void>;
 }
 
 /** An answer and how it came about. Times in ms. */
@@ -65,6 +67,9 @@ export interface SchedulerOptions<Input, Output> {
   readonly events?: SchedulerEvents;
 }
 
+/** Shorter pauses between batches, in ms, are no rest; nor is every arrival worth the effort. */
+const LONG_REST_MS = 100;
+
 /**
  * Holds the queue, asks the policy, hands batches to the engine. Every submitted request is
  * settled exactly once: served, refused on arrival, or expired.
@@ -77,6 +82,8 @@ export class Scheduler<Input, Output> {
   readonly #busy: boolean[];
   readonly #arrivals = new ArrivalEstimator();
   #running = 0;
+  /** Since when the engines have had nothing to do, as far as the latency model was told. */
+  #restingSince: number;
   #nextId = 0;
   #cancelWake: () => void = () => {};
   #idle: (() => void)[] = [];
@@ -85,6 +92,7 @@ export class Scheduler<Input, Output> {
     this.#options = options;
     this.#enginesFreeAt = Array.from({ length: options.engine.workers }, () => -Infinity);
     this.#busy = this.#enginesFreeAt.map(() => false);
+    this.#restingSince = options.clock.now();
   }
 
   get queueLength(): number {
@@ -96,7 +104,7 @@ export class Scheduler<Input, Output> {
     return this.#queue.length === 0 && !this.#busy.includes(true);
   }
 
-  /** Requests that engines work on. */
+  /** Requests that engines work on, or failed on and have not recovered from. */
   get running(): number {
     return this.#running;
   }
@@ -191,15 +199,25 @@ export class Scheduler<Input, Output> {
   #view(): View {
     const { clock, tiers, latency, maxBatch } = this.#options;
     const now = clock.now();
+    this.#rest(now);
+    const working = this.#enginesFreeAt.filter((at) => at < Infinity);
     return {
       now,
       queue: this.#queue,
       tiers,
       latency,
       arrivals: this.#arrivals.forecast(now),
-      enginesFreeAt: this.#enginesFreeAt,
+      // While none works, plan as if one came back now: what it comes too late for expires.
+      enginesFreeAt: working.length > 0 ? working : [now],
       maxBatch,
     };
+  }
+
+  #rest(now: number): void {
+    const ms = now - this.#restingSince;
+    if (ms < LONG_REST_MS || this.#busy.includes(true)) return;
+    this.#options.latency.rest(ms);
+    this.#restingSince = now;
   }
 
   /** Starts what the policy wants started, until every engine is busy or it wants nothing. */
@@ -257,6 +275,7 @@ export class Scheduler<Input, Output> {
       );
       const inferenceMs = clock.now() - dispatchedAt;
       latency.observe(tier, batch.length, inferenceMs);
+      this.#restingSince = clock.now();
       events?.finished?.(tier, batch.length, predicted, inferenceMs);
       batch.forEach((entry, index) => {
         entry.resolve({
@@ -270,6 +289,8 @@ export class Scheduler<Input, Output> {
       });
     } catch (error) {
       for (const entry of batch) entry.reject(error);
+      this.#enginesFreeAt[worker] = Infinity;
+      await engine.recovered?.(worker);
     } finally {
       this.#busy[worker] = false;
       this.#running -= batch.length;

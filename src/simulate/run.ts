@@ -1,7 +1,7 @@
 import { MeasuredLatency } from '../scheduler/latency.ts';
 import type { Policy, Tier } from '../scheduler/policy.ts';
 import { ExpiredError, RefusedError, Scheduler } from '../scheduler/scheduler.ts';
-import type { Engine } from '../scheduler/scheduler.ts';
+import type { Engine, SchedulerEvents } from '../scheduler/scheduler.ts';
 import type { Request } from './arrivals.ts';
 import { balance } from './balance.ts';
 import type { Balancing } from './balance.ts';
@@ -86,7 +86,13 @@ export async function simulate(setup: Setup): Promise<Outcome[]> {
 /** A batch planned to end at a deadline may end a rounding error after it. */
 const ROUNDING_MS = 1e-6;
 
-function replica(setup: Setup, clock: VirtualClock, index: number): Scheduler<number, null> {
+/** One server on the virtual clock, as the real one is put together. */
+export function replica(
+  setup: Pick<Setup, 'profile' | 'policy' | 'engines' | 'seed' | 'slowdowns' | 'jitter'>,
+  clock: VirtualClock,
+  index: number,
+  events: SchedulerEvents = {},
+): Scheduler<number, null> {
   const { profile, policy, engines } = setup;
   const truth = new MeasuredLatency(profile.latency);
   const random = new Random(setup.seed, 10 + index);
@@ -108,5 +114,6 @@ function replica(setup: Setup, clock: VirtualClock, index: number): Scheduler<nu
     engine,
     clock,
     maxBatch: profile.maxBatch,
+    events,
   });
 }

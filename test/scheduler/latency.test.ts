@@ -40,6 +40,20 @@ describe('slowdown', () => {
     expect(latency.slowdown).toBeCloseTo(1, 1);
   });
 
+  test('fades while the engines rest, and what scatters with it', () => {
+    const latency = model();
+    for (let i = 0; i < 40; i++) latency.observe(shallow, 1, i % 5 === 0 ? 100 : 20);
+    const before = latency.predict(shallow, 8);
+    latency.rest(500);
+    expect(latency.predict(shallow, 8)).toBeLessThan(before);
+    latency.rest(20_000);
+    expect(latency.slowdown).toBeCloseTo(1);
+    expect(latency.spread).toBeCloseTo(1);
+    // And one slow batch after the rest does not bring it back.
+    latency.observe(shallow, 1, 20);
+    expect(latency.slowdown).toBeCloseTo(1);
+  });
+
   test('is not moved by a single stray batch', () => {
     const latency = model();
     latency.observe(shallow, 4, 500);

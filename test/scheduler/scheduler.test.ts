@@ -170,6 +170,36 @@ describe('several engines', () => {
   });
 });
 
+test('an engine that failed gets nothing until it has recovered, the other everything', async () => {
+  const clock = new VirtualClock();
+  const ran: string[] = [];
+  const scheduler = new Scheduler<number, number>({
+    policy: depthserve,
+    tiers: TIERS,
+    latency: new MeasuredLatency(TABLE),
+    clock,
+    maxBatch: 1,
+    engine: {
+      workers: 2,
+      run: async (worker, _tier, inputs) => {
+        ran.push(`${worker} at ${clock.now()}`);
+        if (ran.length === 1) throw new Error('broken');
+        await new Promise<void>((resolve) => clock.at(clock.now() + 4, resolve));
+        return inputs;
+      },
+      recovered: () => new Promise((resolve) => clock.at(10, resolve)),
+    },
+  });
+  const answers = [0, 1, 2].map((input) =>
+    scheduler.submit(input, { arrivedAt: 0, deadline: 30, minAccuracy: 0.9 }),
+  );
+  // Nobody waits for the repair to learn of the failure.
+  await expect(answers[0]).rejects.toThrow('broken');
+  await clock.run();
+  expect(ran).toEqual(['0 at 0', '1 at 0', '1 at 4']);
+  expect(scheduler.idle).toBe(true);
+});
+
 test('a preview says what would be refused, and changes nothing', async () => {
   const clock = new VirtualClock();
   const scheduler = new Scheduler<number, number>({
@@ -186,4 +216,36 @@ test('a preview says what would be refused, and changes nothing', async () => {
   });
   expect(scheduler.preview({ arrivedAt: 0, deadline: 2, minAccuracy: 0 })).toBeNull();
   expect(scheduler.queueLength).toBe(0);
+});
+
+test('a slow patch that made every budget look hopeless ends, though refusals teach nothing', async () => {
+  const clock = new VirtualClock();
+  let factor = 100;
+  const scheduler = new Scheduler<number, number>({
+    policy: depthserve,
+    tiers: TIERS,
+    latency: new MeasuredLatency(TABLE),
+    clock,
+    maxBatch: 8,
+    engine: {
+      workers: 1,
+      run: (_worker, _tier, inputs) =>
+        new Promise((resolve) => clock.at(clock.now() + 2 * factor, () => resolve(inputs))),
+    },
+  });
+  const outcomes: boolean[] = [];
+  const ask = async () => {
+    const arrivedAt = clock.now();
+    const wish = { arrivedAt, deadline: arrivedAt + 50, minAccuracy: 0 };
+    await scheduler.submit(0, wish).then(
+      () => outcomes.push(true),
+      () => outcomes.push(false),
+    );
+  };
+  for (let at = 0; at < 20_000; at += 50) clock.at(at, () => void ask());
+  clock.at(5000, () => (factor = 1));
+  await clock.run();
+  // Five seconds of trouble, some to get over it.
+  expect(outcomes.slice(0, 100)).toContain(false);
+  expect(outcomes.slice(-100)).not.toContain(false);
 });

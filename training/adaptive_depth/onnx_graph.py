@@ -31,7 +31,6 @@ from torch import Tensor, nn
 
 from adaptive_depth import __version__
 from adaptive_depth import skip as skip_flags
-from adaptive_depth.augment import normalise
 from adaptive_depth.networks.base import AdaptiveNetwork, Segment
 from adaptive_depth.restate import RestatedLink
 from adaptive_depth.skip import SkipFlags
@@ -41,6 +40,7 @@ OPSET = 18
 IR_VERSION = 10
 
 IMAGE, LOGITS = "image", "logits"
+BATCH = "N"
 
 
 def flag_name(index: int) -> str:
@@ -67,19 +67,18 @@ def build_graph(
     """
     network = network.eval()
     normaliser = Segment("normalise", _Normaliser(mean, std))
-    links, x = _links([normaliser, *network.segments()], size)
+    links, x = _links([[normaliser], *_groups(network.segments())], size)
     exported = _Exported([piece for link in links for piece in _pieces(link)], network)
     nodes = []
     for link in links:
         nodes += _graph(link, exported).node
 
-    batch = "N"
-    inputs = [helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, [batch, size, size, 3])]
+    inputs = [helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, [BATCH, size, size, 3])]
     inputs += [
         helper.make_tensor_value_info(name, TensorProto.BOOL, [])
         for name in flag_names(network.flags)
     ]
-    outputs = [helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, [batch, x.shape[1]])]
+    outputs = [helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, [BATCH, x.shape[1]])]
     graph = helper.make_graph(
         nodes, "adaptive_depth", inputs, outputs, list(exported.weights.values())
     )
@@ -96,18 +95,24 @@ def build_graph(
 
 class _Normaliser(nn.Module):
     """`augment.normalise` as a segment. It is not folded into the stem's convolution:
-    that would be wrong where the convolution pads with zeros."""
+    that would be wrong where the convolution pads with zeros.
 
-    mean: Tensor
-    std: Tensor
+    Transposed first, while a pixel is one byte, and then scaled plane by plane:
+    broadcasting along a last axis of three is ten times slower in onnxruntime, which a
+    small network feels.
+    """
+
+    scale: Tensor
+    shift: Tensor
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean))
-        self.register_buffer("std", torch.tensor(std))
+        planes = torch.tensor([mean, std], dtype=torch.float64).reshape(2, 3, 1, 1)
+        self.register_buffer("scale", (1 / planes[1]).float())
+        self.register_buffer("shift", (-planes[0] / planes[1]).float())
 
     def forward(self, images: Tensor) -> Tensor:
-        return normalise(images, self.mean, self.std)
+        return images.permute(0, 3, 1, 2).float() * self.scale + self.shift
 
 
 class _Variant(nn.Module):
@@ -177,30 +182,41 @@ def _graph(link: _Piece | _Choice, exported: _Exported) -> onnx.GraphProto:
     return helper.make_graph([node], link.name, [], [output])
 
 
-def _links(segments: Sequence[Segment], size: int) -> tuple[list[_Piece | _Choice], Tensor]:
+def _links(groups: Sequence[Sequence[Segment]], size: int) -> tuple[list[_Piece | _Choice], Tensor]:
     """The chain as links, and the logits of an example."""
-    groups = [
-        list(group)
-        for _, group in groupby(segments, lambda segment: (segment.flag, segment.tensor_flag))
-    ]
     links: list[_Piece | _Choice] = []
     value, x = IMAGE, torch.zeros(2, size, size, 3, dtype=torch.uint8)
     for index, group in enumerate(groups):
         name = "+".join(segment.name for segment in group)
         out = LOGITS if index == len(groups) - 1 else name
-        flag = group[0].flag
+        flag, tensor_flag = group[-1].flag, group[-1].tensor_flag
         if flag is None:
             links.append(_Piece(name, _Variant(group), {value: x}, out))
-        elif group[0].tensor_flag:
+        elif tensor_flag:
             inputs = {value: x, flag_name(flag): torch.tensor(False)}
             links.append(_Piece(name, _Variant(group), inputs, out))
         else:
             links.append(_choice(group, flag, (), {value: x}, name, out))
-        full = (False,) * (flag + 1) if flag is not None and group[0].takes_flags_so_far else False
+        full = (False,) * (flag + 1) if flag is not None and group[-1].takes_flags_so_far else False
         with torch.no_grad():
             x = _Variant(group, full)(x)
         value = out
     return links, x
+
+
+def _groups(segments: Sequence[Segment]) -> list[list[Segment]]:
+    """Neighbours that follow one flag in one way, to be decided at once.
+
+    The stem joins the first ``If``: only a map that a branch computes itself has the
+    blocked layout, and so only to such a map a convolution of that branch can add.
+    """
+    groups = [
+        list(group)
+        for _, group in groupby(segments, lambda segment: (segment.flag, segment.tensor_flag))
+    ]
+    if len(groups) > 1 and groups[0][0].flag is None and not groups[1][0].tensor_flag:
+        groups[:2] = [groups[0] + groups[1]]
+    return groups
 
 
 def _choice(
@@ -221,7 +237,7 @@ def _choice(
     def branch(skip: bool) -> _Piece | _Choice:
         now = (skip, *decided)
         prefix = f"{name}/{'skip' if skip else 'full'}"
-        link = group[0].module
+        link = group[-1].module
         if isinstance(link, RestatedLink):
             ending = skip_flags.name_of(now)
             if flag > 0 and any(own.endswith(ending) for own in link.own):
@@ -314,6 +330,10 @@ class _Exported:
         if not nodes:  # a skipped sub-path: the output is the input
             nodes = [helper.make_node("Identity", [rename[output.name]], [piece.out])]
         value = onnx.ValueInfoProto(name=piece.out, type=output.type)
+        # One name of the batch in all pieces, although the exporter gave each its own.
+        # Without it onnxruntime cannot tell that two maps are equal in size, and adds them
+        # by an operator of its own instead of in the convolution.
+        value.type.tensor_type.shape.dim[0].dim_param = BATCH
         return helper.make_graph(nodes, piece.prefix, [], [value], constants)
 
     def _leading_to(self, output: str) -> list[onnx.NodeProto]:
