@@ -93,7 +93,7 @@ function writeInto(file: string, table: string): void {
   const whole =
     begin! < 0 || end! < begin!
       ? `${table}\n`
-      : `${text.slice(0, begin! + MARKS[0].length)}\n\n${table}\n\n${text.slice(end!)}`;
+      : `${text.slice(0, begin! + MARKS[0].length)}\n\n${table}\n\n${text.slice(end)}`;
   writeFileSync(file, whole);
 }
 
