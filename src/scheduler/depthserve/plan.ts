@@ -44,6 +44,8 @@ export function latestPlan(
   for (let i = length - 1; i >= 0; i--) {
     const most = Math.min(maxBatch, length - i);
     let best = -Infinity;
+    // Never none, or a plan whose times cannot be predicted would not end.
+    size[i] = 1;
     let floor = alike ? first : 0;
     let seen = alike ? most : 0;
     for (let j = 0; ; j++) {
