@@ -68,7 +68,8 @@ class Door {
     this.#floor = costs.floor(request);
     const engines = view.enginesFreeAt.length;
     const { latest } = latestPlan(this.#deadlines, this.#floors, costs, engines);
-    this.#lost = firstFeasible(latest, 0, this.#start);
+    // Exactly: what is accepted must not miss its deadline by a rounding error.
+    this.#lost = firstFeasible(latest, 0, this.#start, 0);
   }
 
   /** Whether the request, were it due at `deadline`, may join. Later deadlines never hurt. */
@@ -83,7 +84,7 @@ class Door {
     const { latest } = latestPlan(deadlines, floors, this.costs, engines);
     const steady = steadySchedule(deadlines, floors, this.costs, engines, this.#start, longest);
     this.#behind = steady.batchBehind;
-    if (firstFeasible(latest, 0, this.#start) > this.#lost) return false;
+    if (firstFeasible(latest, 0, this.#start, 0) > this.#lost) return false;
     // Patience enough to wait for all the others and then some harms nobody.
     return steady.inTime || deadline >= steady.batchBehind || !this.#timeIsScarce();
   }

@@ -71,12 +71,17 @@ export function deadlinesOf(queue: readonly Waiting[]): Float64Array {
 }
 
 /** First position at or after `from` whose rest can be served by an engine free at `time`. */
-export function firstFeasible(latest: Float64Array, from: number, time: number): number {
+export function firstFeasible(
+  latest: Float64Array,
+  from: number,
+  time: number,
+  tolerance = ROUNDING_MS,
+): number {
   let low = from;
   let high = latest.length - 1;
   while (low < high) {
     const middle = (low + high) >> 1;
-    if (latest[middle]! >= time - ROUNDING_MS) high = middle;
+    if (latest[middle]! >= time - tolerance) high = middle;
     else low = middle + 1;
   }
   return low;
