@@ -12,9 +12,6 @@ export interface Plan {
   readonly size: Int32Array;
 }
 
-/** Batches that start this near the head may have any size; further back, sizes are rounded. */
-const FINE = 16;
-
 /**
  * Latest schedule of requests in order of deadlines, each batch on the cheapest tier that all of
  * it accepts. Dynamic programme from the end.
@@ -49,7 +46,7 @@ export function latestPlan(
     let floor = alike ? first : 0;
     let seen = alike ? most : 0;
     for (let j = 0; ; j++) {
-      const batch = i < FINE ? j + 1 : Math.min(sizes[j]!, most);
+      const batch = Math.min(sizes[j]!, most);
       for (; seen < batch; seen++) floor = Math.max(floor, floors[i + seen]!);
       const ms = costs.ms(floor, batch);
       const start = Math.min(deadlines[i]! - ms, latest[i + batch]! - ms / engines);
@@ -88,7 +85,7 @@ export function firstFeasible(
 }
 
 /** Two ways to add the same times may differ by this. */
-const ROUNDING_MS = 1e-9;
+export const ROUNDING_MS = 1e-9;
 
 /** A batch may take this share of the median budget: the rest is for waiting for an engine. */
 const BATCH_SHARE = 0.5;
