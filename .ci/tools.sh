@@ -4,13 +4,14 @@ set -euo pipefail
 
 has() { command -v "$1" >/dev/null; }
 
-# promtool checks rules; the end-to-end test has a real Prometheus scrape the real server.
-if ! has promtool; then
+# promtool checks rules; the end-to-end test has a real Prometheus scrape the real server. nginx is
+# what the roll-out test puts before two replicas.
+if ! has promtool || ! has nginx; then
   apt-get update -qq
-  # The package would start a daemon where there is an init system.
+  # The packages would start daemons where there is an init system.
   printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
   chmod +x /usr/sbin/policy-rc.d
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus nginx-light
   rm /usr/sbin/policy-rc.d
 fi
 

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+
 from adaptive_depth.skip import SkipFlags, name_of
 
 TARGETS = {"time": 1.05, "memory": 1.6, "file": 1.05}
@@ -33,6 +34,7 @@ TARGETS = {"time": 1.05, "memory": 1.6, "file": 1.05}
 def export(family: str, folder: Path) -> tuple[Path, dict[SkipFlags, Path]]:
     """The one file, and the static file of each sub-network of the ladder."""
     import onnx
+
     from adaptive_depth.onnx_graph import build_graph
     from adaptive_depth.published import IMAGENET_MEAN, IMAGENET_STD
     from families import StaticNetwork, image_size, ladder, random_network

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor, nn
+
 from adaptive_depth import networks
 from adaptive_depth.networks import AdaptiveNetwork
 from adaptive_depth.networks.base import Segment
 from adaptive_depth.skip import SkipFlags, parse
-from torch import Tensor, nn
 
 CLASSES = 1000  # of the published networks
 

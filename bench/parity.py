@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+
 from adaptive_depth import skip as skip_flags
 from adaptive_depth.augment import normalise
 from adaptive_depth.onnx_graph import build_graph

@@ -32,6 +32,12 @@ const Settings = Type.Object({
     64,
   ),
   INTRA_OP_THREADS: integer('Threads that one inference uses on the CPU', 1, 1, 256),
+  ENGINE_HANG_MS: integer(
+    'A batch that takes longer hangs: it is given up, its worker replaced; at least 20 x the slowest',
+    5000,
+    100,
+    3_600_000,
+  ),
   MAX_BATCH: integer('Most images in one batch', 32, 1, 32),
   DEFAULT_BUDGET_MS: Type.Number({
     description: 'Budget of requests without X-Latency-Budget-Ms, in ms',
@@ -40,6 +46,15 @@ const Settings = Type.Object({
     maximum: 3_600_000,
   }),
   MAX_BODY_BYTES: integer('Largest request body', 16 * 1024 * 1024, 1024, 1024 ** 3),
+  MAX_BYTES_IN_FLIGHT: integer(
+    'Most bytes of all bodies that have arrived and are not answered yet',
+    256 * 1024 * 1024,
+    1024,
+    64 * 1024 ** 3,
+  ),
+  MAX_CONNECTIONS: integer('Most open connections; further ones are closed', 10_000, 1, 1_000_000),
+  HEAD_TIMEOUT_MS: integer('Longest wait for the head of a request', 10_000, 100, 600_000),
+  REQUEST_TIMEOUT_MS: integer('Longest wait for a whole request', 60_000, 100, 3_600_000),
   MAX_IMAGE_PIXELS: integer('Largest image, width x height', 50_000_000, 1024, 1_000_000_000),
   MAX_IMAGES_PER_REQUEST: integer('Most images in one multipart request', 64, 1, 4096),
   MAX_DECODES: integer('Images decoded at the same time; 0: one for every core', 0, 0, 1024),
@@ -56,6 +71,16 @@ const Settings = Type.Object({
     1_000_000,
   ),
   GPU_SAMPLE_SECONDS: integer('Seconds between two readings of nvidia-smi; 0: none', 10, 0, 3600),
+  INTERNAL_PORT: integer(
+    'Port of its own for /metrics and /docs, without tokens; 0: they are on PORT',
+    0,
+    0,
+    65_535,
+  ),
+  TOKENS_FILE: Type.String({
+    description: 'JSON file with the tokens that may enter (docs/security.md); empty: anyone may',
+    default: '',
+  }),
   DRAIN_TIMEOUT_MS: integer('Longest wait for accepted requests at shutdown', 25_000, 0, 600_000),
   LOG_LEVEL: Type.Union(
     ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].map((level) =>
@@ -103,7 +128,7 @@ interface Described {
 export function describeConfig(): string {
   const rows = Object.entries(Settings.properties).map(([name, schema]) => {
     const { description, default: fallback } = schema as unknown as Described;
-    return `  ${name.padEnd(23)}${description} (default: ${fallback})`;
+    return `  ${name.padEnd(23)}${description} (default: ${fallback === '' ? 'none' : fallback})`;
   });
   return ['Settings, each an environment variable:', '', ...rows].join('\n');
 }

@@ -20,6 +20,8 @@ const ERRORS = {
     'Send multipart/form-data with a boundary, as browsers and "curl -F" do.',
   ],
   'unknown-label': [400, 'No such label', 'GET /model lists the labels.'],
+  unauthorized: [401, 'Token missing or unknown', 'Send Authorization: Bearer <token>.'],
+  'too-many-requests': [429, 'Too many requests', 'Retry after the Retry-After header.'],
   'unknown-request': [
     404,
     'Unknown request id',
@@ -49,6 +51,7 @@ const ERRORS = {
   ],
   // Never answered, for nobody is there to read it; it counts in the metrics and the log.
   cancelled: [499, 'Client closed the request', 'Nothing to do.'],
+  'headers-too-large': [431, 'Request head too large', 'Send shorter or fewer headers.'],
   internal: [500, 'Internal error', 'Report the request id to whoever runs this service.'],
   'budget-too-small': [
     503,
@@ -67,6 +70,11 @@ const ERRORS = {
 } as const satisfies Record<string, readonly [status: number, title: string, advice: string]>;
 
 export type ErrorCode = keyof typeof ERRORS;
+
+/** Status by code. */
+export const ERROR_STATUS = Object.fromEntries(
+  Object.entries(ERRORS).map(([code, [status]]) => [code, status]),
+) as Readonly<Record<ErrorCode, number>>;
 
 /** The HTTP status of a code: from 500 on, the service is at fault. */
 export const statusOf = (code: ErrorCode): number => ERRORS[code][0];

@@ -1,10 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import closeWithGrace from 'close-with-grace';
 import type { FastifyInstance } from 'fastify';
-import pino from 'pino';
 import { ConfigError, describeConfig, readConfig } from './config.ts';
 import { EngineError } from './engine/protocol.ts';
-import { buildApp } from './http/app.ts';
+import { stuckThreads } from './engine/thread.ts';
+import { buildApp, buildInternalApp } from './http/app.ts';
+import { openLog } from './log.ts';
 import { ModelError, loadManifest } from './model/manifest.ts';
 import { Service } from './service.ts';
 
@@ -23,9 +24,10 @@ async function main(): Promise<void> {
   }
 
   const config = readConfig();
-  const log = pino({ level: config.LOG_LEVEL });
   let service: Service | undefined;
+  const log = openLog(config.LOG_LEVEL, () => service?.metrics.logLinesLost.inc());
   let app: FastifyInstance | undefined;
+  let internal: FastifyInstance | undefined;
   let starting: Promise<void> | undefined;
   // Before anything slow, so that a signal during start-up ends it cleanly, too.
   const graceful = closeWithGrace(
@@ -37,17 +39,29 @@ async function main(): Promise<void> {
       await app?.close();
       await starting;
       await service?.close();
+      await internal?.close();
       log.info('drained');
       // Exit code 1, so that whoever supervises the process knows to replace it.
       if (service?.status === 'failed') throw new EngineError('the engine failed');
     },
   );
 
+  process.once('exit', () => {
+    if (stuckThreads() === 0) return;
+    // Exiting waits for all threads, these included.
+    log.fatal({ threads: stuckThreads() }, 'engine threads hang: killing the process');
+    process.kill(process.pid, 'SIGKILL');
+  });
+
   const { manifest, file } = await loadManifest(config.MODEL_DIR);
   service = new Service(config, manifest, file, log, () => graceful.close());
   app = await buildApp(service, log, version);
   // Listening before the warm-up, so that probes can tell "starting" from "dead".
   await app.listen({ host: config.HOST, port: config.PORT });
+  if (config.INTERNAL_PORT !== 0) {
+    internal = await buildInternalApp(service, log, app);
+    await internal.listen({ host: config.HOST, port: config.INTERNAL_PORT });
+  }
   starting = service.start();
   await starting;
 }

@@ -10,9 +10,13 @@ const SECONDS = [
 ];
 /** 0 is a boundary, so that the share of late answers can be read off. */
 const SLACK_SECONDS = [-1, -0.1, -0.02, -0.005, 0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5];
-const SHARE_OF_BUDGET = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1, 1.1, 1.25, 1.5, 2];
+export const SHARE_OF_BUDGET = [
+  0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1, 1.1, 1.25, 1.5, 2,
+];
 /** Even on a logarithmic scale round 1, a prediction that came true. */
 const PREDICTED_BY_ACTUAL = [0.25, 0.5, 0.67, 0.8, 0.87, 0.93, 1, 1.07, 1.15, 1.25, 1.5, 2, 4];
+/** From what nobody notices to what decides whether the budget is met. */
+const PREDICTION_ERROR = [0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1];
 
 /** Error codes by which the scheduler turns a request away. */
 const REFUSALS: readonly ErrorCode[] = [
@@ -24,6 +28,9 @@ const REFUSALS: readonly ErrorCode[] = [
 
 /** What is read at scrape time rather than counted. */
 export interface LiveState {
+  readonly ready: boolean;
+  /** Engine workers that can run a batch. */
+  readonly engines: number;
   readonly queueLength: number;
   /** ms */
   readonly oldestAgeMs: number;
@@ -118,10 +125,20 @@ export class Metrics {
   readonly prediction = new Histogram({
     name: 'depthserve_prediction_ratio',
     help:
-      'Predicted by actual time, of a batch (dispatch to result) or of an answer ' +
-      '(arrival to answer); below 1: too optimistic',
+      'Predicted by actual time, of a batch (dispatch to result), of an answer (arrival to ' +
+      'answer) or of decoding an image (tier none); below 1: too optimistic',
     labelNames: ['of', 'tier'],
     buckets: PREDICTED_BY_ACTUAL,
+    ...this.#all,
+  });
+
+  readonly predictionError = new Histogram({
+    name: 'depthserve_prediction_error_ratio',
+    help:
+      'How far the time from arrival to answer was off what was predicted at dispatch, either ' +
+      'way, as a share of the budget',
+    labelNames: ['tier'],
+    buckets: PREDICTION_ERROR,
     ...this.#all,
   });
 
@@ -133,15 +150,30 @@ export class Metrics {
     ...this.#all,
   });
 
-  readonly engines = new Gauge({
-    name: 'depthserve_engines',
-    help: 'Engine workers, each of which runs one batch at a time',
-    ...this.#all,
-  });
-
   readonly engineBusy = new Counter({
     name: 'depthserve_engine_busy_seconds_total',
     help: 'Time that engines spent on batches; its rate by depthserve_engines is the busy share',
+    ...this.#all,
+  });
+
+  readonly engineFaults = new Counter({
+    name: 'depthserve_engine_faults_total',
+    help:
+      'Engine workers that crashed, hung, or failed to run a batch (crash, hang, error); ' +
+      'whoever was in the batch got engine-failed',
+    labelNames: ['fault'],
+    ...this.#all,
+  });
+
+  readonly engineRecoveries = new Counter({
+    name: 'depthserve_engine_recoveries_total',
+    help: 'Engine workers that run again after a fault, replaced or not',
+    ...this.#all,
+  });
+
+  readonly logLinesLost = new Counter({
+    name: 'depthserve_log_lines_lost_total',
+    help: 'Lines of the log that could not be written: a full disk, a closed pipe',
     ...this.#all,
   });
 
@@ -184,12 +216,6 @@ export class Metrics {
     name: 'depthserve_execution_provider',
     help: '1 for the execution provider in use; fallback says whether CUDA was wanted but missing',
     labelNames: ['provider', 'fallback'],
-    ...this.#all,
-  });
-
-  readonly ready = new Gauge({
-    name: 'depthserve_ready',
-    help: '1 while the service is ready to classify',
     ...this.#all,
   });
 
@@ -259,6 +285,7 @@ export class Metrics {
     this.build.set({ model_version: model.version }, 1);
     for (const result of ['met', 'missed']) this.budgeted.inc({ result }, 0);
     for (const reason of REFUSALS) this.refusals.inc({ reason }, 0);
+    for (const fault of ['crash', 'hang', 'error']) this.engineFaults.inc({ fault }, 0);
 
     const live = (name: string, help: string, read: (now: LiveState) => number) =>
       new Gauge({
@@ -269,6 +296,14 @@ export class Metrics {
           this.set(read(state()));
         },
       });
+    live('depthserve_ready', '1 while the service is ready to classify', (now) =>
+      Number(now.ready),
+    );
+    live(
+      'depthserve_engines',
+      'Engine workers, each of which runs one batch at a time; without those being replaced',
+      (now) => now.engines,
+    );
     live('depthserve_queue_length', 'Images waiting for an engine', (now) => now.queueLength);
     live(
       'depthserve_queue_oldest_age_seconds',
@@ -279,6 +314,11 @@ export class Metrics {
       'depthserve_slowdown_factor',
       'Time that batches take now, as a multiple of the latency table measured at start',
       (now) => now.slowdown,
+    );
+    live(
+      'depthserve_full_depth_capacity',
+      'Images/s that the engines can answer on the most accurate tier in use, in its best batch',
+      (now) => this.#fullDepthCapacity(now),
     );
     // eslint-disable-next-line no-new -- the registry holds it
     new Gauge({
@@ -294,13 +334,19 @@ export class Metrics {
     });
   }
 
+  #fullDepthCapacity({ engines, predictions }: LiveState): number {
+    const deepest = predictions.reduce((most, { tier }) => Math.max(most, tier.accuracy), 0);
+    const perMs = predictions
+      .filter(({ tier }) => tier.accuracy === deepest)
+      .map(({ batch, ms }) => batch / ms);
+    return 1000 * engines * Math.max(0, ...perMs);
+  }
+
   /** The engines are warm: what they serve from here on. */
-  serving(engines: number, tiers: readonly Tier[], front: readonly Tier[]): void {
-    this.engines.set(engines);
+  serving(tiers: readonly Tier[], front: readonly Tier[]): void {
     this.#best = tiers.reduce((a, b) => (b.accuracy > a.accuracy ? b : a));
     this.#superNet = tiers.reduce((a, b) => (b.macs > a.macs ? b : a));
     for (const { skip, accuracy } of front) this.expectedAccuracy.set({ tier: skip }, accuracy);
-    this.ready.set(1);
   }
 
   /** One image answered; times in ms. */
@@ -321,6 +367,7 @@ export class Metrics {
     this.budgetUsed.observe(label, totalMs / budgetMs);
     this.slack.observe(label, (budgetMs - totalMs) / 1000);
     this.prediction.observe({ of: 'answer', ...label }, predictedMs / totalMs);
+    this.predictionError.observe(label, Math.abs(predictedMs - totalMs) / budgetMs);
   }
 
   /** One request that got no answer, by its error code. */
@@ -337,6 +384,11 @@ export class Metrics {
     this.engineBusy.inc(actualMs / 1000);
     this.macs.inc(tier.macs * size);
     this.macsSaved.inc(((this.#superNet?.macs ?? tier.macs) - tier.macs) * size);
+  }
+
+  /** One image was decoded; times in ms. */
+  decoded(predictedMs: number, actualMs: number): void {
+    this.prediction.observe({ of: 'decode', tier: 'none' }, predictedMs / actualMs);
   }
 
   /** The super-net was asked whether it agrees with an answer of `tier`. */

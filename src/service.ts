@@ -13,21 +13,30 @@ import { paretoFront, rankedTiers } from './model/ladder.ts';
 import type { Manifest } from './model/manifest.ts';
 import { createDecoder } from './preprocess/decode.ts';
 import type { Decoder, Pixels } from './preprocess/decode.ts';
+import { headerOf } from './preprocess/header.ts';
+import type { Header } from './preprocess/header.ts';
+import { warmUpDecoder } from './preprocess/warmup.ts';
+import { DecodeTimes } from './scheduler/decode.ts';
 import { depthserve } from './scheduler/depthserve/policy.ts';
 import { MeasuredLatency } from './scheduler/latency.ts';
+import type { LatencyTable } from './scheduler/latency.ts';
 import { withPins } from './scheduler/pin.ts';
-import type { Tier } from './scheduler/policy.ts';
-import { Scheduler } from './scheduler/scheduler.ts';
+import type { Tier, Waiting } from './scheduler/policy.ts';
+import { RefusedError, Scheduler } from './scheduler/scheduler.ts';
 import type { Clock, Served } from './scheduler/scheduler.ts';
 import { ShadowRunner } from './shadow-runner.ts';
 import { argmax } from './shadow.ts';
 
-/** Where the service is in its life. Only `ready` takes work. */
-export type Status = 'starting' | 'ready' | 'draining' | 'failed';
+/**
+ * Where the service is in its life. `recovering`: the last inference failed or no engine works, and
+ * whether that passes is being found out; work is taken as long as one engine can do it.
+ */
+export type Status = 'starting' | 'ready' | 'recovering' | 'draining' | 'failed';
 
 export interface Logger {
   info(context: object, message: string): void;
   warn(context: object, message: string): void;
+  error(context: object, message: string): void;
   fatal(context: object, message: string): void;
 }
 
@@ -60,6 +69,9 @@ interface Running {
   readonly front: readonly Tier[];
 }
 
+/** A batch that takes this many times as long as the slowest did in the warm-up hangs. */
+const HANG_FACTOR = 20;
+
 const clock: Clock = {
   now: () => performance.now(),
   at(time, callback) {
@@ -73,6 +85,9 @@ export class Service {
   #status: Status = 'starting';
   #running: Running | null = null;
   readonly #decode: Decoder;
+  readonly #decodeTimes = new DecodeTimes();
+  /** Images that are being decoded or wait for it. */
+  #decoding = 0;
   readonly #stop = new AbortController();
   readonly #feedback: FeedbackMemory;
   #shadow: Promise<ShadowRunner | null> = Promise.resolve(null);
@@ -87,14 +102,14 @@ export class Service {
     /** Called once when the service can no longer work and should be replaced. */
     private readonly onFailed: () => void,
   ) {
-    this.#decode = createDecoder({
-      height: manifest.input.height,
-      width: manifest.input.width,
-      maxPixels: config.MAX_IMAGE_PIXELS,
-      concurrency: config.MAX_DECODES,
+    this.#decode = this.#createDecoder((header, ms) => {
+      this.metrics.decoded(this.#decodeTimes.predict(header, 0.5), ms);
+      this.#decodeTimes.observe(header, ms, clock.now());
     });
     this.#feedback = new FeedbackMemory(config.FEEDBACK_CAPACITY);
     this.metrics = new Metrics(manifest, () => ({
+      ready: this.status === 'ready',
+      engines: this.#running?.engine.working ?? 0,
       queueLength: this.#running?.scheduler.queueLength ?? 0,
       oldestAgeMs: this.#running?.scheduler.oldestAgeMs ?? 0,
       slowdown: this.#running?.latency.slowdown ?? 1,
@@ -103,7 +118,13 @@ export class Service {
   }
 
   get status(): Status {
-    return this.#status;
+    const healthy = this.#running?.engine.healthy ?? true;
+    return this.#status === 'ready' && !healthy ? 'recovering' : this.#status;
+  }
+
+  /** Takes no more work, ever. */
+  get isClosing(): boolean {
+    return this.#status === 'draining' || this.#status === 'failed';
   }
 
   get running(): Readonly<Running> | null {
@@ -127,7 +148,17 @@ export class Service {
       width: manifest.input.width,
       flags: manifest.flags,
     };
-    const engine = await InferenceEngine.start(options, (error) => this.#fail(error));
+    const engine = await InferenceEngine.start(options, {
+      fault: (err) => {
+        this.metrics.engineFaults.inc({ fault: err.fault });
+        log.error({ err, fault: err.fault }, 'an engine worker failed');
+      },
+      recovered: (attempt, ms) => {
+        this.metrics.engineRecoveries.inc();
+        log.info({ attempt, ms: Math.round(ms) }, 'the engine worker runs again');
+      },
+      failed: (error) => this.#fail(error),
+    });
     if (engine.fallback) log.warn({ reason: engine.fallback }, 'CUDA did not load: using the CPU');
     this.metrics.provider.set(
       { provider: engine.provider, fallback: String(engine.fallback !== null) },
@@ -144,6 +175,11 @@ export class Service {
         height * width * 3,
         this.#stop.signal,
       );
+      // Times of a warm-up are no news to the metrics.
+      await warmUpDecoder(
+        this.#createDecoder((header, ms) => this.#decodeTimes.observe(header, ms, clock.now())),
+        this.#stop.signal,
+      );
       const tiers = rankedTiers(manifest);
       const front = paretoFront(tiers, table);
       const latency = new MeasuredLatency(table);
@@ -156,9 +192,10 @@ export class Service {
         maxBatch: config.MAX_BATCH,
         events: { finished: (...batch) => this.metrics.ranBatch(...batch) },
       });
+      engine.watch(Math.max(config.ENGINE_HANG_MS, HANG_FACTOR * slowest(table)));
       this.#running = { engine, scheduler, latency, tiers, front };
       this.#status = 'ready';
-      this.metrics.serving(engine.workers, tiers, front);
+      this.metrics.serving(tiers, front);
       if (config.GPU_SAMPLE_SECONDS > 0 && config.EXECUTION_PROVIDER !== 'cpu') {
         this.#stopWatchingGpus = watchGpus(config.GPU_SAMPLE_SECONDS, (samples) =>
           this.metrics.gpus(samples),
@@ -196,13 +233,15 @@ export class Service {
     return allOrNone(asked.cancel, async (signal) => {
       const parts = chunks(files, this.config.MAX_BATCH).map(async (chunk, part) => {
         const started = clock.now();
+        this.#turnAway(chunk, asked);
+        this.#decoding += chunk.length;
         const pixels = await Promise.all(
           chunk.map((file, index) =>
             this.#decode(file, signal).catch((error: unknown) => {
               throw numbered(error, part * this.config.MAX_BATCH + index, files.length);
             }),
           ),
-        );
+        ).finally(() => (this.#decoding -= chunk.length));
         return this.#submit(pixels, asked, signal, clock.now() - started);
       });
       return (await Promise.all(parts)).flat();
@@ -221,19 +260,53 @@ export class Service {
     return allOrNone(asked.cancel, (signal) => this.#submit(images, asked, signal, 0));
   }
 
+  /**
+   * Refuses images that could not be answered in time even if decoding them took no longer than
+   * it mostly does, before the time is spent.
+   *
+   * @throws {RefusedError}
+   */
+  #turnAway(files: readonly Buffer[], asked: Asked): void {
+    const headers = files.map(headerOf).filter((header) => header !== null);
+    // As many at a time as there may be, behind those that came before.
+    const rounds = Math.ceil((this.#decoding + files.length) / this.config.MAX_DECODES);
+    const longest = (ms: readonly number[]) => rounds * Math.max(0, ...ms);
+    const now = clock.now();
+    const mostly = longest(headers.map((header) => this.#decodeTimes.lately(header, now)));
+
+    const wish = wishOf(asked);
+    const refusal = this.#running!.scheduler.preview({ ...wish, deadline: wish.deadline - mostly });
+    if (!refusal) return;
+    // What is said to be enough must be enough for an image that takes longer than most.
+    const atMost = longest(headers.map((header) => this.#decodeTimes.predict(header, 0.95)));
+    const smallestBudgetMs = refusal.smallestBudgetMs + Math.max(mostly, atMost);
+    throw new RefusedError({ ...refusal, smallestBudgetMs });
+  }
+
+  #createDecoder(learn: (header: Header, ms: number) => void): Decoder {
+    return createDecoder({
+      height: this.manifest.input.height,
+      width: this.manifest.input.width,
+      maxPixels: this.config.MAX_IMAGE_PIXELS,
+      concurrency: this.config.MAX_DECODES,
+      onDecoded: (file, ms) => {
+        const header = headerOf(file);
+        if (header) learn(header, ms);
+      },
+    });
+  }
+
   async #submit(
     images: readonly Pixels[],
-    { arrivedAt, budgetMs, minAccuracy, skip }: Asked,
+    asked: Asked,
     signal: AbortSignal,
     decodeMs: number,
   ): Promise<readonly Classified[]> {
     // Accepted before the drain began: it may still be answered.
     const { scheduler } = this.#running!;
-    const wish = { arrivedAt, deadline: arrivedAt + budgetMs, minAccuracy };
-    const pinned = skip === undefined ? wish : { ...wish, skip };
-    const answers = await scheduler.submitAll(images, pinned, signal);
+    const answers = await scheduler.submitAll(images, wishOf(asked), signal);
     // Of a pinned sub-network, nobody asked whether another would agree.
-    if (skip === undefined) {
+    if (asked.skip === undefined) {
       void this.#shadow.then((shadow) =>
         answers.forEach((served, index) => shadow?.offer(images[index]!, served)),
       );
@@ -265,20 +338,19 @@ export class Service {
 
   /** @throws {ServeError} starting, draining, engine-failed */
   assertReady(): void {
-    if (this.#status === 'ready') return;
+    if (this.#status === 'ready' && this.#running!.engine.working > 0) return;
     if (this.#status === 'starting') {
       throw new ServeError('starting', 'The model is being loaded and measured.', {}, 1000);
     }
     if (this.#status === 'draining') {
       throw new ServeError('draining', 'This replica is shutting down.', {}, 1000);
     }
-    throw new ServeError('engine-failed', 'The engine has failed.', {}, 1000);
+    throw new ServeError('engine-failed', 'No engine works at the moment.', {}, 1000);
   }
 
   /** No new work from here on. */
   beginDrain(): void {
     if (this.#status !== 'failed') this.#status = 'draining';
-    this.metrics.ready.set(0);
     this.#stopWatchingGpus();
     this.#stop.abort();
   }
@@ -320,10 +392,15 @@ export class Service {
   #fail(error: Error): void {
     if (this.#status === 'failed') return;
     this.#status = 'failed';
-    this.metrics.ready.set(0);
     this.log.fatal({ err: error }, 'the engine failed');
     this.onFailed();
   }
+}
+
+/** What the scheduler is asked for. */
+function wishOf({ arrivedAt, budgetMs, minAccuracy, skip }: Asked): Omit<Waiting, 'id'> {
+  const wish = { arrivedAt, deadline: arrivedAt + budgetMs, minAccuracy };
+  return skip === undefined ? wish : { ...wish, skip };
 }
 
 /** Runs the parts of one request; when one fails, the others are given up. */
@@ -339,6 +416,10 @@ async function allOrNone<Result>(
     cancel.abort(error);
     throw error;
   }
+}
+
+function slowest(table: LatencyTable): number {
+  return Math.max(...Object.values(table).flatMap((bySize) => Object.values(bySize)));
 }
 
 function chunks<Item>(items: readonly Item[], size: number): readonly (readonly Item[])[] {

@@ -44,7 +44,7 @@ export class ShadowRunner {
     const superNet = tiers.reduce((a, b) => (b.macs > a.macs ? b : a));
     const engine = await InferenceEngine.start(
       { ...engineOptions, workers: 1, intraOpThreads: 1, background: true },
-      onLost,
+      { failed: onLost },
     );
     const shadow = new Shadow({
       superNet,

@@ -53,6 +53,10 @@ describe('the Dockerfile', () => {
       list!.split(' '),
     );
     expect(sources.filter((source) => !existsSync(source))).toEqual([]);
+    const sent = readFileSync('.dockerignore', 'utf8').split('\n');
+    const within = (source: string) => (line: string) =>
+      `${source}/`.startsWith(`${line.slice(1)}/`);
+    expect(sources.filter((source) => !sent.some(within(source)))).toEqual([]);
   });
 });
 

@@ -1,3 +1,6 @@
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -72,6 +75,37 @@ describe('start', () => {
     expect(output).toMatch(/model\.onnx: sha256 is/);
   });
 
+  it('refuses a manifest that is no JSON', async () => {
+    const copy = await copyOfModel('json');
+    await writeFile(join(copy, 'model.json'), '{"schemaVersion": 1,');
+    const { code, output } = await failedStart({ MODEL_DIR: copy });
+    expect(code).toBe(1);
+    expect(output).toMatch(/^depthserve: .*model\.json: .*JSON/);
+  });
+
+  it('refuses a folder without the model file that the manifest names', async () => {
+    const copy = await copyOfModel('missing');
+    await rm(join(copy, 'model.onnx'));
+    const { code, output } = await failedStart({ MODEL_DIR: copy });
+    expect(code).toBe(1);
+    expect(output).toMatch(/^depthserve: .*model\.onnx: ENOENT/);
+  });
+
+  it.each([
+    ['no ONNX at all', Buffer.from('not a graph'), {}, /parsing|protobuf|load/i],
+    ['a graph without the inputs of the manifest', null, { flags: ['a', 'b', 'c', 'd'] }, /input/i],
+  ])('refuses a model file with the right sha256 that is %s', async (_case, bytes, more, why) => {
+    const copy = await copyOfModel(`graph-${bytes?.length ?? 0}`);
+    const model = bytes ?? (await readFile(join(copy, 'model.onnx')));
+    const manifest = JSON.parse(await readFile(join(copy, 'model.json'), 'utf8')) as object;
+    const sha256 = createHash('sha256').update(model).digest('hex');
+    await writeFile(join(copy, 'model.onnx'), model);
+    await writeFile(join(copy, 'model.json'), JSON.stringify({ ...manifest, sha256, ...more }));
+    const { code, output } = await failedStart({ MODEL_DIR: copy, EXECUTION_PROVIDER: 'cpu' });
+    expect(code).toBe(1);
+    expect(output.split('\n').findLast((line) => line.startsWith('depthserve: '))).toMatch(why);
+  });
+
   it('--help lists every setting', async () => {
     const { spawnSync } = await import('node:child_process');
     const { stdout } = spawnSync(process.execPath, ['dist/main.js', '--help']);
@@ -83,6 +117,27 @@ describe('start', () => {
 });
 
 describe('stop', () => {
+  it.each([0, 40, 80, 120, 200, 300, 500, 900])(
+    'SIGTERM %i ms after the start: a clean end',
+    async (delay) => {
+      const child = spawn(process.execPath, ['dist/main.js'], {
+        env: { ...process.env, PORT: '0', HOST: '127.0.0.1', EXECUTION_PROVIDER: 'cpu' },
+        stdio: ['ignore', 'ignore', 'pipe'],
+      });
+      let errors = '';
+      child.stderr.on('data', (chunk: Buffer) => (errors += chunk.toString()));
+      const ended = once(child, 'close');
+      await sleep(delay);
+      child.kill('SIGTERM');
+      // Before the handler is there, the signal itself ends it: nothing had begun.
+      expect([
+        [0, null],
+        [null, 'SIGTERM'],
+      ]).toContainEqual(await ended);
+      expect(errors).toBe('');
+    },
+  );
+
   it('ends a warm-up cleanly', async () => {
     const server = await startServer({ MAX_BATCH: '32' }, { untilReady: false });
     await sleep(300);

@@ -13,17 +13,23 @@ export interface Server {
   stop(): Promise<number | NodeJS.Signals>;
 }
 
+const running = new Set<ChildProcess>();
+process.once('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+});
+
 /**
  * Starts `node dist/main.js` (built by `npm test`) and waits until it is ready.
  *
  * @param env settings beside the tests' own: CPU, small batches for a short warm-up.
  * @param untilReady false: return as soon as it listens.
+ * @param nodeOptions Node's own, e.g. a module to load first.
  */
 export async function startServer(
   env: NodeJS.ProcessEnv = {},
-  { untilReady = true } = {},
+  { untilReady = true, nodeOptions = [] as readonly string[] } = {},
 ): Promise<Server> {
-  const child = spawn(process.execPath, ['dist/main.js'], {
+  const child = spawn(process.execPath, [...nodeOptions, 'dist/main.js'], {
     env: {
       ...process.env,
       HOST: '127.0.0.1',
@@ -35,7 +41,8 @@ export async function startServer(
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   // A test that times out must not leave a server behind that slows the next ones down.
-  process.once('exit', () => child.kill('SIGKILL'));
+  running.add(child);
+  child.once('exit', () => running.delete(child));
   let output = '';
   const collect = (chunk: Buffer) => {
     output += chunk.toString();

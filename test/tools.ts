@@ -26,7 +26,8 @@ export function lacks(program: string): boolean {
   if (known !== undefined) return known;
   const absent =
     process.env['CI'] === undefined &&
-    spawnSync(program, ['--help'], { stdio: 'ignore' }).error !== undefined;
+    spawnSync(program, [program === 'nginx' ? '-h' : '--help'], { stdio: 'ignore' }).error !==
+      undefined;
   if (absent) process.stderr.write(`skipping tests that need ${program}: run .ci/tools.sh\n`);
   missing.set(program, absent);
   return absent;

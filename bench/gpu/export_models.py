@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+
 from adaptive_depth import manifest
 from adaptive_depth.export import export_model
 from adaptive_depth.onnx_graph import build_graph, flag_names

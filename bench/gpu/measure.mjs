@@ -111,7 +111,7 @@ async function saturate(workers) {
   const shape = { inputName, height, width, flags: manifest.flags, intraOpThreads: 1 };
   const engine = await InferenceEngine.start(
     { ...shape, modelFile: file, provider, workers },
-    (error) => process.stderr.write(`${error}\n`),
+    { failed: (error) => process.stderr.write(`${error}\n`) },
   );
   const image = Uint8Array.from({ length: height * width * 3 }, (_, i) => (i * 31) % 256);
   const images = Array.from({ length: batches.at(-1) }, () => image);

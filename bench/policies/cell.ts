@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { constant, parseTrace, renewal, requests } from '../../src/simulate/arrivals.ts';
+import { atRate, constant, parseTrace, renewal, requests } from '../../src/simulate/arrivals.ts';
 import type { Request } from '../../src/simulate/arrivals.ts';
 import { upperBound } from '../../src/simulate/bound.ts';
 import { summarise } from '../../src/simulate/metrics.ts';
@@ -68,14 +68,8 @@ function arrivals({ profile, load, cv2, trace }: Cell, seed: number, count: numb
   const times =
     trace === null
       ? renewal(constant(rate), cv2!, (1000 * count) / rate, new Random(seed, 0))
-      : scaled(parseTrace(readFileSync(trace, 'utf8')), rate);
+      : atRate(parseTrace(readFileSync(trace, 'utf8')), rate);
   return requests(times, BUDGETS, [0], new Random(seed, 1));
-}
-
-/** The trace at this mean rate in requests/s. */
-function scaled(times: readonly number[], rate: number): number[] {
-  const factor = ((times.length / rate) * 1000) / (times.at(-1)! - times[0]!);
-  return times.map((time) => (time - times[0]!) * factor);
 }
 
 function basename(path: string): string {

@@ -45,11 +45,12 @@ async function main(): Promise<void> {
   });
   const grid = values.quick ? GRIDS.quick : GRIDS.full;
   const seeds = values.seeds === undefined ? grid.seeds : Number(values.seeds);
-  const profiles = values.table
-    ? values.table.map((file) => parseProfile(readFileSync(file, 'utf8'), basename(file, '.json')))
-    : TABLES.map((name) =>
-        parseProfile(readFileSync(new URL(`${name}.json`, TABLES_FOLDER), 'utf8'), name),
-      );
+  const files =
+    values.table ?? TABLES.map((name) => new URL(`${name}.json`, TABLES_FOLDER).pathname);
+  const profiles = files.map((file) => ({
+    ...parseProfile(readFileSync(file, 'utf8'), ''),
+    name: basename(file, '.json'),
+  }));
 
   const tasks = profiles.flatMap((profile) =>
     grid.loads.flatMap((load) => {

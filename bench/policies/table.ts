@@ -81,8 +81,8 @@ export function markdown(all: readonly Verdict[]): string {
     `${cell.rival.policy} ${pair(cell.rival)}`,
     `${(100 * cell.lead).toFixed(2)} ± ${(100 * cell.interval).toFixed(2)}`,
     pair(cell.bound),
-    `${(100 * cell.share).toFixed(1)}`,
-    `${(100 * cell.headroom).toFixed(0)}`,
+    (100 * cell.share).toFixed(1),
+    (100 * cell.headroom).toFixed(0),
     cell.reached ? 'yes' : cell.missed.join(', '),
   ]);
   const header = [

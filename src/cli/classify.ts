@@ -106,7 +106,7 @@ async function askModel(photos: readonly Uint8Array[], wish: Wish): Promise<read
     { ...config, ENGINE_WORKERS: 1, MAX_BATCH: Math.min(batch, config.MAX_BATCH) },
     manifest,
     file,
-    { info() {}, warn() {}, fatal() {} },
+    { info() {}, warn() {}, error() {}, fatal() {} },
     () => {},
   );
   progress('loading and measuring the model …');

@@ -23,8 +23,8 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     load: () => import('./profile.ts'),
   },
   simulate: {
-    summary: 'Compare scheduling policies on a virtual clock',
-    load: () => import('./simulate.ts'),
+    summary: 'Try loads, policies and numbers of replicas on a virtual clock',
+    load: () => import('../simulate/command.ts'),
   },
   openapi: {
     summary: 'Print the OpenAPI document of the HTTP interface',
@@ -66,7 +66,9 @@ try {
     (known) => error instanceof known,
   );
   const message = expected ? (error as Error).message : ((error as Error).stack ?? String(error));
-  const hint = error instanceof UsageError ? '; see depthserve --help' : '';
+  const [name = ''] = process.argv.slice(2);
+  const help = Object.hasOwn(COMMANDS, name) ? `${name} --help` : '--help';
+  const hint = error instanceof UsageError ? `; see depthserve ${help}` : '';
   process.stderr.write(`depthserve: ${message}${hint}\n`);
   process.exitCode = error instanceof UsageError ? EXIT.usage : EXIT.failed;
 }

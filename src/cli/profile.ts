@@ -41,7 +41,7 @@ export const command: Command = {
         width,
         flags: manifest.flags,
       },
-      () => {},
+      { failed: () => {} },
     );
     const interrupted = new AbortController();
     process.once('SIGINT', () => interrupted.abort(new Error('interrupted')));

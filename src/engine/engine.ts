@@ -1,13 +1,10 @@
-import { once } from 'node:events';
-import { Worker } from 'node:worker_threads';
+import { performance } from 'node:perf_hooks';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Engine } from '../scheduler/scheduler.ts';
 import type { Tier } from '../scheduler/policy.ts';
 import { EngineError } from './protocol.ts';
-import type { FromWorker, Provider, ToWorker, WorkerOptions } from './protocol.ts';
-
-// onnxruntime tells its maker of every process and session unless this is set before it loads. Only
-// the main thread can set it: workers have a copy of the environment that C++ does not see.
-process.env['ORT_DISABLE_TELEMETRY'] ??= '1';
+import type { Provider, WorkerOptions } from './protocol.ts';
+import { EngineThread, stuckThreads } from './thread.ts';
 
 export interface EngineOptions extends Omit<WorkerOptions, 'provider'> {
   readonly provider: 'auto' | Provider;
@@ -15,96 +12,67 @@ export interface EngineOptions extends Omit<WorkerOptions, 'provider'> {
   readonly workers: number;
 }
 
-/** One worker thread; runs one batch at a time. */
-class EngineWorker {
-  readonly #thread: Worker;
-  #pending: { resolve: (logits: Float32Array) => void; reject: (error: Error) => void } | null =
-    null;
-  #gone: EngineError | null = null;
-
-  private constructor(options: WorkerOptions) {
-    this.#thread = new Worker(new URL('./worker.js', import.meta.url), { workerData: options });
-  }
-
-  /** @throws {EngineError} when the session cannot be created. */
-  static async start(options: WorkerOptions, onLost: (error: EngineError) => void) {
-    const worker = new EngineWorker(options);
-    const [first] = (await once(worker.#thread, 'message')) as [FromWorker];
-    if (first.type === 'failed') throw new EngineError(first.message);
-    worker.#thread.on('message', (message: FromWorker) => worker.#settle(message));
-    const lost = (why: string) => {
-      if (worker.#gone) return;
-      worker.#gone = new EngineError(`engine worker lost: ${why}`);
-      worker.#pending?.reject(worker.#gone);
-      worker.#pending = null;
-      onLost(worker.#gone);
-    };
-    worker.#thread.on('error', (error) => lost(String(error)));
-    worker.#thread.on('exit', (code) => lost(`exit code ${code}`));
-    return worker;
-  }
-
-  run(skip: string, count: number, pixels: ArrayBuffer): Promise<Float32Array> {
-    if (this.#gone) return Promise.reject(this.#gone);
-    if (this.#pending) return Promise.reject(new EngineError('the worker is busy'));
-    return new Promise((resolve, reject) => {
-      this.#pending = { resolve, reject };
-      this.#send({ type: 'run', skip, count, pixels }, [pixels]);
-    });
-  }
-
-  async release(): Promise<void> {
-    if (this.#gone) return;
-    this.#gone = new EngineError('the engine was released');
-    const exited = once(this.#thread, 'exit');
-    this.#send({ type: 'release' });
-    await exited;
-  }
-
-  #send(message: ToWorker, transfer: ArrayBuffer[] = []): void {
-    this.#thread.postMessage(message, transfer);
-  }
-
-  #settle(message: FromWorker): void {
-    const pending = this.#pending;
-    this.#pending = null;
-    if (message.type === 'result') pending?.resolve(new Float32Array(message.logits));
-    else if (message.type === 'failed') pending?.reject(new EngineError(message.message));
-  }
+/** Told of what goes wrong; feeds log and metrics. */
+export interface EngineEvents {
+  /** A worker crashed, hangs, or failed to run a batch; it will be replaced or tried again. */
+  fault?(error: EngineError): void;
+  /** It runs again, `ms` after its fault, for the `attempt`-th time in a row. */
+  recovered?(attempt: number, ms: number): void;
+  /** The engine has given up, for good. */
+  failed(error: EngineError): void;
 }
 
-/** Runs batches on onnxruntime sessions in worker threads. It decides nothing. */
+/** Replacements in a row before the engine gives up, each after a longer pause. */
+const MOST_REPLACEMENTS = 4;
+const FIRST_PAUSE_MS = 100;
+const PAUSE_GROWTH = 4;
+/** A worker that has run for this long since it was replaced starts to count anew. */
+const STEADY_MS = 60_000;
+/** Threads that hang hold a session each; more than this many are a device that hangs. */
+const MOST_STUCK = 4;
+
+interface Slot {
+  thread: EngineThread;
+  /** Ends when the worker can be used again, or the engine has given up; null: it can be used. */
+  recovery: Promise<void> | null;
+  replacements: number;
+  replacedAt: number;
+}
+
+/**
+ * Runs batches on onnxruntime sessions in worker threads. It decides nothing but this: a worker
+ * that is lost is replaced, one whose run failed must show that it still works, and when neither
+ * helps the engine fails for good.
+ */
 export class InferenceEngine implements Engine<Uint8Array, Float32Array> {
-  readonly #workers: readonly EngineWorker[];
+  readonly #options: WorkerOptions;
+  readonly #events: EngineEvents;
+  readonly #slots: Slot[] = [];
   readonly #imageBytes: number;
+  readonly #released = new AbortController();
+  #limitMs: number | null = null;
+  #failed: EngineError | null = null;
+  #lastRunSucceeded = true;
 
   private constructor(
     readonly provider: Provider,
     /** Why CUDA was not used although it was asked for by `auto`; null otherwise. */
     readonly fallback: string | null,
-    workers: readonly EngineWorker[],
-    imageBytes: number,
+    options: WorkerOptions,
+    events: EngineEvents,
   ) {
-    this.#workers = workers;
-    this.#imageBytes = imageBytes;
+    this.#options = options;
+    this.#events = events;
+    this.#imageBytes = options.height * options.width * 3;
   }
 
-  /**
-   * @param onLost called when a worker thread dies.
-   * @throws {EngineError} when no session can be created, or none on CUDA when that is required.
-   */
-  static async start(
-    options: EngineOptions,
-    onLost: (error: EngineError) => void,
-  ): Promise<InferenceEngine> {
+  /** @throws {EngineError} when no session can be created, or none on CUDA when that is required. */
+  static async start(options: EngineOptions, events: EngineEvents): Promise<InferenceEngine> {
     const { provider: wanted, workers: count, ...rest } = options;
-    const start = (provider: Provider) => EngineWorker.start({ ...rest, provider }, onLost);
-
-    let provider: Provider = wanted === 'cpu' ? 'cpu' : 'cuda';
-    let fallback: string | null = null;
-    let first: EngineWorker;
+    const first = wanted === 'cpu' ? 'cpu' : 'cuda';
+    let engine = new InferenceEngine(first, null, { ...rest, provider: first }, events);
     try {
-      first = await start(provider);
+      await engine.#add();
     } catch (error) {
       const { message } = error as Error;
       if (wanted === 'cpu') throw error;
@@ -114,17 +82,35 @@ export class InferenceEngine implements Engine<Uint8Array, Float32Array> {
             'docs/cuda.md says how to install the provider libraries, CUDA and cuDNN.',
         );
       }
-      provider = 'cpu';
-      fallback = message;
-      first = await start(provider);
+      engine = new InferenceEngine('cpu', message, { ...rest, provider: 'cpu' }, events);
+      await engine.#add();
     }
-    const others = await Promise.all(Array.from({ length: count - 1 }, () => start(provider)));
-    const imageBytes = options.height * options.width * 3;
-    return new InferenceEngine(provider, fallback, [first, ...others], imageBytes);
+    await Promise.all(Array.from({ length: count - 1 }, () => engine.#add()));
+    return engine;
   }
 
   get workers(): number {
-    return this.#workers.length;
+    return this.#slots.length;
+  }
+
+  /** Workers that can be used now. */
+  get working(): number {
+    return this.#failed ? 0 : this.#slots.filter(({ recovery }) => recovery === null).length;
+  }
+
+  /** Whether the last inference succeeded, whoever ran it. */
+  get healthy(): boolean {
+    return this.#lastRunSucceeded && this.working > 0;
+  }
+
+  /**
+   * From now on workers are watched and replaced. Not before the warm-up: first runs may take
+   * long, and an engine that fails then had better not start.
+   *
+   * @param limitMs a batch that takes longer hangs.
+   */
+  watch(limitMs: number): void {
+    this.#limitMs = limitMs;
   }
 
   /**
@@ -137,15 +123,137 @@ export class InferenceEngine implements Engine<Uint8Array, Float32Array> {
     tier: Pick<Tier, 'skip'>,
     inputs: readonly Uint8Array[],
   ): Promise<readonly Float32Array[]> {
+    const slot = this.#slots[worker]!;
+    if (this.#failed) throw this.#failed;
     const pixels = new Uint8Array(inputs.length * this.#imageBytes);
     inputs.forEach((input, index) => pixels.set(input, index * this.#imageBytes));
-    const logits = await this.#workers[worker]!.run(tier.skip, inputs.length, pixels.buffer);
+    const logits = await this.#runOn(slot.thread, tier.skip, pixels).catch((error: EngineError) => {
+      // A thread that is lost said so itself; before watch(), whoever warms it up gives up.
+      if (slot.thread.alive && this.#limitMs !== null) this.#recover(slot, error);
+      throw error;
+    });
     const classes = logits.length / inputs.length;
     return inputs.map((_, index) => logits.subarray(index * classes, (index + 1) * classes));
   }
 
+  /** Resolves when `worker` can take a batch again, at once if it can. */
+  async recovered(worker: number): Promise<void> {
+    await this.#slots[worker]!.recovery;
+  }
+
   /** Ends the workers. No batch may be running: releasing a session in use aborts the process. */
   async release(): Promise<void> {
-    await Promise.all(this.#workers.map((worker) => worker.release()));
+    this.#released.abort();
+    await Promise.all(
+      this.#slots.map(async (slot) => {
+        await slot.recovery;
+        await slot.thread.release();
+      }),
+    );
+  }
+
+  async #add(): Promise<void> {
+    const slot: Partial<Slot> = { recovery: null, replacements: 0, replacedAt: -Infinity };
+    await this.#startThread(slot as Slot);
+    this.#slots.push(slot as Slot);
+  }
+
+  async #startThread(slot: Slot): Promise<void> {
+    slot.thread = await EngineThread.start(
+      this.#options,
+      // Loading takes longer than a batch, and nobody waits for it in vain.
+      this.#limitMs === null ? Infinity : 6 * this.#limitMs,
+      (error) => this.#recover(slot, error),
+    );
+  }
+
+  async #runOn(thread: EngineThread, skip: string, pixels: Uint8Array): Promise<Float32Array> {
+    const count = pixels.length / this.#imageBytes;
+    try {
+      const buffer = pixels.buffer as ArrayBuffer;
+      const logits = await thread.run(skip, count, buffer, this.#limitMs ?? Infinity);
+      this.#lastRunSucceeded = true;
+      return logits;
+    } catch (error) {
+      this.#lastRunSucceeded = false;
+      throw error;
+    }
+  }
+
+  #recover(slot: Slot, error: EngineError): void {
+    if (this.#failed) return;
+    if (this.#limitMs === null) {
+      this.#fail(error);
+      return;
+    }
+    slot.recovery ??= this.#repair(slot, error).finally(() => {
+      slot.recovery = null;
+    });
+  }
+
+  async #repair(slot: Slot, error: EngineError): Promise<void> {
+    const began = performance.now();
+    this.#events.fault?.(error);
+    try {
+      if (!slot.thread.alive || !(await this.#stillWorks(slot.thread))) await this.#replace(slot);
+      if (this.#released.signal.aborted) return;
+      this.#events.recovered?.(slot.replacements, performance.now() - began);
+    } catch (reason) {
+      this.#fail(reason as EngineError);
+    }
+  }
+
+  /**
+   * Whether a run that failed was the fault of its batch.
+   *
+   * @throws {EngineError} when the session fails with everything: a new one would, too.
+   */
+  async #stillWorks(thread: EngineThread): Promise<boolean> {
+    try {
+      await this.#probe(thread);
+      return true;
+    } catch (error) {
+      if (thread.alive) throw error;
+      this.#events.fault?.(error as EngineError);
+      return false;
+    }
+  }
+
+  /** @throws {EngineError} when the engine had better give up. */
+  async #replace(slot: Slot): Promise<void> {
+    for (;;) {
+      if (stuckThreads() > MOST_STUCK) throw new EngineError(`${stuckThreads()} workers hang`);
+      if (performance.now() - slot.replacedAt > STEADY_MS) slot.replacements = 0;
+      if (slot.replacements === MOST_REPLACEMENTS) {
+        throw new EngineError(`an engine worker was lost again after ${slot.replacements} others`);
+      }
+      const pause = FIRST_PAUSE_MS * PAUSE_GROWTH ** slot.replacements;
+      slot.replacements += 1;
+      await sleep(pause, undefined, { signal: this.#released.signal }).catch(() => {});
+      if (this.#released.signal.aborted) return;
+      slot.replacedAt = performance.now();
+      try {
+        await this.#startThread(slot);
+        await this.#probe(slot.thread);
+        return;
+      } catch (error) {
+        if (slot.thread.alive) await slot.thread.release();
+        this.#events.fault?.(error as EngineError);
+      }
+    }
+  }
+
+  /** A real inference, through every branch of the graph. */
+  async #probe(thread: EngineThread): Promise<void> {
+    for (const skip of ['F', 'T']) {
+      const image = Uint8Array.from({ length: this.#imageBytes }, (_, index) => (index * 31) % 256);
+      await this.#runOn(thread, skip.repeat(this.#options.flags.length), image);
+    }
+  }
+
+  #fail(error: EngineError): void {
+    if (this.#failed) return;
+    this.#failed = error;
+    this.#events.failed(error);
   }
 }

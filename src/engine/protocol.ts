@@ -38,7 +38,20 @@ export type FromWorker =
     }
   | { readonly type: 'failed'; readonly message: string };
 
+/**
+ * What befell a worker. `crash`: its thread ended; `hang`: no answer within the limit; `error`: a
+ * run failed, or gave what is no number, on a thread that lives on.
+ */
+export type Fault = 'crash' | 'hang' | 'error';
+
 /** The engine cannot start or could not run a batch. */
 export class EngineError extends Error {
   override readonly name = 'EngineError';
+
+  constructor(
+    message: string,
+    readonly fault: Fault = 'error',
+  ) {
+    super(message);
+  }
 }

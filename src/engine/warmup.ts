@@ -3,9 +3,9 @@ import type { LatencyTable } from '../scheduler/latency.ts';
 import type { InferenceEngine } from './engine.ts';
 
 /** Timed runs of each (sub-network, batch size) and worker, after one that is not counted. */
-const MOST_RUNS = 7;
+export const MOST_RUNS = 7;
 /** Stop timing a pair after this long, in ms: large networks are measured fewer times. */
-const TIME_PER_PAIR_MS = 60;
+export const TIME_PER_PAIR_MS = 60;
 
 /**
  * Runs every (sub-network, batch size) on every worker and measures it. All workers run at the

@@ -46,6 +46,10 @@ async function run(
   const { logits } = await session.run(feeds, ['logits']);
   // The session owns the memory of its outputs; only a copy can be transferred.
   const copy = Float32Array.from(logits!.data as Float32Array);
+  // One that is not finite makes the sum so; a probability of NaN is an answer to nobody.
+  let sum = 0;
+  for (let index = 0; index < copy.length; index++) sum += copy[index]!;
+  if (!Number.isFinite(sum)) throw new Error('the logits are not finite');
   post({ type: 'result', logits: copy.buffer }, [copy.buffer]);
 }
 

@@ -1,21 +1,22 @@
 import { randomUUID } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
-import multipart from '@fastify/multipart';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import fastify, { LogController } from 'fastify';
-import type { FastifyBaseLogger, FastifyInstance } from 'fastify';
+import type { FastifyBaseLogger, FastifyInstance, FastifyPluginAsync } from 'fastify';
 import type { ErrorCode } from '../errors.ts';
 import type { Service } from '../service.ts';
+import { Access } from './access.ts';
 import { classifyRoute } from './classify.ts';
 import { feedbackRoute } from './feedback.ts';
-import { infoRoutes } from './info.ts';
+import { infoRoutes, metricsRoute } from './info.ts';
+import { limitIntake } from './intake.ts';
 import { Ledger } from './ledger.ts';
 import { notFoundHandler } from './notfound.ts';
 import { loadReports } from './orca.ts';
 import { pageRoutes } from './page.ts';
-import { answerError } from './problem.ts';
+import { answerClientError, answerError } from './problem.ts';
 import { v2Routes } from './v2/routes.ts';
 
 declare module 'fastify' {
@@ -28,9 +29,45 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** The route classifies images: its requests are counted and logged. */
     classifies?: boolean;
+    /** Needs no token even where others do. */
+    open?: boolean;
     /** Added to the route's schema in the OpenAPI document, and validated by the route itself. */
     documented?: Pick<FastifySchema, 'body' | 'headers'>;
   }
+}
+
+const QUIET = { logController: new LogController({ disableRequestLogging: true }) };
+
+const SECURITY_HEADERS = [
+  ['x-content-type-options', 'nosniff'],
+  ['x-frame-options', 'DENY'],
+  ['referrer-policy', 'no-referrer'],
+  ['cross-origin-resource-policy', 'same-origin'],
+] as const;
+
+/** What is for those who run the service: metrics and the interface's description. */
+function internalRoutes(service: Service): FastifyPluginAsync {
+  return async (app) => {
+    await app.register(metricsRoute(service));
+    await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true });
+  };
+}
+
+/** The server of INTERNAL_PORT, which describes and measures `app`. */
+export async function buildInternalApp(
+  service: Service,
+  log: FastifyBaseLogger,
+  described: FastifyInstance,
+): Promise<FastifyInstance> {
+  await described.ready();
+  const app = fastify({ loggerInstance: log, ...QUIET });
+  app.setErrorHandler(answerError);
+  app.setNotFoundHandler(notFoundHandler(app));
+  // OpenAPI 3.1, which the plugin serves, but whose types it does not know here.
+  const document = described.swagger() as never;
+  await app.register(swagger, { mode: 'static', specification: { document } });
+  await app.register(internalRoutes(service));
+  return app;
 }
 
 /** The HTTP server, without listening yet. */
@@ -43,7 +80,7 @@ export async function buildApp(
   const ledger = new Ledger(service);
   const app = fastify({
     loggerInstance: log,
-    logController: new LogController({ disableRequestLogging: true }),
+    ...QUIET,
     bodyLimit: config.MAX_BODY_BYTES,
     requestIdHeader: false,
     genReqId: (request) => {
@@ -53,7 +90,17 @@ export async function buildApp(
     // The drain answers what was accepted; new requests on open connections get 503 by us.
     return503OnClosing: false,
     forceCloseConnections: 'idle',
+    requestTimeout: config.REQUEST_TIMEOUT_MS,
+    http: {
+      headersTimeout: config.HEAD_TIMEOUT_MS,
+      connectionsCheckingInterval: Math.min(1000, config.HEAD_TIMEOUT_MS),
+    },
+    clientErrorHandler: answerClientError,
+    frameworkErrors: (error, request, reply) => void answerError(error, request, reply),
   }).withTypeProvider<TypeBoxTypeProvider>();
+
+  app.server.maxConnections = config.MAX_CONNECTIONS;
+  limitIntake(app, config.MAX_BYTES_IN_FLIGHT);
 
   app.decorateRequest('arrivedAt', 0);
   app.decorateRequest('outcome', null);
@@ -61,9 +108,18 @@ export async function buildApp(
     request.arrivedAt = performance.now();
     reply.header('x-request-id', request.id);
   });
+  if (config.TOKENS_FILE) {
+    const access = new Access(config.TOKENS_FILE, log);
+    app.addHook('onClose', () => access.close());
+    app.addHook('onRequest', async (request, reply) => {
+      if (request.routeOptions.config.open) return;
+      reply.raw.once('close', access.enter(request.headers.authorization));
+    });
+  }
   app.addHook('onSend', async (_request, reply) => {
+    for (const [name, value] of SECURITY_HEADERS) reply.header(name, value);
     // A connection kept alive would hold the drain up until it times out.
-    if (service.status === 'draining') reply.header('connection', 'close');
+    if (service.isClosing) reply.header('connection', 'close');
   });
   app.addHook('onResponse', async (request, reply) => {
     const { outcome } = request;
@@ -93,19 +149,10 @@ export async function buildApp(
       url,
     }),
   });
-  await app.register(swaggerUi, { routePrefix: '/docs' });
-  await app.register(multipart, {
-    limits: {
-      fileSize: config.MAX_BODY_BYTES,
-      files: config.MAX_IMAGES_PER_REQUEST,
-      fields: 16,
-      fieldSize: 1024,
-      headerPairs: 64,
-    },
-  });
   await app.register(classifyRoute(service, ledger));
   await app.register(feedbackRoute(service));
   await app.register(infoRoutes(service));
+  if (config.INTERNAL_PORT === 0) await app.register(internalRoutes(service));
   await app.register(pageRoutes(ledger));
   await app.register(v2Routes(service, ledger, version), { prefix: '/v2' });
   return app;

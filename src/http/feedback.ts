@@ -20,7 +20,10 @@ export function feedbackRoute(service: Service): FastifyPluginAsyncTypebox {
             },
             { additionalProperties: false },
           ),
-          response: { 204: Type.Null({ description: 'Counted' }), ...problems(400, 404, 413, 415) },
+          response: {
+            204: Type.Null({ description: 'Counted' }),
+            ...problems(400, 401, 404, 413, 415, 429),
+          },
         },
       },
       async (request, reply) => {

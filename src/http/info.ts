@@ -4,7 +4,7 @@ import type { Static } from 'typebox';
 import type { Service } from '../service.ts';
 import { Alive, ModelInfo, Ready } from './schemas.ts';
 
-/** What the service tells of itself: model, health, metrics. */
+/** What the service tells of itself: model and health. */
 export function infoRoutes(service: Service): FastifyPluginAsyncTypebox {
   return async (app) => {
     app.get(
@@ -26,13 +26,17 @@ export function infoRoutes(service: Service): FastifyPluginAsyncTypebox {
 
     app.get(
       '/health/live',
-      { schema: { summary: 'The process answers', response: { 200: Alive } } },
+      {
+        config: { open: true },
+        schema: { summary: 'The process answers', response: { 200: Alive } },
+      },
       async () => ({ status: 'live' as const }),
     );
 
     app.get(
       '/health/ready',
       {
+        config: { open: true },
         schema: {
           summary: 'The service takes requests',
           response: { 200: Ready, 503: Ready },
@@ -47,7 +51,12 @@ export function infoRoutes(service: Service): FastifyPluginAsyncTypebox {
         });
       },
     );
+  };
+}
 
+/** `GET /metrics`. */
+export function metricsRoute(service: Service): FastifyPluginAsyncTypebox {
+  return async (app) => {
     app.get(
       '/metrics',
       {

@@ -3,6 +3,7 @@ import { performance } from 'node:perf_hooks';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Service } from '../service.ts';
 import type { Ledger } from './ledger.ts';
+import { steadyNow } from './recent.ts';
 
 /** An ORCA load report: what Envoy's and xDS's balancers weigh replicas by. */
 export interface LoadReport {
@@ -33,7 +34,7 @@ export function loadReports(service: Service, ledger: Ledger) {
 }
 
 function reportOf(service: Service, ledger: Ledger, cpuUtilization: number): LoadReport {
-  const now = Math.floor(Date.now() / 1000);
+  const now = Math.floor(steadyNow() / 1000);
   const seconds = ledger.recent.since(now - WINDOW - 1);
   const sum = (of: (second: (typeof seconds)[number]) => number) =>
     seconds.reduce((total, second) => total + of(second), 0);

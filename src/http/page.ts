@@ -3,16 +3,26 @@ import fastifyStatic from '@fastify/static';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import type { Ledger } from './ledger.ts';
+import { steadyNow } from './recent.ts';
 import { Live, problems } from './schemas.ts';
 
 /** Plain files, served as they are: the page needs no build and nothing from elsewhere. */
 const FOLDER = fileURLToPath(new URL('../../src/page', import.meta.url));
 
-const POLICY = "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'";
+const POLICY = [
+  "default-src 'none'",
+  ...['script-src', 'style-src', 'connect-src'].map((kind) => `${kind} 'self'`),
+  "img-src 'self' blob: data:",
+  ...['base-uri', 'form-action', 'frame-ancestors'].map((kind) => `${kind} 'none'`),
+].join('; ');
 
 /** `GET /`: the page, and what feeds its live strip. */
 export function pageRoutes(ledger: Ledger): FastifyPluginAsyncTypebox {
   return async (app) => {
+    // The page's own files are no secret; what it asks for may need a token.
+    app.addHook('onRoute', (route) => {
+      route.config = { open: true, ...route.config };
+    });
     await app.register(fastifyStatic, {
       root: FOLDER,
       wildcard: false,
@@ -22,13 +32,13 @@ export function pageRoutes(ledger: Ledger): FastifyPluginAsyncTypebox {
       setHeaders(response) {
         response.setHeader('cache-control', 'no-cache');
         response.setHeader('content-security-policy', POLICY);
-        response.setHeader('x-content-type-options', 'nosniff');
       },
     });
 
     app.get(
       '/live',
       {
+        config: { open: false },
         schema: {
           summary: 'The last minutes, second by second',
           querystring: Type.Object({
@@ -43,7 +53,7 @@ export function pageRoutes(ledger: Ledger): FastifyPluginAsyncTypebox {
         },
       },
       async ({ query }) => ({
-        now: Math.floor(Date.now() / 1000),
+        now: Math.floor(steadyNow() / 1000),
         seconds: [...ledger.recent.since(query.since ?? 0)],
       }),
     );

@@ -1,4 +1,7 @@
-import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
+import { randomUUID } from 'node:crypto';
+import { STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
+import type { ConnectionError, FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import { EngineError } from '../engine/protocol.ts';
 import { ServeError, problemOf } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
@@ -7,9 +10,12 @@ import { ExpiredError, RefusedError } from '../scheduler/scheduler.ts';
 const FASTIFY_CODES: Readonly<Record<string, ErrorCode>> = {
   FST_ERR_CTP_BODY_TOO_LARGE: 'body-too-large',
   FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported-media-type',
-  FST_REQ_FILE_TOO_LARGE: 'body-too-large',
-  FST_FILES_LIMIT: 'too-many-images',
-  FST_PARTS_LIMIT: 'too-many-images',
+};
+
+/** Of Node's HTTP server. */
+const CONNECTION_CODES: Readonly<Record<string, ErrorCode>> = {
+  ERR_HTTP_REQUEST_TIMEOUT: 'request-timeout',
+  HPE_HEADER_OVERFLOW: 'headers-too-large',
 };
 
 /** Errors that whoever runs the service should look into. */
@@ -61,17 +67,63 @@ function fromRefusal({ refusal }: RefusedError): ServeError {
 export function settleError(error: unknown, request: FastifyRequest, reply: FastifyReply) {
   const problem = toServeError(error);
   // Refusals are the scheduler at work: under load, a stack for each would be a load of its own.
-  if (FAULTS.has(problem.code)) request.log.error({ err: error }, problem.detail);
+  // Nor is it news to each request that no engine works: the engine's fault was logged.
+  if (FAULTS.has(problem.code) && error !== problem) {
+    request.log.error({ err: error }, problem.detail);
+  }
   request.outcome = problem.code;
   if (problem.retryAfterMs !== undefined) {
     reply.header('retry-after', Math.ceil(problem.retryAfterMs / 1000));
   }
+  if (problem.code === 'unauthorized') reply.header('www-authenticate', 'Bearer');
   reply.code(problem.status);
   return { error: problem, document: problemOf(problem, request.id) };
 }
 
+/** Of connections whose bytes are no request: answered, as far as anyone listens, and closed. */
+export function answerClientError(error: ConnectionError, socket: Socket): void {
+  if (socket.writable && error.code !== 'ECONNRESET') {
+    const problem = new ServeError(
+      CONNECTION_CODES[error.code] ?? 'bad-request',
+      'The bytes that arrived are no whole HTTP request.',
+    );
+    const body = JSON.stringify(problemOf(problem, randomUUID()));
+    socket.write(
+      `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status]}\r\n` +
+        'Content-Type: application/problem+json\r\nConnection: close\r\n' +
+        `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+    );
+  }
+  socket.destroy();
+}
+
+/** Bytes of a refused body that are still read, and thrown away. */
+const MOST_DISCARDED = 64 * 1024 * 1024;
+
+/**
+ * Resolves when the client has sent the rest of a body that is too large, within reason: few
+ * clients read an answer before they have sent everything, and none after the connection is reset.
+ */
+export function bodyDiscarded({ raw }: FastifyRequest): Promise<void> {
+  return new Promise((resolve) => {
+    if (raw.complete || raw.destroyed) return resolve();
+    let left = MOST_DISCARDED;
+    raw.unpipe();
+    raw.on('data', (chunk: Buffer) => {
+      left -= chunk.length;
+      if (left < 0) resolve();
+    });
+    raw.once('end', resolve).once('close', resolve).resume();
+  });
+}
+
 /** Fastify's error handler: errors leave as problem+json. */
-export function answerError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
-  const { document } = settleError(error, request, reply);
-  void reply.type('application/problem+json').serializer(JSON.stringify).send(document);
+export async function answerError(
+  error: unknown,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<FastifyReply> {
+  const { error: known, document } = settleError(error, request, reply);
+  if (known.code === 'body-too-large') await bodyDiscarded(request);
+  return reply.type('application/problem+json').serializer(JSON.stringify).send(document);
 }

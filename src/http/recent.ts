@@ -1,3 +1,4 @@
+import { performance } from 'node:perf_hooks';
 import type { Classified } from '../service.ts';
 
 /** One second of the service's life. */
@@ -75,12 +76,15 @@ function quantile(sorted: readonly number[], share: number): number | null {
   return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? null;
 }
 
+/** ms since 1970 by the clock that never jumps: whoever sets the time of day moves no seconds. */
+export const steadyNow = (): number => performance.timeOrigin + performance.now();
+
 /** The last minutes, second by second: for the page's live strip and for load reports. */
 export class Recent {
   readonly #buckets: Bucket[] = [];
 
   /** @param now ms since 1970. */
-  constructor(private readonly now: () => number = Date.now) {}
+  constructor(private readonly now: () => number = steadyNow) {}
 
   answered(results: readonly Classified[], budgetMs: number, totalMs: number): void {
     const bucket = this.#current();

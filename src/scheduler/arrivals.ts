@@ -3,8 +3,13 @@ import { Recent } from './recent.ts';
 
 /** Memory of the rate, ms: long enough to average bursts out, short enough to follow a step. */
 const RATE_MEMORY_MS = 2000;
+/**
+ * Longer memories. A rate is relied upon as far ahead as it looks back: a burst of a tenth of a
+ * second tells what the next second may bring, and next to nothing of the next minute.
+ */
+const LONG_MEMORIES_MS = [8000, 32_000, 128_000];
 /** Memory of how much counts vary, in windows. */
-const DISPERSION_MEMORY = 100;
+const DISPERSION_MEMORY = 300;
 /** Budgets may be anything, zero and below included. */
 const SHORTEST_WINDOW_MS = 1;
 /** Budgets remembered. */
@@ -20,6 +25,9 @@ export class ArrivalEstimator {
   /** Time that `#count` stands for, ms. */
   #span = 0;
 
+  /** For each long memory, the arrivals within it; as if nothing had come before the first. */
+  readonly #longCounts = LONG_MEMORIES_MS.map(() => 0);
+
   #windowStart = 0;
   #windowCount = 0;
   #meanCount = 0;
@@ -34,6 +42,7 @@ export class ArrivalEstimator {
     if (this.#last === null) this.#windowStart = now;
     else this.#age(now);
     this.#count++;
+    for (let i = 0; i < this.#longCounts.length; i++) this.#longCounts[i]!++;
     this.#last = Math.max(now, this.#last ?? now);
     this.#closeWindows(now);
     this.#windowCount++;
@@ -46,8 +55,14 @@ export class ArrivalEstimator {
     const span = this.#span * kept + RATE_MEMORY_MS * (1 - kept);
     // The first request starts the clock and says nothing of the rate.
     const count = Math.max(0, this.#count - 1) * kept;
+    const rate = span > 0 ? count / span : 0;
+    const long = LONG_MEMORIES_MS.map((ms, i) => ({
+      ms,
+      rate: (this.#longCounts[i]! * Math.exp(-gap / ms)) / ms,
+    }));
     return {
-      rate: span > 0 ? count / span : 0,
+      rate,
+      reach: [{ ms: RATE_MEMORY_MS, rate }, ...long],
       dispersion:
         this.#windows < 8 || this.#meanCount === 0
           ? 2
@@ -61,6 +76,9 @@ export class ArrivalEstimator {
     const kept = Math.exp(-gap / RATE_MEMORY_MS);
     this.#count *= kept;
     this.#span = this.#span * kept + RATE_MEMORY_MS * (1 - kept);
+    for (let i = 0; i < this.#longCounts.length; i++) {
+      this.#longCounts[i]! *= Math.exp(-gap / LONG_MEMORIES_MS[i]!);
+    }
   }
 
   /** Counts per window of a typical budget: the span over which a queue can absorb bursts. */

@@ -14,6 +14,15 @@ const REMEMBERED = 64;
 /** Before anything was decoded: ms for any image, and for every million pixels. */
 const FIRST_GUESS = { fixed: 0.5, perMegapixel: 12 };
 
+/** What is older than this, in ms, is no reason to refuse. */
+const LATELY_MS = 1000;
+
+interface Seen {
+  readonly times: Recent;
+  /** When the last of them were decoded, and how long it took; oldest first. */
+  readonly last: { readonly at: number; readonly ms: number }[];
+}
+
 /**
  * Learns how long images take from encoded bytes to the network's input, so that the time can be
  * counted against the budget before it is spent. Sizes fall into octaves of pixels: decoding is
@@ -21,20 +30,17 @@ const FIRST_GUESS = { fixed: 0.5, perMegapixel: 12 };
  */
 export class DecodeTimes {
   /** By format, then by octave. */
-  readonly #times = new Map<string, Map<number, Recent>>();
+  readonly #seen = new Map<string, Map<number, Seen>>();
 
-  /** @param quantile that predictions aim at, 0 to 1. */
-  constructor(private readonly quantile = 0.95) {}
-
-  /** Expected ms to decode and resize, this quantile of like images. */
-  predict({ format, pixels }: EncodedImage): number {
-    const octaves = this.#times.get(format);
+  /** @returns ms to decode and resize: this quantile (0 to 1) of the like images of late. */
+  predict({ format, pixels }: EncodedImage, quantile: number): number {
+    const octaves = this.#seen.get(format);
     const octave = octaveOf(pixels);
     const known = octaves && [...octaves.keys()].sort((a, b) => distance(a) - distance(b))[0];
     if (octaves === undefined || known === undefined) {
       return FIRST_GUESS.fixed + (FIRST_GUESS.perMegapixel * pixels) / 1e6;
     }
-    const ms = octaves.get(known)!.quantile(this.quantile);
+    const ms = octaves.get(known)!.times.quantile(quantile);
     // From the nearest size known: larger images in proportion, smaller ones no faster.
     return ms * Math.max(1, 2 ** (octave - known));
 
@@ -43,13 +49,28 @@ export class DecodeTimes {
     }
   }
 
-  observe({ format, pixels }: EncodedImage, ms: number): void {
-    let octaves = this.#times.get(format);
-    if (!octaves) this.#times.set(format, (octaves = new Map()));
+  /**
+   * How long images of this size mostly took within the last second, in ms; 0 when none was
+   * decoded. Whoever is refused teaches nothing: were older times believed, a slow patch would be
+   * over only when all of it was forgotten.
+   */
+  lately({ format, pixels }: EncodedImage, now: number): number {
+    const last = this.#seen.get(format)?.get(octaveOf(pixels))?.last ?? [];
+    const times = last.filter(({ at }) => now - at <= LATELY_MS).map(({ ms }) => ms);
+    times.sort((a, b) => a - b);
+    return times[(times.length - 1) >> 1] ?? 0;
+  }
+
+  /** @param ms that decoding took until `now`. */
+  observe({ format, pixels }: EncodedImage, ms: number, now: number): void {
+    let octaves = this.#seen.get(format);
+    if (!octaves) this.#seen.set(format, (octaves = new Map()));
     const octave = octaveOf(pixels);
-    let recent = octaves.get(octave);
-    if (!recent) octaves.set(octave, (recent = new Recent(REMEMBERED)));
-    recent.add(ms);
+    let seen = octaves.get(octave);
+    if (!seen) octaves.set(octave, (seen = { times: new Recent(REMEMBERED), last: [] }));
+    seen.times.add(ms);
+    seen.last.push({ at: now, ms });
+    if (seen.last.length > REMEMBERED) seen.last.shift();
   }
 }
 

@@ -38,6 +38,8 @@ export interface LatencyModel {
 export interface ArrivalForecast {
   /** Requests per ms. */
   readonly rate: number;
+  /** Mean rates, each to be relied upon for the next `ms`; absent: `rate`, for ever. */
+  readonly reach?: readonly { readonly ms: number; readonly rate: number }[];
   /** Variance over mean of the number of arrivals within a typical budget; 1: Poisson. */
   readonly dispersion: number;
   /** Recent budgets in ms, ascending. */

@@ -16,6 +16,8 @@ export interface Engine<Input, Output> {
   readonly workers: number;
   /** Runs `inputs` as one batch on `worker`; one output for each input, in order. */
   run(worker: number, tier: Tier, inputs: readonly Input[]): Promise<readonly Output[]>;
+  /** Asked after a run that failed: resolves when `worker` can take another batch. */
+  recovered?(worker: number): Promise<void>;
 }
 
 /** An answer and how it came about. Times in ms. */
@@ -96,7 +98,7 @@ export class Scheduler<Input, Output> {
     return this.#queue.length === 0 && !this.#busy.includes(true);
   }
 
-  /** Requests that engines work on. */
+  /** Requests that engines work on, or failed on and have not recovered from. */
   get running(): number {
     return this.#running;
   }
@@ -127,7 +129,11 @@ export class Scheduler<Input, Output> {
    * away before work is spent on decoding it: take the expected decode time off its deadline.
    */
   preview(wish: Omit<Waiting, 'id'>): Refusal | null {
-    return this.#options.policy.admit(this.#view(), { ...wish, id: -1 });
+    const { policy, clock } = this.#options;
+    const refusal = policy.admit(this.#view(), { ...wish, id: -1 });
+    // Demand that is turned away is demand, too; what is let in is counted when it is submitted.
+    if (refusal) this.#arrivals.observe(clock.now(), wish.deadline - clock.now());
+    return refusal;
   }
 
   /**
@@ -187,13 +193,15 @@ export class Scheduler<Input, Output> {
   #view(): View {
     const { clock, tiers, latency, maxBatch } = this.#options;
     const now = clock.now();
+    const working = this.#enginesFreeAt.filter((at) => at < Infinity);
     return {
       now,
       queue: this.#queue,
       tiers,
       latency,
       arrivals: this.#arrivals.forecast(now),
-      enginesFreeAt: this.#enginesFreeAt,
+      // While none works, plan as if one came back now: what it comes too late for expires.
+      enginesFreeAt: working.length > 0 ? working : [now],
       maxBatch,
     };
   }
@@ -266,6 +274,8 @@ export class Scheduler<Input, Output> {
       });
     } catch (error) {
       for (const entry of batch) entry.reject(error);
+      this.#enginesFreeAt[worker] = Infinity;
+      await engine.recovered?.(worker);
     } finally {
       this.#busy[worker] = false;
       this.#running -= batch.length;

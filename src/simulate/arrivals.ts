@@ -6,6 +6,8 @@ export interface Request {
   /** ms. */
   readonly budget: number;
   readonly minAccuracy: number;
+  /** From arrival to the queue: reading and decoding. */
+  readonly decodeMs?: number;
 }
 
 /** Rate in requests/s at `time` ms. */
@@ -31,26 +33,29 @@ export const ramp =
     return rates[left]! + (rates[left + 1]! - rates[left]!) * (position - left);
   };
 
+const RATE_STEP_MS = 10;
+
 /**
  * Arrival times of a renewal process whose gaps are gamma distributed with squared coefficient of
  * variation `cv2` (1: Poisson), stretched to follow `rate`.
  */
 export function renewal(rate: Rate, cv2: number, durationMs: number, random: Random): number[] {
   const times: number[] = [];
-  // Gaps of mean 1 in operational time; `rate` turns them into ms in steps of at most 10 ms.
+  // Gaps of mean 1 in operational time; `rate`, read every 10 ms, turns them into ms.
   const gap = () => (cv2 === 1 ? random.exponential() : random.gamma(1 / cv2) * cv2);
   let time = 0;
   let left = gap();
   while (time < durationMs) {
-    const step = Math.min(10, durationMs - time);
-    const perMs = rate(time) / 1000;
-    if (left <= perMs * step) {
+    const tick = RATE_STEP_MS * Math.floor(time / RATE_STEP_MS);
+    const end = Math.min(tick + RATE_STEP_MS, durationMs);
+    const perMs = rate(tick) / 1000;
+    if (left <= perMs * (end - time)) {
       time += left / perMs;
       times.push(time);
       left = gap();
     } else {
-      left -= perMs * step;
-      time += step;
+      left -= perMs * (end - time);
+      time = end;
     }
   }
   return times;
@@ -65,6 +70,7 @@ export function parseTrace(csv: string, scale = 1): number[] {
   const [header, ...lines] = csv.trim().split(/\r?\n/);
   const column = header?.split(',').indexOf('arrival_s') ?? -1;
   if (column < 0) throw new SyntaxError('a trace starts with a header that names arrival_s');
+  if (lines.length === 0) throw new SyntaxError('the trace holds no arrivals');
   const times = lines.map((line, index) => {
     const seconds = Number(line.split(',')[column] || NaN);
     if (!Number.isFinite(seconds)) {
@@ -73,6 +79,13 @@ export function parseTrace(csv: string, scale = 1): number[] {
     return (seconds * 1000) / scale;
   });
   return times.sort((a, b) => a - b);
+}
+
+/** The same arrivals, first at 0, so fast that their mean rate is `perSecond`. */
+export function atRate(times: readonly number[], perSecond: number): number[] {
+  const first = times[0] ?? 0;
+  const factor = ((times.length / perSecond) * 1000) / (times.at(-1)! - first || 1);
+  return times.map((time) => (time - first) * factor);
 }
 
 /** Gives each arrival a budget (ms) and an accuracy floor, drawn evenly from those listed. */

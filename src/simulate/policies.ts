@@ -1,3 +1,4 @@
+import { UsageError } from '../cli/command.ts';
 import { depthserve } from '../scheduler/depthserve/policy.ts';
 import { edf } from '../scheduler/edf.ts';
 import type { Policy, Tier } from '../scheduler/policy.ts';
@@ -22,10 +23,10 @@ export function policiesFor(tiers: readonly Tier[]): Policy[] {
   ];
 }
 
-/** @throws {RangeError} listing the names there are. */
+/** @throws {UsageError} listing the names there are. */
 export function policyNamed(name: string, tiers: readonly Tier[]): Policy {
   const all = policiesFor(tiers);
   const found = all.find((policy) => policy.name === name);
   if (found) return found;
-  throw new RangeError(`no policy ${name}; there are ${all.map((each) => each.name).join(', ')}`);
+  throw new UsageError(`no policy ${name}; there are ${all.map((each) => each.name).join(', ')}`);
 }

@@ -1,7 +1,7 @@
 import { MeasuredLatency } from '../scheduler/latency.ts';
 import type { Policy, Tier } from '../scheduler/policy.ts';
 import { ExpiredError, RefusedError, Scheduler } from '../scheduler/scheduler.ts';
-import type { Engine } from '../scheduler/scheduler.ts';
+import type { Engine, SchedulerEvents } from '../scheduler/scheduler.ts';
 import type { Request } from './arrivals.ts';
 import { balance } from './balance.ts';
 import type { Balancing } from './balance.ts';
@@ -52,7 +52,7 @@ export async function simulate(setup: Setup): Promise<Outcome[]> {
   const choose = balance(setup.balancing, new Random(setup.seed, 3));
   const outcomes: Outcome[] = [];
 
-  const arrive = (index: number) => {
+  const submit = (index: number) => {
     const request = requests[index]!;
     const { arrivedAt, budget, minAccuracy } = request;
     const scheduler = schedulers[choose(schedulers)]!;
@@ -70,6 +70,11 @@ export async function simulate(setup: Setup): Promise<Outcome[]> {
         else throw error;
       },
     );
+  };
+  const arrive = (index: number) => {
+    const { arrivedAt, decodeMs = 0 } = requests[index]!;
+    if (decodeMs > 0) clock.at(arrivedAt + decodeMs, () => submit(index));
+    else submit(index);
     if (index + 1 < requests.length)
       clock.at(requests[index + 1]!.arrivedAt, () => arrive(index + 1));
   };
@@ -81,7 +86,13 @@ export async function simulate(setup: Setup): Promise<Outcome[]> {
 /** A batch planned to end at a deadline may end a rounding error after it. */
 const ROUNDING_MS = 1e-6;
 
-function replica(setup: Setup, clock: VirtualClock, index: number): Scheduler<number, null> {
+/** One server on the virtual clock, as the real one is put together. */
+export function replica(
+  setup: Pick<Setup, 'profile' | 'policy' | 'engines' | 'seed' | 'slowdowns' | 'jitter'>,
+  clock: VirtualClock,
+  index: number,
+  events: SchedulerEvents = {},
+): Scheduler<number, null> {
   const { profile, policy, engines } = setup;
   const truth = new MeasuredLatency(profile.latency);
   const random = new Random(setup.seed, 10 + index);
@@ -103,5 +114,6 @@ function replica(setup: Setup, clock: VirtualClock, index: number): Scheduler<nu
     engine,
     clock,
     maxBatch: profile.maxBatch,
+    events,
   });
 }

@@ -14,7 +14,7 @@ export interface Profile {
 
 /**
  * Reads a latency table: the reply of `GET /model`, or a file of bench/tables.
- * @throws {SyntaxError} naming what is missing.
+ * @throws {SyntaxError} naming what is missing or makes no sense.
  */
 export function parseProfile(json: string, fallbackName: string): Profile {
   const data = JSON.parse(json) as Partial<Profile> & { manifest?: { name?: string } };
@@ -24,7 +24,12 @@ export function parseProfile(json: string, fallbackName: string): Profile {
   }
   for (const { skip, accuracy } of tiers) {
     if (typeof accuracy !== 'number') throw new SyntaxError(`tier ${skip} has no accuracy`);
-    if (!latency?.[skip]) throw new SyntaxError(`"latency" has no row for tier ${skip}`);
+    const row = Object.entries(latency?.[skip] ?? {});
+    if (row.length === 0) throw new SyntaxError(`"latency" has no row for tier ${skip}`);
+    for (const [size, ms] of row) {
+      if (Number(size) >= 1 && Number.isInteger(Number(size)) && ms > 0 && ms < Infinity) continue;
+      throw new SyntaxError(`latency of ${skip}: "${size}": ${ms} is not ms of a batch size`);
+    }
   }
   return {
     name: data.name ?? data.manifest?.name ?? fallbackName,

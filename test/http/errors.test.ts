@@ -129,6 +129,24 @@ describe('errors of POST /classify', () => {
     expect(reply.body.smallestBudgetMs).toBeGreaterThan(0.01);
   });
 
+  it('a budget that decoding alone would use up: 503, and the image is not decoded', async () => {
+    const decoded = async () =>
+      /prediction_ratio_count\{of="decode",tier="none"\} (\d+)/.exec(await scrape(server.url))?.[1];
+    const create = { width: 1000, height: 1000, channels: 3 as const, background: '#123456' };
+    const large = await sharp({ create }).png().toBuffer();
+    const hasty = { 'x-latency-budget-ms': '1' };
+    // Only what was decoded within the last second counts: a busy machine may need another try.
+    for (let attempt = 1; ; attempt++) {
+      await send(large, hasty);
+      const before = await decoded();
+      expect(Number(before)).toBeGreaterThan(0);
+      const reply = await send(large, hasty);
+      expectProblem(reply, 503, 'budget-too-small');
+      if ((await decoded()) === before) break;
+      expect(attempt).toBeLessThan(20);
+    }
+  });
+
   it('a media type that holds no image: 415 unsupported-media-type', async () => {
     for (const type of ['text/plain', 'application/json', 'image/gif', 'nonsense']) {
       expectProblem(await send(CAT, { 'content-type': type }), 415, 'unsupported-media-type');
@@ -140,6 +158,24 @@ describe('errors of POST /classify', () => {
     expect(reply.status).toBeGreaterThanOrEqual(400);
     expect(reply.status).toBeLessThan(500);
     expect(reply.headers.get('content-type')).toMatch(/^application\/problem\+json/);
+  });
+
+  it('multipart with a broken part behind a large one: 400 bad-multipart', async () => {
+    const part = (name: string, body: Buffer) => [
+      Buffer.from(`--b\r\nContent-Disposition: form-data; name="${name}"; filename="f"\r\n\r\n`),
+      body,
+      Buffer.from('\r\n'),
+    ];
+    const large = Buffer.alloc(90_000);
+    const parts = [...part('image', large), ...part('\r', large), Buffer.from('--b--\r\n')];
+    const headers = { 'content-type': 'multipart/form-data; boundary=b' };
+    expectProblem(await send(Buffer.concat(parts), headers), 400, 'bad-multipart');
+  });
+
+  it('multipart with a thousand parts: 413 too-many-images', async () => {
+    const tiny = '--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n\r\n'.repeat(1000);
+    const headers = { 'content-type': 'multipart/form-data; boundary=b' };
+    expectProblem(await send(Buffer.from(`${tiny}--b--`), headers), 413, 'too-many-images');
   });
 
   it('an unknown route: 404 not-found', async () => {

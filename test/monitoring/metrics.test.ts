@@ -83,6 +83,18 @@ describe('an answer', () => {
     metrics.answered(answerOf(baseNet), 20, 8);
     const series = 'depthserve_prediction_ratio_sum{of="answer",tier="TT"}';
     expect(await read(metrics, series)).toBe(0.75);
+    // Off by 2 of 20 ms, whichever way.
+    metrics.answered(answerOf(baseNet), 20, 4);
+    expect(await read(metrics, 'depthserve_prediction_error_ratio_sum{tier="TT"}')).toBe(0.2);
+  });
+});
+
+describe('an image', () => {
+  it('was decoded in a time that was predicted', async () => {
+    const metrics = servingMetrics();
+    metrics.decoded(3, 4);
+    const series = 'depthserve_prediction_ratio_sum{of="decode",tier="none"}';
+    expect(await read(metrics, series)).toBe(0.75);
   });
 });
 
@@ -107,17 +119,38 @@ describe('a batch', () => {
 describe('the state at scrape time', () => {
   it('is read, not counted', async () => {
     const metrics = servingMetrics({
+      ready: false,
+      engines: 1,
       queueLength: 3,
       oldestAgeMs: 250,
       slowdown: 1.5,
       predictions: [{ tier: baseNet, batch: 8, ms: 12 }],
     });
+    expect(await read(metrics, 'depthserve_ready')).toBe(0);
+    expect(await read(metrics, 'depthserve_engines')).toBe(1);
     expect(await read(metrics, 'depthserve_queue_length')).toBe(3);
     expect(await read(metrics, 'depthserve_queue_oldest_age_seconds')).toBe(0.25);
     expect(await read(metrics, 'depthserve_slowdown_factor')).toBe(1.5);
     expect(await read(metrics, 'depthserve_latency_table_seconds{tier="TT",batch="8"}')).toBe(
       0.012,
     );
+  });
+});
+
+describe('the capacity at full depth', () => {
+  it('is that of the deepest tier in its best batch, on all engines', async () => {
+    const predictions = [
+      { tier: baseNet, batch: 8, ms: 4 },
+      { tier: superNet, batch: 1, ms: 2 },
+      { tier: superNet, batch: 8, ms: 10 },
+    ];
+    const metrics = servingMetrics({ ...calm, predictions });
+    // Two engines, 8 images in 10 ms each.
+    expect(await read(metrics, 'depthserve_full_depth_capacity')).toBe(1600);
+  });
+
+  it('is none before the engines are warm', async () => {
+    expect(await read(servingMetrics(), 'depthserve_full_depth_capacity')).toBe(0);
   });
 });
 

@@ -5,12 +5,19 @@ import type { Tier } from '../../src/scheduler/policy.ts';
 export const superNet: Tier = { skip: 'FF', accuracy: 0.9, macs: 1000 };
 export const baseNet: Tier = { skip: 'TT', accuracy: 0.8, macs: 400 };
 
-export const calm: LiveState = { queueLength: 0, oldestAgeMs: 0, slowdown: 1, predictions: [] };
+export const calm: LiveState = {
+  ready: true,
+  engines: 2,
+  queueLength: 0,
+  oldestAgeMs: 0,
+  slowdown: 1,
+  predictions: [],
+};
 
 /** Metrics of a model with two sub-networks, as after the warm-up. */
 export function servingMetrics(state: LiveState = calm): Metrics {
   const metrics = new Metrics({ name: 'test-model', version: '1.2.3' }, () => state);
-  metrics.serving(2, [superNet, baseNet], [baseNet, superNet]);
+  metrics.serving([superNet, baseNet], [baseNet, superNet]);
   return metrics;
 }
 

@@ -26,6 +26,21 @@ describe('what is expected of arrivals', () => {
     expect(after(times).forecast(10_000).rate).toBeGreaterThan(0.8);
   });
 
+  test('a short burst says much of the next second and little of the next minute', () => {
+    const burst = Array.from({ length: 200 }, (_, index) => index / 2);
+    const { rate, reach } = after(burst).forecast(1100);
+    expect(rate).toBeGreaterThan(0.1);
+    expect(reach!.find(({ ms }) => ms > 30_000)!.rate).toBeLessThan(0.01);
+    expect(reach!.map(({ ms }) => ms)).toEqual(
+      reach!.map(({ ms }) => ms).toSorted((a, b) => a - b),
+    );
+  });
+
+  test('a long steady stream is expected to go on for as long as it was seen', () => {
+    const times = Array.from({ length: 20_000 }, (_, index) => index * 10);
+    for (const { rate } of after(times).forecast(200_000).reach!) expect(rate).toBeCloseTo(0.1, 1);
+  });
+
   test('fades while nothing comes', () => {
     const estimator = after(renewal(constant(1000), 1, 5000, new Random(1)));
     expect(estimator.forecast(15_000).rate).toBeLessThan(0.02);

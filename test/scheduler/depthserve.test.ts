@@ -39,6 +39,15 @@ describe('depth', () => {
     expect(tierOf(queueOf([1000]), { arrivals })).toBe('FF');
   });
 
+  test('a rate is relied upon only as far ahead as it is known', () => {
+    // 0.85 a ms is what TT can just answer; if that ends after two seconds, there is time for all.
+    const arrivals = { rate: 0.85, dispersion: 1, budgets: [100, 100, 100, 60_000] };
+    const queue = queueOf([60_000]);
+    expect(tierOf(queue, { arrivals })).toBe('TT');
+    const reach = [{ ms: 2000, rate: 0.85 }];
+    expect(tierOf(queue, { arrivals: { ...arrivals, reach } })).toBe('FF');
+  });
+
   test('several engines keep up with more before depth falls', () => {
     const queue = queueOf(Array(16).fill(30));
     const arrivals = { rate: 0.3, dispersion: 1, budgets: [40] };

@@ -145,6 +145,36 @@ describe('several engines', () => {
   });
 });
 
+test('an engine that failed gets nothing until it has recovered, the other everything', async () => {
+  const clock = new VirtualClock();
+  const ran: string[] = [];
+  const scheduler = new Scheduler<number, number>({
+    policy: depthserve,
+    tiers: TIERS,
+    latency: new MeasuredLatency(TABLE),
+    clock,
+    maxBatch: 1,
+    engine: {
+      workers: 2,
+      run: async (worker, _tier, inputs) => {
+        ran.push(`${worker} at ${clock.now()}`);
+        if (ran.length === 1) throw new Error('broken');
+        await new Promise<void>((resolve) => clock.at(clock.now() + 4, resolve));
+        return inputs;
+      },
+      recovered: () => new Promise((resolve) => clock.at(10, resolve)),
+    },
+  });
+  const answers = [0, 1, 2].map((input) =>
+    scheduler.submit(input, { arrivedAt: 0, deadline: 30, minAccuracy: 0.9 }),
+  );
+  // Nobody waits for the repair to learn of the failure.
+  await expect(answers[0]).rejects.toThrow('broken');
+  await clock.run();
+  expect(ran).toEqual(['0 at 0', '1 at 0', '1 at 4']);
+  expect(scheduler.idle).toBe(true);
+});
+
 test('a preview says what would be refused, and changes nothing', async () => {
   const clock = new VirtualClock();
   const scheduler = new Scheduler<number, number>({

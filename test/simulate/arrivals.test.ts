@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import {
+  atRate,
   constant,
   parseTrace,
   ramp,
@@ -59,8 +60,14 @@ describe('a trace', () => {
     expect(parseTrace('id,arrival_s\r\na,2\r\nb,1\r\n')).toEqual([1000, 2000]);
   });
 
+  test('is brought to a mean rate', () => {
+    expect(atRate([3000, 4000, 8000, 13_000], 2)).toEqual([0, 200, 1000, 2000]);
+    expect(atRate([7], 2)).toEqual([0]);
+  });
+
   test('says which line is wrong', () => {
     expect(() => parseTrace('arrival_s\n0\nx\n')).toThrow('line 3 of the trace is not a time: x');
     expect(() => parseTrace('time\n0\n')).toThrow('arrival_s');
+    expect(() => parseTrace('arrival_s\n')).toThrow('no arrivals');
   });
 });

@@ -112,6 +112,16 @@ describe('under the shipped policy', () => {
     expect(loose.every(({ inTime }) => inTime)).toBe(true);
   });
 
+  test('a burst is over a second later: a lone patient request gets the deepest', async () => {
+    for (const burstMs of [0, 100, 1000]) {
+      const times = Array.from({ length: 200 }, (_, index) => (index * burstMs) / 200);
+      const burst = requests(times, [20, 100, 1000, 60_000], [0], new Random(1));
+      const lone = { arrivedAt: burstMs + 1000, budget: 60_000, minAccuracy: 0 };
+      const outcomes = await simulate({ ...setup(), requests: [...burst, lone] });
+      expect(outcomes.at(-1)!.tier!.skip).toBe('FF');
+    }
+  });
+
   test('budgets from 2 ms to seconds are served together', async () => {
     const outcomes = await simulate(setup({ load: 0.4, budgets: [2, 10, 100, 3000] }));
     const share = (budget: number) => {
@@ -203,7 +213,7 @@ describe('input', () => {
   test('a GET /model dump is a latency table', () => {
     const dump = JSON.stringify({
       manifest: { name: 'small' },
-      tiers: [...PROFILE.tiers].reverse(),
+      tiers: PROFILE.tiers.toReversed(),
       latency: PROFILE.latency,
       slowdown: 1,
       provider: 'cpu',
@@ -220,6 +230,8 @@ describe('input', () => {
       '"latency" has no row for tier TT',
     );
     expect(() => parseProfile('{}', '')).toThrow('tiers');
+    const broken = { tiers: PROFILE.tiers, latency: { ...PROFILE.latency, TF: { 1: null } } };
+    expect(() => parseProfile(JSON.stringify(broken), '')).toThrow('latency of TF: "1": null');
   });
 
   test('options are checked, and the message says how to mend them', () => {
@@ -233,6 +245,11 @@ describe('input', () => {
     expect(() => parseOptions(['--balance', 'best'])).toThrow('round-robin');
     expect(() => parseOptions(['--replicas', '1.5'])).toThrow('whole number');
     expect(() => parseOptions(['--nope'])).toThrow('--nope');
+    expect(() => parseOptions(['--budgets', ''])).toThrow('--budgets takes a number');
+    expect(() => parseOptions(['--seed', 'Infinity'])).toThrow('--seed takes a number');
+    expect(() => parseOptions(['--scale', '2'])).toThrow('--trace');
+    expect(() => parseOptions(['--load', '1', '--rate', '2'])).toThrow('exclude each other');
+    expect(() => parseOptions(['--arrivals', 'steps', '--rate', '2'])).toThrow('--rates');
   });
 });
 

@@ -30,6 +30,22 @@ export function deviceDashboard(): Dashboard {
     .withPanel(
       graph(
         {
+          title: 'Load',
+          description:
+            'Images asked for, by what the engines can answer at full depth. The autoscalers aim ' +
+            'at 1; beyond it, depth gives way.',
+          unit: 'percentunit',
+          min: 0,
+        },
+        [
+          `sum without (tier, outcome) (${rate('depthserve_requests_total', 'outcome=~"met|late|overloaded|deadline-passed"')}) / ${series('depthserve_full_depth_capacity')}`,
+          BY_REPLICA,
+        ],
+      ),
+    )
+    .withPanel(
+      graph(
+        {
           title: 'Slowdown',
           description: 'Batch times as a multiple of those measured at start: neighbours, heat.',
           min: 1,

@@ -150,7 +150,7 @@ export function serviceDashboard(): Dashboard {
       graph(
         {
           title: 'Accuracy lost',
-          description: 'What load costs; the autoscalers aim at one point.',
+          description: 'What load costs callers. Half a point for long: more replicas pay.',
           unit: 'percentunit',
           min: 0,
         },

@@ -94,7 +94,7 @@ export function inferRoutes(service: Service, ledger: Ledger): FastifyPluginAsyn
                   'application/octet-stream': { schema: { type: 'string', format: 'binary' } },
                 },
               },
-              ...v2Errors(400, 404, 408, 413, 415, 422, 500, 503, 504),
+              ...v2Errors(400, 401, 404, 408, 413, 415, 422, 429, 500, 503, 504),
             },
           },
         },

@@ -44,12 +44,16 @@ export function metadataRoutes(
     );
     app.get(
       '/health/live',
-      { schema: { summary: 'The process answers', response: { 200: Live } } },
+      {
+        config: { open: true },
+        schema: { summary: 'The process answers', response: { 200: Live } },
+      },
       async () => ({ live: true }),
     );
     app.get(
       '/health/ready',
       {
+        config: { open: true },
         schema: {
           summary: 'The service takes requests',
           response: { 200: ServerReady, 503: ServerReady },

@@ -44,6 +44,9 @@ class Door {
   /** When everybody that waits and some more could have been answered. */
   #behind = 0;
   #scarce: boolean | null = null;
+  readonly #deadlines: Float64Array;
+  readonly #floors: ArrayLike<number>;
+  readonly #floor: number;
 
   constructor(
     private readonly view: View,
@@ -51,17 +54,19 @@ class Door {
     private readonly costs: Costs,
   ) {
     this.#start = nextStart(view.enginesFreeAt, view.now, costs.ms(0, view.maxBatch));
+    this.#deadlines = deadlinesOf(view.queue);
+    this.#floors = costs.floors(view.queue);
+    this.#floor = costs.floor(request);
   }
 
   /** Whether the request, were it due at `deadline`, may join. Later deadlines never hurt. */
   accepts(deadline: number): boolean {
-    const { queue, enginesFreeAt, arrivals } = this.view;
+    const { enginesFreeAt, arrivals } = this.view;
     const engines = enginesFreeAt.length;
-    let at = queue.length;
-    while (at > 0 && queue[at - 1]!.deadline > deadline) at--;
-    const joined = [...queue.slice(0, at), { ...this.request, deadline }, ...queue.slice(at)];
-    const deadlines = deadlinesOf(joined);
-    const floors = this.costs.floors(joined);
+    let at = this.#deadlines.length;
+    while (at > 0 && this.#deadlines[at - 1]! > deadline) at--;
+    const deadlines = inserted(this.#deadlines, at, deadline);
+    const floors = inserted(this.#floors, at, this.#floor);
     const longest = longestBatchMs(arrivals.budgets);
     const { latest } = latestPlan(deadlines, floors, this.costs, engines);
     const steady = steadySchedule(deadlines, floors, this.costs, engines, this.#start, longest);
@@ -74,7 +79,7 @@ class Door {
   /** The earliest deadline that would be accepted, or a little later. */
   smallestDeadline(): number {
     const { now } = this.view;
-    const alone = this.#start - now + this.costs.ms(this.costs.floor(this.request), 1);
+    const alone = this.#start - now + this.costs.ms(this.#floor, 1);
     if (this.accepts(now + alone)) return now + alone;
     let low = Math.max(alone, this.request.deadline - now);
     // Behind everybody there is room, unless the queue itself cannot be answered any more.
@@ -107,4 +112,12 @@ class Door {
     }
     return this.#scarce;
   }
+}
+
+function inserted(values: ArrayLike<number>, at: number, value: number): Float64Array {
+  const longer = new Float64Array(values.length + 1);
+  for (let i = 0; i < at; i++) longer[i] = values[i]!;
+  longer[at] = value;
+  for (let i = at; i < values.length; i++) longer[i + 1] = values[i]!;
+  return longer;
 }

@@ -5,18 +5,17 @@ export class Demand {
   readonly #budgets: readonly number[];
   /** `sums[k]`: sum of the k shortest budgets. */
   readonly #sums: Float64Array;
-  readonly #perBudget: number;
 
-  constructor({ budgets, rate }: ArrivalForecast) {
+  constructor(private readonly arrivals: ArrivalForecast) {
+    const { budgets } = arrivals;
     this.#budgets = budgets;
-    this.#perBudget = budgets.length === 0 ? 0 : rate / budgets.length;
     this.#sums = new Float64Array(budgets.length + 1);
     for (let k = 0; k < budgets.length; k++) this.#sums[k + 1] = this.#sums[k]! + budgets[k]!;
   }
 
   /** Expected number of requests that arrive from now on and are due within `ms`. */
   dueWithin(ms: number): number {
-    return this.#perBudget * this.#arrivedIn(ms, 0, this.#below(ms));
+    return this.#rate(ms) * this.#arrivedIn(ms, 0, this.#below(ms));
   }
 
   /**
@@ -26,7 +25,17 @@ export class Demand {
    */
   lostWhileBusy(ms: number, quickest: number): number {
     const late = ms + quickest;
-    return this.#perBudget * this.#arrivedIn(late, this.#below(quickest), this.#below(late));
+    return this.#rate(late) * this.#arrivedIn(late, this.#below(quickest), this.#below(late));
+  }
+
+  /** Mean rate over the next `ms`, of each of the budgets. */
+  #rate(ms: number): number {
+    const { rate, reach, budgets } = this.arrivals;
+    if (budgets.length === 0) return 0;
+    if (!reach || ms <= reach[0]!.ms) return rate / budgets.length;
+    let count = 0;
+    for (const span of reach) count = Math.max(count, span.rate * Math.min(ms, span.ms));
+    return count / ms / budgets.length;
   }
 
   /** Of budgets `from` up to `to`, by rank: those with budget b arrive within the first ms - b. */

@@ -1,12 +1,14 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { constant, parseTrace, ramp, renewal, requests, steps } from './arrivals.ts';
-import type { Request } from './arrivals.ts';
+import { EXIT, UsageError } from '../cli/command.ts';
+import type { Command } from '../cli/command.ts';
+import { atRate, constant, parseTrace, ramp, renewal, requests, steps } from './arrivals.ts';
+import type { Rate, Request } from './arrivals.ts';
 import { upperBound } from './bound.ts';
 import { replicasFor } from './capacity.ts';
 import { summarise } from './metrics.ts';
 import type { Summary } from './metrics.ts';
-import { parseOptions, USAGE, UsageError } from './options.ts';
+import { DEFAULT_LOAD, parseOptions, USAGE } from './options.ts';
 import type { Options } from './options.ts';
 import { policyNamed } from './policies.ts';
 import { Random } from './random.ts';
@@ -18,40 +20,44 @@ import type { Profile } from './tables.ts';
 
 const DEFAULT_TABLE = new URL('../../bench/tables/cifar-cpu.json', import.meta.url);
 
-async function main(): Promise<void> {
-  const options = parseOptions(process.argv.slice(2));
-  if (options.help) {
-    process.stdout.write(USAGE);
-    return;
-  }
-  const profile = await readProfile(options);
-  const engines = options.engines ?? profile.engineWorkers;
-  const arriving = await readRequests(options, profile, engines);
-  const setup: Setup = {
-    profile,
-    policy: policyNamed(options.policy, profile.tiers),
-    requests: arriving,
-    seed: options.seed,
-    engines,
-    replicas: options.replicas,
-    balancing: options.balance,
-    slowdowns: options.slowdowns,
-    jitter: options.jitter,
-  };
-  if (options.attainment === null) return report(options, setup);
+/** `depthserve simulate`: the production scheduler against arrivals, on a virtual clock. */
+export const command: Command = {
+  help: USAGE,
+  async run(args) {
+    const options = parseOptions(args);
+    const profile = await readProfile(options);
+    const engines = options.engines ?? profile.engineWorkers;
+    const setup: Setup = {
+      profile,
+      policy: policyNamed(options.policy, profile.tiers),
+      requests: await readRequests(options, profile, engines),
+      seed: options.seed,
+      engines,
+      replicas: options.replicas,
+      balancing: options.balance,
+      slowdowns: options.slowdowns,
+      jitter: options.jitter,
+    };
+    if (options.attainment === null) {
+      await report(options, setup);
+      return EXIT.done;
+    }
 
-  const wanted = options.attainment;
-  const replicas = await replicasFor(wanted, async (count) => {
-    const { attainment } = summarise(await simulate({ ...setup, replicas: count }));
-    console.log(`${String(count).padStart(5)} replicas: ${percent(attainment)} in time`);
-    return attainment;
-  });
-  if (replicas === null) {
-    throw new UsageError(`no number of replicas reaches ${percent(wanted)}: see the budgets`);
-  }
-  console.log(`${replicas} replicas reach ${percent(wanted)} (${options.balance})\n`);
-  await report(options, { ...setup, replicas });
-}
+    const wanted = options.attainment;
+    const replicas = await replicasFor(wanted, async (count) => {
+      const { attainment } = summarise(await simulate({ ...setup, replicas: count }));
+      console.log(`${String(count).padStart(5)} replicas: ${percent(attainment)} in time`);
+      return attainment;
+    });
+    if (replicas === null) {
+      console.error(`no number of replicas reaches ${percent(wanted)}: see the budgets`);
+      return EXIT.failed;
+    }
+    console.log(`${replicas} replicas reach ${percent(wanted)} (${options.balance})\n`);
+    await report(options, { ...setup, replicas });
+    return EXIT.done;
+  },
+};
 
 async function readProfile({ table }: Options): Promise<Profile> {
   const file = table ?? DEFAULT_TABLE;
@@ -65,20 +71,23 @@ async function readRequests(
   profile: Profile,
   engines: number,
 ): Promise<Request[]> {
-  const { trace, scale, rates, seconds, seed, budgets, floors } = options;
-  const random = new Random(seed, 1);
-  if (trace !== null) {
-    const times = await mendable(`trace ${trace}`, async () =>
-      parseTrace(await readFile(trace, 'utf8'), scale),
-    );
-    return requests(times, budgets, floors, random);
-  }
-  const ms = seconds * 1000;
-  const [first = options.load * capacity(profile, engines * options.replicas)] = rates;
-  const all = rates.length > 0 ? rates : [first];
-  const rate =
-    all.length === 1 ? constant(first) : (options.arrivals === 'ramp' ? ramp : steps)(all, ms);
-  return requests(renewal(rate, options.cv2, ms, new Random(seed, 0)), budgets, floors, random);
+  const { trace, scale, seconds, seed, budgets, floors } = options;
+  const full = capacity(profile, engines * options.replicas);
+  const times =
+    trace === null
+      ? renewal(rateOf(options, full), options.cv2, seconds! * 1000, new Random(seed, 0))
+      : await mendable(`trace ${trace}`, async () => {
+          const all = parseTrace(await readFile(trace, 'utf8'), scale ?? 1);
+          const scaled = options.load === null ? all : atRate(all, options.load * full);
+          return scaled.filter((time) => time <= (seconds ?? Infinity) * 1000);
+        });
+  return requests(times, budgets, floors, new Random(seed, 1));
+}
+
+function rateOf({ rates, load, arrivals, seconds }: Options, full: number): Rate {
+  if (rates.length === 0) return constant((load ?? DEFAULT_LOAD) * full);
+  if (rates.length === 1) return constant(rates[0]!);
+  return (arrivals === 'ramp' ? ramp : steps)(rates, seconds! * 1000);
 }
 
 async function mendable<T>(what: string, read: () => Promise<T>): Promise<T> {
@@ -135,11 +144,3 @@ function print(
 
 const percent = (share: number) => `${(100 * share).toFixed(2)} %`;
 const ms = (time: number | null) => (time === null ? '-' : `${time.toFixed(2)} ms`);
-
-try {
-  await main();
-} catch (error) {
-  if (!(error instanceof UsageError) && !(error instanceof RangeError)) throw error;
-  console.error(`simulate: ${error.message}\nTry --help.`);
-  process.exitCode = 2;
-}

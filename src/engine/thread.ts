@@ -1,0 +1,135 @@
+import { Worker } from 'node:worker_threads';
+import { EngineError } from './protocol.ts';
+import type { Fault, FromWorker, ToWorker, WorkerOptions } from './protocol.ts';
+
+// onnxruntime tells its maker of every process and session unless this is set before it loads. Only
+// the main thread can set it: workers have a copy of the environment that C++ does not see.
+process.env['ORT_DISABLE_TELEMETRY'] ??= '1';
+
+interface Pending {
+  readonly resolve: (logits: Float32Array) => void;
+  readonly reject: (error: Error) => void;
+  readonly stopWatching: () => void;
+}
+
+const stuck = new Set<EngineThread>();
+
+/** Threads given up as hanging that have not come back: while one is there, no exit succeeds. */
+export const stuckThreads = (): number => stuck.size;
+
+/** One worker thread; runs one batch at a time. Once lost, it is never used again. */
+export class EngineThread {
+  readonly #thread: Worker;
+  #pending: Pending | null = null;
+  #lost: EngineError | null = null;
+
+  private constructor(
+    options: WorkerOptions,
+    /** Called once, when the thread ends or hangs; not when it is released. */
+    private readonly onLost: (error: EngineError) => void,
+  ) {
+    this.#thread = new Worker(new URL('./worker.js', import.meta.url), { workerData: options });
+    this.#thread.on('message', (message: FromWorker) => this.#settle(message));
+    this.#thread.on('error', (error) => this.#lose('crash', String(error)));
+    this.#thread.on('exit', (code) => {
+      stuck.delete(this);
+      this.#lose('crash', `its thread ended with code ${code}`);
+    });
+  }
+
+  /**
+   * Starts a thread and waits for its session.
+   *
+   * @param limitMs longest wait.
+   * @throws {EngineError} when the session cannot be created.
+   */
+  static async start(
+    options: WorkerOptions,
+    limitMs: number,
+    onLost: (error: EngineError) => void,
+  ): Promise<EngineThread> {
+    let started = false;
+    const thread = new EngineThread(options, (error) => {
+      // Whoever starts it learns of it by the rejection.
+      if (started) onLost(error);
+    });
+    await thread.#expect(limitMs);
+    started = true;
+    return thread;
+  }
+
+  /** Neither ended nor given up as hanging. */
+  get alive(): boolean {
+    return this.#lost === null;
+  }
+
+  /**
+   * @param pixels uint8 `[count, height, width, 3]`; transferred.
+   * @param limitMs longest wait, after which the thread is lost.
+   * @returns float32 `[count, classes]`.
+   * @throws {EngineError}
+   */
+  run(skip: string, count: number, pixels: ArrayBuffer, limitMs: number): Promise<Float32Array> {
+    if (this.#lost) return Promise.reject(this.#lost);
+    if (this.#pending) return Promise.reject(new EngineError('the worker is busy'));
+    const logits = this.#expect(limitMs);
+    this.#send({ type: 'run', skip, count, pixels }, [pixels]);
+    return logits;
+  }
+
+  /** Ends the thread, unless it is lost. */
+  async release(): Promise<void> {
+    if (this.#lost) return;
+    this.#lost = new EngineError('the engine was released');
+    const exited = new Promise((resolve) => this.#thread.once('exit', resolve));
+    this.#send({ type: 'release' });
+    await exited;
+  }
+
+  /** The next message that settles: `ready`, a result or a failure. */
+  #expect(limitMs: number): Promise<Float32Array> {
+    return new Promise((resolve, reject) => {
+      this.#pending = { resolve, reject, stopWatching: this.#watch(limitMs) };
+    });
+  }
+
+  /** In two halves, so that a process that was stopped for long does not take that for a hang. */
+  #watch(limitMs: number): () => void {
+    if (limitMs === Infinity) return () => {};
+    let timer = setTimeout(() => {
+      timer = setTimeout(() => this.#lose('hang', `no answer for ${limitMs} ms`), limitMs / 2);
+    }, limitMs / 2);
+    return () => clearTimeout(timer);
+  }
+
+  #lose(fault: Fault, why: string): void {
+    if (this.#lost) return;
+    this.#lost = new EngineError(`engine worker lost: ${why}`, fault);
+    if (fault === 'hang') stuck.add(this);
+    // It is left alone: to terminate a thread that holds a session can abort the process.
+    this.#thread.unref();
+    const pending = this.#take();
+    this.onLost(this.#lost);
+    pending?.reject(this.#lost);
+  }
+
+  #settle(message: FromWorker): void {
+    const pending = this.#take();
+    if (message.type === 'ready') pending?.resolve(new Float32Array());
+    else if (message.type === 'result') pending?.resolve(new Float32Array(message.logits));
+    else pending?.reject(new EngineError(message.message));
+    // It came back after it was given up: now it can end by itself.
+    if (!pending && this.#lost?.fault === 'hang') this.#send({ type: 'release' });
+  }
+
+  #take(): Pending | null {
+    const pending = this.#pending;
+    this.#pending = null;
+    pending?.stopWatching();
+    return pending;
+  }
+
+  #send(message: ToWorker, transfer: ArrayBuffer[] = []): void {
+    this.#thread.postMessage(message, transfer);
+  }
+}

@@ -1,0 +1,142 @@
+import { createHash, timingSafeEqual } from 'node:crypto';
+import { readFileSync, unwatchFile, watchFile } from 'node:fs';
+import { performance } from 'node:perf_hooks';
+import { Ajv } from 'ajv';
+import type { FastifyBaseLogger } from 'fastify';
+import { Type } from 'typebox';
+import type { Static } from 'typebox';
+import { ConfigError } from '../config.ts';
+import { ServeError } from '../errors.ts';
+
+const TokensFile = Type.Object(
+  {
+    tokens: Type.Array(
+      Type.Object(
+        {
+          name: Type.String({ minLength: 1, maxLength: 64 }),
+          /** Of the token, in hexadecimal. Tokens are random, so that no salt is needed. */
+          sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }),
+          /** Requests a second, of which as many may come at once; absent: any number. */
+          perSecond: Type.Optional(Type.Number({ exclusiveMinimum: 0 })),
+          /** Requests that may be under way at the same time; absent: any number. */
+          atOnce: Type.Optional(Type.Integer({ minimum: 1 })),
+        },
+        { additionalProperties: false },
+      ),
+    ),
+  },
+  { additionalProperties: false },
+);
+type Entry = Static<typeof TokensFile>['tokens'][number];
+
+const validate = new Ajv().compile<Static<typeof TokensFile>>(TokensFile);
+
+/** How often the file is looked at; a mounted Secret changes by a link, which no watch reports. */
+const LOOK_EVERY_MS = 1000;
+
+/** One holder of a token, and what it has used up. */
+class Holder {
+  #underWay = 0;
+  #credit: number;
+  #creditAt = performance.now();
+
+  constructor(readonly entry: Entry) {
+    this.#credit = this.#most;
+  }
+
+  get #most(): number {
+    return Math.max(1, this.entry.perSecond ?? 1);
+  }
+
+  /** @throws {ServeError} too-many-requests */
+  enter(): () => void {
+    const { perSecond, atOnce } = this.entry;
+    if (atOnce !== undefined && this.#underWay >= atOnce) {
+      const detail = `The token has ${atOnce} requests under way.`;
+      throw new ServeError('too-many-requests', detail, {}, 1000);
+    }
+    if (perSecond !== undefined) {
+      const now = performance.now();
+      const earned = ((now - this.#creditAt) / 1000) * perSecond;
+      this.#credit = Math.min(this.#most, this.#credit + earned);
+      this.#creditAt = now;
+      if (this.#credit < 1) {
+        const detail = `The token may send ${perSecond} requests a second.`;
+        const waitMs = ((1 - this.#credit) / perSecond) * 1000;
+        throw new ServeError('too-many-requests', detail, {}, waitMs);
+      }
+      this.#credit -= 1;
+    }
+    this.#underWay += 1;
+    return () => {
+      this.#underWay -= 1;
+    };
+  }
+}
+
+/** Who may enter: bearer tokens from a file, which is read again whenever it changes. */
+export class Access {
+  #holders: readonly Holder[];
+
+  /** @throws {ConfigError} when the file cannot be read or is wrong. */
+  constructor(
+    private readonly file: string,
+    log: FastifyBaseLogger,
+  ) {
+    this.#holders = read(file).map((entry) => new Holder(entry));
+    watchFile(file, { interval: LOOK_EVERY_MS, persistent: false }, () => {
+      try {
+        this.#holders = this.#renewed(read(file));
+        log.info({ tokens: this.#holders.length }, 'tokens read again');
+      } catch (err) {
+        log.error({ err }, 'tokens not read: the old ones stay in force');
+      }
+    });
+  }
+
+  /**
+   * Lets a request in, by its `Authorization` header.
+   *
+   * @returns to be called when the request is over.
+   * @throws {ServeError} unauthorized, too-many-requests
+   */
+  enter(authorization: string | undefined): () => void {
+    const token = /^Bearer +(\S+)$/i.exec(authorization ?? '')?.[1];
+    const holder = token === undefined ? undefined : this.#holderOf(token);
+    if (!holder)
+      throw new ServeError('unauthorized', 'The request has no token that is known here.');
+    return holder.enter();
+  }
+
+  close(): void {
+    unwatchFile(this.file);
+  }
+
+  /** Takes the same time whichever entry fits, and whether any does. */
+  #holderOf(token: string): Holder | undefined {
+    const hash = createHash('sha256').update(token).digest();
+    let found: Holder | undefined;
+    for (const holder of this.#holders) {
+      if (timingSafeEqual(hash, Buffer.from(holder.entry.sha256, 'hex'))) found = holder;
+    }
+    return found;
+  }
+
+  /** Who is in the file as before keeps what it has used up. */
+  #renewed(entries: readonly Entry[]): readonly Holder[] {
+    const known = new Map(this.#holders.map((holder) => [JSON.stringify(holder.entry), holder]));
+    return entries.map((entry) => known.get(JSON.stringify(entry)) ?? new Holder(entry));
+  }
+}
+
+function read(file: string): readonly Entry[] {
+  let data: unknown;
+  try {
+    data = JSON.parse(readFileSync(file, 'utf8'));
+  } catch (error) {
+    throw new ConfigError(`TOKENS_FILE: ${(error as Error).message}`, { cause: error });
+  }
+  if (validate(data)) return data.tokens;
+  const [first] = validate.errors!;
+  throw new ConfigError(`TOKENS_FILE: ${file}${first!.instancePath} ${first!.message}`);
+}

@@ -1,0 +1,24 @@
+import { writeSync } from 'node:fs';
+import pino from 'pino';
+import type { Logger } from 'pino';
+
+/**
+ * The log, one JSON object a line on standard output.
+ *
+ * Lines that cannot be written, to a full disk or a closed pipe, are lost: answers matter more.
+ * (pino's own destination tries for ever before it lets the process exit.)
+ *
+ * @param onLost called for each lost line.
+ */
+export function openLog(level: string, onLost: () => void): Logger {
+  return pino({ level }, { write });
+
+  function write(line: string): void {
+    let rest: Uint8Array = Buffer.from(line);
+    try {
+      while (rest.length > 0) rest = rest.subarray(writeSync(1, rest));
+    } catch {
+      onLost();
+    }
+  }
+}
