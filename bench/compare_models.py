@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from cost_of_adaptivity import bound_call, pictures, resident_mib, session_of
 
 
