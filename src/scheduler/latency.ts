@@ -37,8 +37,8 @@ interface Row {
  */
 export class MeasuredLatency implements LatencyModel {
   readonly #rows: ReadonlyMap<string, Row>;
-  readonly #ratios = new Recent(SLOWDOWN_BATCHES);
-  readonly #scatter = new Recent(SPREAD_BATCHES);
+  #ratios = neutral(SLOWDOWN_BATCHES, SLOWDOWN_BATCHES);
+  #scatter = neutral(SPREAD_BATCHES, SPREAD_TRUST);
   #slowdown = 1;
   #spread = 1;
 
@@ -56,8 +56,6 @@ export class MeasuredLatency implements LatencyModel {
         return [skip, { times: dense(row), cells: cells(row) }];
       }),
     );
-    for (let i = 0; i < SLOWDOWN_BATCHES; i++) this.#ratios.add(1);
-    for (let i = 0; i < SPREAD_TRUST; i++) this.#scatter.add(1);
   }
 
   /** 1: as fast as at start; 2: batches take twice as long. */
@@ -91,6 +89,21 @@ export class MeasuredLatency implements LatencyModel {
     cell.correction = cell.factors.quantile(0.5);
   }
 
+  /**
+   * Takes the device to be as fast and steady again as the table, corrections of single entries
+   * aside. @returns a function that takes it back.
+   */
+  forget(): () => void {
+    const kept = [this.#ratios, this.#scatter, this.#slowdown, this.#spread] as const;
+    this.#ratios = neutral(SLOWDOWN_BATCHES, SLOWDOWN_BATCHES);
+    this.#scatter = neutral(SPREAD_BATCHES, SPREAD_TRUST);
+    this.#slowdown = 1;
+    this.#spread = 1;
+    return () => {
+      [this.#ratios, this.#scatter, this.#slowdown, this.#spread] = kept;
+    };
+  }
+
   #row(tier: Tier): Row {
     const row = this.#rows.get(tier.skip);
     if (!row) throw new RangeError(`no latency measured for ${tier.skip}`);
@@ -100,6 +113,13 @@ export class MeasuredLatency implements LatencyModel {
   #typical(row: Row, batch: number): number {
     return measured(row, batch) * cellOf(row, batch).correction;
   }
+}
+
+/** As if so many batches had come exactly as predicted. */
+function neutral(capacity: number, count: number): Recent {
+  const values = new Recent(capacity);
+  for (let i = 0; i < count; i++) values.add(1);
+  return values;
 }
 
 /** The table; proportional beyond the largest measured batch. */
@@ -116,8 +136,7 @@ function cells(row: Readonly<Record<number, number>>): Cell[] {
   for (const size of Object.keys(row)
     .map(Number)
     .sort((a, b) => a - b)) {
-    const cell = { factors: new Recent(CELL_BATCHES), correction: 1 };
-    for (let i = 0; i < CELL_TRUST; i++) cell.factors.add(1);
+    const cell = { factors: neutral(CELL_BATCHES, CELL_TRUST), correction: 1 };
     while (bySize.length <= size) bySize.push(cell);
   }
   return bySize;

@@ -50,6 +50,9 @@ export class ExpiredError extends Error {
   override readonly name = 'ExpiredError';
 }
 
+/** After so long without a batch, what the last ones took says little of the next. */
+const STALE_MS = 500;
+
 interface Entry<Input, Output> extends Waiting {
   readonly input: Input;
   readonly enqueuedAt: number;
@@ -80,6 +83,8 @@ export class Scheduler<Input, Output> {
   readonly #arrivals = new ArrivalEstimator();
   #running = 0;
   #nextId = 0;
+  /** When a batch last told how fast the device is. */
+  #learnedAt = -Infinity;
   #cancelWake: () => void = () => {};
   #idle: (() => void)[] = [];
 
@@ -153,7 +158,7 @@ export class Scheduler<Input, Output> {
       const now = this.#options.clock.now();
       // What decoding has used up of a budget is nothing that a plan could count on.
       this.#arrivals.observe(now, wish.deadline - now);
-      const refusal = this.#options.policy.admit(this.#view(), request);
+      const refusal = this.#refusal(request);
       if (refusal) {
         for (const queued of requests) this.#take(queued);
         throw new RefusedError(refusal);
@@ -164,6 +169,21 @@ export class Scheduler<Input, Output> {
     signal?.addEventListener('abort', () => this.#cancel(requests, signal.reason), { once: true });
     this.#step();
     return Promise.all(answers);
+  }
+
+  /**
+   * Whoever is refused teaches nothing. So when it was long ago that a batch ran, what was learned
+   * of a slow patch is put aside for a request that would otherwise be fine: it finds out.
+   */
+  #refusal(request: Waiting): Refusal | null {
+    const { policy, latency, clock } = this.#options;
+    const refusal = policy.admit(this.#view(), request);
+    if (!refusal || !this.idle || clock.now() - this.#learnedAt < STALE_MS) return refusal;
+    const restore = latency.forget();
+    const afresh = policy.admit(this.#view(), request);
+    if (afresh) restore();
+    else this.#learnedAt = clock.now();
+    return afresh && refusal;
   }
 
   #enqueue(request: Waiting, input: Input): Promise<Served<Output>> {
@@ -261,6 +281,7 @@ export class Scheduler<Input, Output> {
       );
       const inferenceMs = clock.now() - dispatchedAt;
       latency.observe(tier, batch.length, inferenceMs);
+      this.#learnedAt = clock.now();
       events?.finished?.(tier, batch.length, predicted, inferenceMs);
       batch.forEach((entry, index) => {
         entry.resolve({
