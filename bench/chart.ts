@@ -91,7 +91,7 @@ function drawPanel(panel: Panel, { from, to, ticks }: Page): string {
     parts.push(`<text x="${px(x)}" y="${bottom + 15}" text-anchor="middle">${escape(text)}</text>`);
   }
   // The highest of a stack first, so that each area ends at the one below it.
-  const order = panel.stacked ? [...series.keys()].reverse() : [...series.keys()];
+  const order = panel.stacked ? [...series.keys()].toReversed() : [...series.keys()];
   for (const i of order) {
     const { points, steps, colour = COLOURS[i % COLOURS.length]! } = series[i]!;
     const paths = runs(points).map((run) => path(run, steps ?? false, px, py));

@@ -144,6 +144,10 @@ async function rampUpAndDown(url: string): Promise<number> {
   const pending = new Set<Promise<void>>();
   let answered = 0;
   let sent = 0;
+  const send = async (budget: string) => {
+    const { status } = await classify(url, photo, { 'x-latency-budget-ms': budget });
+    if (status === 200) answered++;
+  };
   for (;;) {
     const elapsed = (performance.now() - begun) / 1000;
     if (elapsed >= SECONDS) break;
@@ -155,13 +159,9 @@ async function rampUpAndDown(url: string): Promise<number> {
         ? (PEAK * elapsed ** 2) / 2 / half
         : PEAK * half - (PEAK * left ** 2) / 2 / half;
     for (; sent < due; sent++) {
-      const one = classify(url, photo, { 'x-latency-budget-ms': BUDGETS[sent % 3]! }).then(
-        ({ status }) => {
-          if (status === 200) answered++;
-          pending.delete(one);
-        },
-      );
+      const one = send(BUDGETS[sent % BUDGETS.length]!);
       pending.add(one);
+      void one.finally(() => pending.delete(one));
     }
     await sleep(2);
   }
