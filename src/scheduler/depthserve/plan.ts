@@ -44,6 +44,8 @@ export function latestPlan(
   for (let i = length - 1; i >= 0; i--) {
     const most = Math.min(maxBatch, length - i);
     let best = -Infinity;
+    // Never none, or a plan whose times cannot be predicted would not end.
+    size[i] = 1;
     let floor = alike ? first : 0;
     let seen = alike ? most : 0;
     for (let j = 0; ; j++) {
@@ -81,7 +83,7 @@ export function firstFeasible(latest: Float64Array, from: number, time: number):
 }
 
 /** Two ways to add the same times may differ by this. */
-const ROUNDING_MS = 1e-9;
+export const ROUNDING_MS = 1e-9;
 
 /** A batch may take this share of the median budget: the rest is for waiting for an engine. */
 const BATCH_SHARE = 0.5;
