@@ -105,6 +105,11 @@ describe('accuracy floors', () => {
   });
 });
 
+test('what fits to the last bit has not become hopeless by rounding', () => {
+  const queue = [waiting(0, 2)];
+  expect(depthserve.decide(view(queue, { now: Number.MIN_VALUE })).expire).toEqual([]);
+});
+
 describe('refusal', () => {
   test('what fits on the cheapest sub-network is accepted', () => {
     // Sixteen images in 18 ms, the present fifteen included.

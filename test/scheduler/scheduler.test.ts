@@ -201,6 +201,72 @@ test('an engine that failed gets nothing until it has recovered, the other every
   expect(scheduler.idle).toBe(true);
 });
 
+test('a slowdown that has everybody refused is over when probes show so', async () => {
+  const clock = new VirtualClock();
+  const latency = new MeasuredLatency(TABLE);
+  const truth = new MeasuredLatency(TABLE);
+  let slow = 20;
+  const scheduler = new Scheduler<number, number>({
+    policy: depthserve,
+    tiers: TIERS,
+    latency,
+    clock,
+    maxBatch: 8,
+    engine: {
+      workers: 1,
+      run: async (_worker, tier, inputs) => {
+        const ms = slow * truth.predict(tier, inputs.length);
+        await new Promise<void>((resolve) => clock.at(clock.now() + ms, resolve));
+        return inputs;
+      },
+    },
+  });
+  const ask = async () => {
+    const now = clock.now();
+    const answer = scheduler.submit(1, { arrivedAt: now, deadline: now + 15, minAccuracy: 0 });
+    const outcome = answer.then(
+      () => 'answered',
+      (error: Error) => error.name,
+    );
+    await clock.run();
+    return outcome;
+  };
+  for (let i = 0; i < 4; i++) await ask();
+  slow = 1;
+  // Nobody is let in, so nothing is learned, however long it has been over.
+  for (let i = 0; i < 50; i++) expect(await ask()).toBe('RefusedError');
+  for (let i = 0; i < 100; i++) {
+    scheduler.probe(0, TIERS[0]!);
+    await clock.run();
+  }
+  expect(await ask()).toBe('answered');
+});
+
+test('a probe never takes an engine from a request', async () => {
+  const clock = new VirtualClock();
+  let runs = 0;
+  const scheduler = new Scheduler<number, number>({
+    policy: depthserve,
+    tiers: TIERS,
+    latency: new MeasuredLatency(TABLE),
+    clock,
+    maxBatch: 8,
+    engine: {
+      workers: 1,
+      run: async (_worker, _tier, inputs) => {
+        runs++;
+        await new Promise<void>((resolve) => clock.at(clock.now() + 4, resolve));
+        return inputs;
+      },
+    },
+  });
+  const answer = scheduler.submit(1, { arrivedAt: 0, deadline: 30, minAccuracy: 0.9 });
+  scheduler.probe(0, TIERS[0]!);
+  expect(runs).toBe(1);
+  await clock.run();
+  await answer;
+});
+
 test('a preview says what would be refused, and changes nothing', async () => {
   const clock = new VirtualClock();
   const scheduler = new Scheduler<number, number>({

@@ -174,6 +174,14 @@ describe('under the shipped policy', () => {
     expect(during(4200, 6000).accuracy).toBeGreaterThan(0.89);
   });
 
+  test('after a standstill it does not go on refusing everybody', async () => {
+    // Batches that take sixty times as long for a second: predicted, no budget could be kept.
+    const slowdowns = [{ from: 1000, to: 2000, factor: 60 }];
+    const outcomes = await simulate(setup({ load: 0.5, seconds: 6, slowdowns }));
+    const after = outcomes.filter(({ request }) => request.arrivedAt >= 4000);
+    expect(summarise(after).attainment).toBeGreaterThan(0.99);
+  });
+
   test('times that scatter are planned for', async () => {
     const { attainment } = await result(setup({ load: 0.8, jitter: 0.15 }));
     expect(attainment).toBeGreaterThan(0.995);

@@ -2,7 +2,7 @@ import type { Decision, Policy, View, Waiting } from '../policy.ts';
 import { admit } from './admission.ts';
 import { Costs } from './costs.ts';
 import { Demand } from './demand.ts';
-import { deadlinesOf, firstFeasible, latestPlan, nextStart } from './plan.ts';
+import { ROUNDING_MS, deadlinesOf, firstFeasible, latestPlan, nextStart } from './plan.ts';
 import { priceOf } from './price.ts';
 
 /**
@@ -23,7 +23,7 @@ function hopeless(view: View): { expire: Waiting[]; wakeAt: number | null } {
     const tier = view.tiers.find(({ accuracy }) => accuracy >= request.minAccuracy)!;
     const latest = request.deadline - view.latency.predict(tier, 1);
     // What cannot be predicted has no hope either.
-    if (!(latest >= view.now)) expire.push(request);
+    if (!(latest >= view.now - ROUNDING_MS)) expire.push(request);
     else if (wakeAt === null || latest + GRACE_MS < wakeAt) wakeAt = latest + GRACE_MS;
   }
   return { expire, wakeAt };
