@@ -1,14 +1,12 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { CAT } from './http/client.ts';
-import { startServer } from './server.ts';
+import { freePorts, startServer } from './server.ts';
 import type { Server } from './server.ts';
 import { lacks } from './tools.ts';
 
@@ -135,13 +133,4 @@ http {
     nginx.kill('SIGQUIT');
     await ended;
   };
-}
-
-async function freePorts(count: number): Promise<readonly number[]> {
-  const listeners = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
-  await Promise.all(listeners.map((listener) => once(listener, 'listening')));
-  const ports = listeners.map((listener) => (listener.address() as AddressInfo).port);
-  for (const listener of listeners) listener.close();
-  await Promise.all(listeners.map((listener) => once(listener, 'close')));
-  return ports;
 }

@@ -1,6 +1,8 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 /** A real server in a process of its own, with the shipped model, on a free port. */
@@ -71,6 +73,16 @@ export async function startServer(
     }
     return child.exitCode ?? child.signalCode!;
   }
+}
+
+/** Ports that nobody listens on now. */
+export async function freePorts(count: number): Promise<readonly number[]> {
+  const listeners = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
+  await Promise.all(listeners.map((listener) => once(listener, 'listening')));
+  const ports = listeners.map((listener) => (listener.address() as AddressInfo).port);
+  for (const listener of listeners) listener.close();
+  await Promise.all(listeners.map((listener) => once(listener, 'close')));
+  return ports;
 }
 
 /** Runs a server that is expected to refuse to start. */

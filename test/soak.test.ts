@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest';
+import { freePorts } from './server.ts';
 import { soak } from '../bench/endurance/soak.ts';
 
 /** The short version of `npm run bench:soak`; slow machines can carry this load, too. */
@@ -9,7 +10,8 @@ it.skipIf(process.platform !== 'linux')(
   `${MINUTES} minutes of load leave memory, files and threads as they were`,
   { timeout: 600_000 },
   async () => {
-    const result = await soak(MINUTES, RATE);
+    const [port] = await freePorts(1);
+    const result = await soak(MINUTES, RATE, port);
     expect(result.unanswered).toBe(0);
     expect(result.answered).toBeGreaterThan(0);
     expect(result.threads.last).toBe(result.threads.first);

@@ -161,7 +161,7 @@ export const Live = Type.Object(
 );
 
 export const Ready = Type.Object({
-  status: Type.String({ description: 'starting, ready, draining or failed' }),
+  status: Type.String({ description: 'starting, ready, recovering, draining or failed' }),
   provider: Type.Union([Type.String(), Type.Null()], { description: 'cuda or cpu' }),
   fallback: Type.Union([Type.String(), Type.Null()], {
     description: 'Why CUDA is not used although EXECUTION_PROVIDER=auto tried it',

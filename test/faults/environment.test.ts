@@ -1,17 +1,15 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { openSync, readFileSync, readdirSync } from 'node:fs';
-import { createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { CAT, classify, scrape } from '../http/client.ts';
-import { startServer } from '../server.ts';
+import { freePorts, startServer } from '../server.ts';
 
 it.skipIf(process.platform !== 'linux')(
   'a full disk under the log costs log lines, which are counted, and nothing else',
   async () => {
-    const port = await freePort();
+    const [port] = await freePorts(1);
     const url = `http://127.0.0.1:${port}`;
     const server = spawn(process.execPath, ['dist/main.js'], {
       env: {
@@ -57,15 +55,6 @@ it('the time of day is read for one thing only: to tell it', () => {
     .filter((path) => /Date\.now|new Date/.test(readFileSync(`src/${path}`, 'utf8')));
   expect(readers).toEqual(['http/v2/statistics.ts']);
 });
-
-async function freePort(): Promise<number> {
-  const listener = createServer().listen(0, '127.0.0.1');
-  await once(listener, 'listening');
-  const { port } = listener.address() as AddressInfo;
-  listener.close();
-  await once(listener, 'close');
-  return port;
-}
 
 const isReady = (url: string) =>
   fetch(`${url}/health/ready`).then(

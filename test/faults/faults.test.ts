@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import sharp from 'sharp';
-import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { CAT, classify, scrape } from '../http/client.ts';
 import type { Problem } from '../http/client.ts';
 import { startServer } from '../server.ts';
@@ -21,8 +21,6 @@ function colourOf(fault: Fault, sticky = false): Promise<Buffer> {
     .png()
     .toBuffer();
 }
-
-vi.setConfig({ testTimeout: 120_000 });
 
 const PATIENT = { 'x-latency-budget-ms': '60000' };
 const PRELOAD = ['--import', './test/faults/preload.mjs'];

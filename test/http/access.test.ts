@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { failedStart, startServer } from '../server.ts';
+import { failedStart, freePorts, startServer } from '../server.ts';
 import type { Server } from '../server.ts';
 import { CAT, classify } from './client.ts';
 import type { Problem } from './client.ts';
@@ -130,16 +130,18 @@ it.each([
 describe('with a port of its own for operators', () => {
   it('metrics and docs are there, without a token, and nowhere else', async () => {
     await write([{ name: 'free', sha256: hashed('free-token') }]);
-    const server = await startServer({ TOKENS_FILE: file, INTERNAL_PORT: '18099' });
+    const [port] = await freePorts(1);
+    const server = await startServer({ TOKENS_FILE: file, INTERNAL_PORT: String(port) });
+    const inside = `http://127.0.0.1:${port}`;
     const authorization = 'Bearer free-token';
     for (const path of ['/metrics', '/docs', '/docs/json']) {
       const outside = await fetch(`${server.url}${path}`, { headers: { authorization } });
       expect([path, outside.status]).toEqual([path, 404]);
-      expect((await fetch(`http://127.0.0.1:18099${path}`)).status).toBe(200);
+      expect((await fetch(`${inside}${path}`)).status).toBe(200);
     }
-    const document = await fetch('http://127.0.0.1:18099/docs/json');
+    const document = await fetch(`${inside}/docs/json`);
     expect(await document.json()).toHaveProperty('paths./classify');
-    const elsewhere = await fetch('http://127.0.0.1:18099/classify', { method: 'POST' });
+    const elsewhere = await fetch(`${inside}/classify`, { method: 'POST' });
     expect(elsewhere.status).toBe(404);
     expect((await fetch(`${server.url}/health/ready`)).status).toBe(200);
     expect(await server.stop()).toBe(0);
