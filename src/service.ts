@@ -69,6 +69,9 @@ interface Running {
   readonly front: readonly Tier[];
 }
 
+/** At most as often are engines measured again while everybody is refused. */
+const PROBE_EVERY_MS = 20;
+
 /** A batch that takes this many times as long as the slowest did in the warm-up hangs. */
 const HANG_FACTOR = 20;
 
@@ -92,6 +95,7 @@ export class Service {
   readonly #feedback: FeedbackMemory;
   #shadow: Promise<ShadowRunner | null> = Promise.resolve(null);
   #stopWatchingGpus: () => void = () => {};
+  #probedAt = -Infinity;
   readonly metrics: Metrics;
 
   constructor(
@@ -277,6 +281,7 @@ export class Service {
     const wish = wishOf(asked);
     const refusal = this.#running!.scheduler.preview({ ...wish, deadline: wish.deadline - mostly });
     if (!refusal) return;
+    this.#reconsider();
     // What is said to be enough must be enough for an image that takes longer than most.
     const atMost = longest(headers.map((header) => this.#decodeTimes.predict(header, 0.95)));
     const smallestBudgetMs = refusal.smallestBudgetMs + Math.max(mostly, atMost);
@@ -304,7 +309,10 @@ export class Service {
   ): Promise<readonly Classified[]> {
     // Accepted before the drain began: it may still be answered.
     const { scheduler } = this.#running!;
-    const answers = await scheduler.submitAll(images, wishOf(asked), signal);
+    const answers = await scheduler.submitAll(images, wishOf(asked), signal).catch((error) => {
+      if (error instanceof RefusedError) this.#reconsider();
+      throw error;
+    });
     // Of a pinned sub-network, nobody asked whether another would agree.
     if (asked.skip === undefined) {
       void this.#shadow.then((shadow) =>
@@ -372,6 +380,19 @@ export class Service {
         return { tier, batch, ms: latency!.predict(tier, batch) };
       }),
     );
+  }
+
+  /**
+   * Whoever is refused while no engine has anything to do is refused for what is believed of their
+   * speed, and teaches nothing. So it is measured again: an overload must not outlast itself.
+   */
+  #reconsider(): void {
+    const now = clock.now();
+    if (now - this.#probedAt < PROBE_EVERY_MS) return;
+    this.#probedAt = now;
+    const { scheduler, front } = this.#running!;
+    const { height, width } = this.manifest.input;
+    scheduler.probe(new Uint8Array(height * width * 3), front[0]!);
   }
 
   /** The service serves without it, too: a failure is logged, and nothing is checked. */

@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
-import multipart from '@fastify/multipart';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
@@ -12,6 +11,7 @@ import { Access } from './access.ts';
 import { classifyRoute } from './classify.ts';
 import { feedbackRoute } from './feedback.ts';
 import { infoRoutes, metricsRoute } from './info.ts';
+import { limitIntake } from './intake.ts';
 import { Ledger } from './ledger.ts';
 import { notFoundHandler } from './notfound.ts';
 import { loadReports } from './orca.ts';
@@ -90,9 +90,17 @@ export async function buildApp(
     // The drain answers what was accepted; new requests on open connections get 503 by us.
     return503OnClosing: false,
     forceCloseConnections: 'idle',
+    requestTimeout: config.REQUEST_TIMEOUT_MS,
+    http: {
+      headersTimeout: config.HEAD_TIMEOUT_MS,
+      connectionsCheckingInterval: Math.min(1000, config.HEAD_TIMEOUT_MS),
+    },
     clientErrorHandler: answerClientError,
-    frameworkErrors: answerError,
+    frameworkErrors: (error, request, reply) => void answerError(error, request, reply),
   }).withTypeProvider<TypeBoxTypeProvider>();
+
+  app.server.maxConnections = config.MAX_CONNECTIONS;
+  limitIntake(app, config.MAX_BYTES_IN_FLIGHT);
 
   app.decorateRequest('arrivedAt', 0);
   app.decorateRequest('outcome', null);
@@ -140,15 +148,6 @@ export async function buildApp(
       schema: { ...schema, ...route.config?.documented },
       url,
     }),
-  });
-  await app.register(multipart, {
-    limits: {
-      fileSize: config.MAX_BODY_BYTES,
-      files: config.MAX_IMAGES_PER_REQUEST,
-      fields: 16,
-      fieldSize: 1024,
-      headerPairs: 64,
-    },
   });
   await app.register(classifyRoute(service, ledger));
   await app.register(feedbackRoute(service));

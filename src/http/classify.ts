@@ -5,7 +5,7 @@ import type { Service } from '../service.ts';
 import { answerOf, serverTimingOf } from './answer.ts';
 import { budgetOf, minAccuracyOf } from './budget.ts';
 import { cancelOnDisconnect } from './disconnect.ts';
-import { IMAGE_TYPES, readImages } from './images.ts';
+import { FORM_TYPE, IMAGE_TYPES, readImages } from './images.ts';
 import type { Ledger } from './ledger.ts';
 import { Answer, Answers, RequestHeaders, problems } from './schemas.ts';
 
@@ -16,7 +16,7 @@ const REQUEST_BODY = {
   content: Object.fromEntries([
     ...IMAGE_TYPES.map((type) => [type, { schema: { type: 'string', format: 'binary' } }]),
     [
-      'multipart/form-data',
+      FORM_TYPE,
       {
         schema: Type.Object({
           image: Type.Array(Type.Unsafe<string>({ type: 'string', format: 'binary' }), {
@@ -35,7 +35,8 @@ export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAs
   return async (app) => {
     // Fastify's own parsers would let text and JSON through to us.
     app.removeContentTypeParser(['application/json', 'text/plain']);
-    app.addContentTypeParser(IMAGE_TYPES, { parseAs: 'buffer' }, (_request, body, done) => {
+    const taken = [...IMAGE_TYPES, FORM_TYPE];
+    app.addContentTypeParser(taken, { parseAs: 'buffer' }, (_request, body, done) => {
       done(null, body);
     });
 
@@ -72,7 +73,7 @@ export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAs
         service.assertReady();
         const budgetMs = budgetOf(request, config.DEFAULT_BUDGET_MS);
         const minAccuracy = minAccuracyOf(request);
-        const files = await readImages(request, config.MAX_BODY_BYTES);
+        const files = await readImages(request, config.MAX_IMAGES_PER_REQUEST);
         const { arrivedAt } = request;
         const cancel = cancelOnDisconnect(request, reply, ledger);
         const asked = { arrivedAt, budgetMs, minAccuracy, cancel };

@@ -10,9 +10,6 @@ import { ExpiredError, RefusedError } from '../scheduler/scheduler.ts';
 const FASTIFY_CODES: Readonly<Record<string, ErrorCode>> = {
   FST_ERR_CTP_BODY_TOO_LARGE: 'body-too-large',
   FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported-media-type',
-  FST_REQ_FILE_TOO_LARGE: 'body-too-large',
-  FST_FILES_LIMIT: 'too-many-images',
-  FST_PARTS_LIMIT: 'too-many-images',
 };
 
 /** Of Node's HTTP server. */
@@ -100,8 +97,33 @@ export function answerClientError(error: ConnectionError, socket: Socket): void 
   socket.destroy();
 }
 
+/** Bytes of a refused body that are still read, and thrown away. */
+const MOST_DISCARDED = 64 * 1024 * 1024;
+
+/**
+ * Resolves when the client has sent the rest of a body that is too large, within reason: few
+ * clients read an answer before they have sent everything, and none after the connection is reset.
+ */
+export function bodyDiscarded({ raw }: FastifyRequest): Promise<void> {
+  return new Promise((resolve) => {
+    if (raw.complete || raw.destroyed) return resolve();
+    let left = MOST_DISCARDED;
+    raw.unpipe();
+    raw.on('data', (chunk: Buffer) => {
+      left -= chunk.length;
+      if (left < 0) resolve();
+    });
+    raw.once('end', resolve).once('close', resolve).resume();
+  });
+}
+
 /** Fastify's error handler: errors leave as problem+json. */
-export function answerError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
-  const { document } = settleError(error, request, reply);
-  void reply.type('application/problem+json').serializer(JSON.stringify).send(document);
+export async function answerError(
+  error: unknown,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<FastifyReply> {
+  const { error: known, document } = settleError(error, request, reply);
+  if (known.code === 'body-too-large') await bodyDiscarded(request);
+  return reply.type('application/problem+json').serializer(JSON.stringify).send(document);
 }

@@ -15,6 +15,9 @@ const SPREAD_BATCHES = 256;
 /** The spread starts as if this many batches had come exactly as predicted. */
 const SPREAD_TRUST = 20;
 
+/** While nothing runs, half of what was learnt of the slowdown is forgotten in this time, ms. */
+const REST_HALF_LIFE_MS = 1000;
+
 /** One entry of the table with what it really takes, as a factor. */
 interface Cell {
   readonly factors: Recent;
@@ -37,14 +40,14 @@ interface Row {
  */
 export class MeasuredLatency implements LatencyModel {
   readonly #rows: ReadonlyMap<string, Row>;
-  #ratios = neutral(SLOWDOWN_BATCHES, SLOWDOWN_BATCHES);
-  #scatter = neutral(SPREAD_BATCHES, SPREAD_TRUST);
+  readonly #ratios = new Recent(SLOWDOWN_BATCHES);
+  readonly #scatter = new Recent(SPREAD_BATCHES);
   #slowdown = 1;
   #spread = 1;
 
   /**
    * @param quantile that predictions aim at, 0 to 1.
-   * @throws {RangeError} when a sub-network has no measurement.
+   * @throws {RangeError} when a sub-network has no measurement, or one that makes no sense.
    */
   constructor(
     readonly table: LatencyTable,
@@ -53,9 +56,14 @@ export class MeasuredLatency implements LatencyModel {
     this.#rows = new Map(
       Object.entries(table).map(([skip, row]) => {
         if (Object.keys(row).length === 0) throw new RangeError(`no latency measured for ${skip}`);
+        const wrong = Object.entries(row).find(([, ms]) => !(ms > 0 && ms < Infinity));
+        if (wrong)
+          throw new RangeError(`${skip} cannot take ${wrong[1]} ms for ${wrong[0]} images`);
         return [skip, { times: dense(row), cells: cells(row) }];
       }),
     );
+    for (let i = 0; i < SLOWDOWN_BATCHES; i++) this.#ratios.add(1);
+    for (let i = 0; i < SPREAD_TRUST; i++) this.#scatter.add(1);
   }
 
   /** 1: as fast as at start; 2: batches take twice as long. */
@@ -80,9 +88,7 @@ export class MeasuredLatency implements LatencyModel {
     const ratio = ms / this.#typical(row, batch);
     this.#ratios.add(ratio);
     this.#scatter.add(ratio / this.#slowdown);
-    this.#slowdown = this.#ratios.quantile(0.5);
-    // No promise beats the typical time, however lucky the last batches were.
-    this.#spread = Math.max(1, this.#scatter.quantile(this.quantile));
+    this.#summarise();
 
     const cell = cellOf(row, batch);
     cell.factors.add(ms / (measured(row, batch) * this.#slowdown));
@@ -90,18 +96,22 @@ export class MeasuredLatency implements LatencyModel {
   }
 
   /**
-   * Takes the device to be as fast and steady again as the table, corrections of single entries
-   * aside. @returns a function that takes it back.
+   * The engines had nothing to do for `ms`. What they last showed matters less then; and were it
+   * believed for ever, a slow patch after which every request seems hopeless would never end, for
+   * whoever is refused teaches nothing.
    */
-  forget(): () => void {
-    const kept = [this.#ratios, this.#scatter, this.#slowdown, this.#spread] as const;
-    this.#ratios = neutral(SLOWDOWN_BATCHES, SLOWDOWN_BATCHES);
-    this.#scatter = neutral(SPREAD_BATCHES, SPREAD_TRUST);
-    this.#slowdown = 1;
-    this.#spread = 1;
-    return () => {
-      [this.#ratios, this.#scatter, this.#slowdown, this.#spread] = kept;
-    };
+  rest(ms: number): void {
+    const kept = 0.5 ** (ms / REST_HALF_LIFE_MS);
+    const fade = (factor: number) => 1 + (factor - 1) * kept;
+    this.#ratios.map(fade);
+    this.#scatter.map(fade);
+    this.#summarise();
+  }
+
+  #summarise(): void {
+    this.#slowdown = this.#ratios.quantile(0.5);
+    // No promise beats the typical time, however lucky the last batches were.
+    this.#spread = Math.max(1, this.#scatter.quantile(this.quantile));
   }
 
   #row(tier: Tier): Row {
@@ -113,13 +123,6 @@ export class MeasuredLatency implements LatencyModel {
   #typical(row: Row, batch: number): number {
     return measured(row, batch) * cellOf(row, batch).correction;
   }
-}
-
-/** As if so many batches had come exactly as predicted. */
-function neutral(capacity: number, count: number): Recent {
-  const values = new Recent(capacity);
-  for (let i = 0; i < count; i++) values.add(1);
-  return values;
 }
 
 /** The table; proportional beyond the largest measured batch. */
@@ -136,7 +139,8 @@ function cells(row: Readonly<Record<number, number>>): Cell[] {
   for (const size of Object.keys(row)
     .map(Number)
     .sort((a, b) => a - b)) {
-    const cell = { factors: neutral(CELL_BATCHES, CELL_TRUST), correction: 1 };
+    const cell = { factors: new Recent(CELL_BATCHES), correction: 1 };
+    for (let i = 0; i < CELL_TRUST; i++) cell.factors.add(1);
     while (bySize.length <= size) bySize.push(cell);
   }
   return bySize;

@@ -19,6 +19,13 @@ export class Recent {
     this.#sorted.splice(position(this.#sorted, value), 0, value);
   }
 
+  /** Replaces every value by `change` of it, which must not change their order. */
+  map(change: (value: number) => number): void {
+    for (const values of [this.#values, this.#sorted]) {
+      values.forEach((value, index) => (values[index] = change(value)));
+    }
+  }
+
   /** Nearest rank; 0 when nothing was added yet. */
   quantile(share: number): number {
     const rank = Math.ceil(share * this.#sorted.length);

@@ -50,9 +50,6 @@ export class ExpiredError extends Error {
   override readonly name = 'ExpiredError';
 }
 
-/** After so long without a batch, what the last ones took says little of the next. */
-const STALE_MS = 500;
-
 interface Entry<Input, Output> extends Waiting {
   readonly input: Input;
   readonly enqueuedAt: number;
@@ -70,6 +67,9 @@ export interface SchedulerOptions<Input, Output> {
   readonly events?: SchedulerEvents;
 }
 
+/** Shorter pauses between batches, in ms, are no rest; nor is every arrival worth the effort. */
+const LONG_REST_MS = 100;
+
 /**
  * Holds the queue, asks the policy, hands batches to the engine. Every submitted request is
  * settled exactly once: served, refused on arrival, or expired.
@@ -82,9 +82,9 @@ export class Scheduler<Input, Output> {
   readonly #busy: boolean[];
   readonly #arrivals = new ArrivalEstimator();
   #running = 0;
+  /** Since when the engines have had nothing to do, as far as the latency model was told. */
+  #restingSince: number;
   #nextId = 0;
-  /** When a batch last told how fast the device is. */
-  #learnedAt = -Infinity;
   #cancelWake: () => void = () => {};
   #idle: (() => void)[] = [];
 
@@ -92,6 +92,7 @@ export class Scheduler<Input, Output> {
     this.#options = options;
     this.#enginesFreeAt = Array.from({ length: options.engine.workers }, () => -Infinity);
     this.#busy = this.#enginesFreeAt.map(() => false);
+    this.#restingSince = options.clock.now();
   }
 
   get queueLength(): number {
@@ -158,7 +159,7 @@ export class Scheduler<Input, Output> {
       const now = this.#options.clock.now();
       // What decoding has used up of a budget is nothing that a plan could count on.
       this.#arrivals.observe(now, wish.deadline - now);
-      const refusal = this.#refusal(request);
+      const refusal = this.#options.policy.admit(this.#view(), request);
       if (refusal) {
         for (const queued of requests) this.#take(queued);
         throw new RefusedError(refusal);
@@ -169,21 +170,6 @@ export class Scheduler<Input, Output> {
     signal?.addEventListener('abort', () => this.#cancel(requests, signal.reason), { once: true });
     this.#step();
     return Promise.all(answers);
-  }
-
-  /**
-   * Whoever is refused teaches nothing. So when it was long ago that a batch ran, what was learned
-   * of a slow patch is put aside for a request that would otherwise be fine: it finds out.
-   */
-  #refusal(request: Waiting): Refusal | null {
-    const { policy, latency, clock } = this.#options;
-    const refusal = policy.admit(this.#view(), request);
-    if (!refusal || !this.idle || clock.now() - this.#learnedAt < STALE_MS) return refusal;
-    const restore = latency.forget();
-    const afresh = policy.admit(this.#view(), request);
-    if (afresh) restore();
-    else this.#learnedAt = clock.now();
-    return afresh && refusal;
   }
 
   #enqueue(request: Waiting, input: Input): Promise<Served<Output>> {
@@ -202,6 +188,17 @@ export class Scheduler<Input, Output> {
     if (waiting.length > 0) this.#step();
   }
 
+  /**
+   * Runs `input` on `tier` for nothing but the time that it takes, if no engine is needed now.
+   */
+  probe(input: Input, tier: Tier): void {
+    if (!this.idle) return;
+    const now = this.#options.clock.now();
+    const nobody = { resolve: () => {}, reject: () => {} };
+    const request = { id: this.#nextId++, arrivedAt: now, deadline: Infinity, minAccuracy: 0 };
+    void this.#dispatch(0, tier, [{ ...request, input, enqueuedAt: now, ...nobody }]);
+  }
+
   /** Resolves when nothing is queued or running. */
   drained(): Promise<void> {
     return new Promise((resolve) => {
@@ -213,6 +210,7 @@ export class Scheduler<Input, Output> {
   #view(): View {
     const { clock, tiers, latency, maxBatch } = this.#options;
     const now = clock.now();
+    this.#rest(now);
     const working = this.#enginesFreeAt.filter((at) => at < Infinity);
     return {
       now,
@@ -224,6 +222,13 @@ export class Scheduler<Input, Output> {
       enginesFreeAt: working.length > 0 ? working : [now],
       maxBatch,
     };
+  }
+
+  #rest(now: number): void {
+    const ms = now - this.#restingSince;
+    if (ms < LONG_REST_MS || this.#busy.includes(true)) return;
+    this.#options.latency.rest(ms);
+    this.#restingSince = now;
   }
 
   /** Starts what the policy wants started, until every engine is busy or it wants nothing. */
@@ -281,7 +286,7 @@ export class Scheduler<Input, Output> {
       );
       const inferenceMs = clock.now() - dispatchedAt;
       latency.observe(tier, batch.length, inferenceMs);
-      this.#learnedAt = clock.now();
+      this.#restingSince = clock.now();
       events?.finished?.(tier, batch.length, predicted, inferenceMs);
       batch.forEach((entry, index) => {
         entry.resolve({

@@ -6,6 +6,8 @@ export interface Request {
   /** ms. */
   readonly budget: number;
   readonly minAccuracy: number;
+  /** From arrival to the queue: reading and decoding. */
+  readonly decodeMs?: number;
 }
 
 /** Rate in requests/s at `time` ms. */

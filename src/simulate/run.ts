@@ -52,7 +52,7 @@ export async function simulate(setup: Setup): Promise<Outcome[]> {
   const choose = balance(setup.balancing, new Random(setup.seed, 3));
   const outcomes: Outcome[] = [];
 
-  const arrive = (index: number) => {
+  const submit = (index: number) => {
     const request = requests[index]!;
     const { arrivedAt, budget, minAccuracy } = request;
     const scheduler = schedulers[choose(schedulers)]!;
@@ -70,6 +70,11 @@ export async function simulate(setup: Setup): Promise<Outcome[]> {
         else throw error;
       },
     );
+  };
+  const arrive = (index: number) => {
+    const { arrivedAt, decodeMs = 0 } = requests[index]!;
+    if (decodeMs > 0) clock.at(arrivedAt + decodeMs, () => submit(index));
+    else submit(index);
     if (index + 1 < requests.length)
       clock.at(requests[index + 1]!.arrivedAt, () => arrive(index + 1));
   };

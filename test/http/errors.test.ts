@@ -160,6 +160,24 @@ describe('errors of POST /classify', () => {
     expect(reply.headers.get('content-type')).toMatch(/^application\/problem\+json/);
   });
 
+  it('multipart with a broken part behind a large one: 400 bad-multipart', async () => {
+    const part = (name: string, body: Buffer) => [
+      Buffer.from(`--b\r\nContent-Disposition: form-data; name="${name}"; filename="f"\r\n\r\n`),
+      body,
+      Buffer.from('\r\n'),
+    ];
+    const large = Buffer.alloc(90_000);
+    const parts = [...part('image', large), ...part('\r', large), Buffer.from('--b--\r\n')];
+    const headers = { 'content-type': 'multipart/form-data; boundary=b' };
+    expectProblem(await send(Buffer.concat(parts), headers), 400, 'bad-multipart');
+  });
+
+  it('multipart with a thousand parts: 413 too-many-images', async () => {
+    const tiny = '--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n\r\n'.repeat(1000);
+    const headers = { 'content-type': 'multipart/form-data; boundary=b' };
+    expectProblem(await send(Buffer.from(`${tiny}--b--`), headers), 413, 'too-many-images');
+  });
+
   it('an unknown route: 404 not-found', async () => {
     const reply = await fetch(`${server.url}/classification`);
     expect(reply.status).toBe(404);

@@ -126,6 +126,22 @@ describe('refusal', () => {
     expect(depthserve.admit(view(queue), waiting(99, 5))?.reason).toBe('overload');
   });
 
+  test('one that waits in vain is no reason to refuse those who have time', () => {
+    const busy = { enginesFreeAt: [10] };
+    expect(depthserve.admit(view([waiting(0, 5)], busy), waiting(1, 500))).toBeNull();
+    // Batches that fit to the last bit of a floating-point number fit.
+    const exact = { enginesFreeAt: [0.1 + 0.2] };
+    expect(depthserve.admit(view([waiting(0, 2.3)], exact), waiting(1, 500))).toBeNull();
+  });
+
+  test('a tight batch of any size is no reason to refuse those who have time', () => {
+    for (let count = 1; count <= 8; count++) {
+      // All of them together take 1 + count ms, and not a moment less.
+      const queue = queueOf(Array(count).fill(1 + count + 1e-6));
+      expect(depthserve.admit(view(queue), waiting(99, 500))).toBeNull();
+    }
+  });
+
   test('a budget below the time of a single image is refused as too small', () => {
     expect(depthserve.admit(view([]), waiting(0, 1.5))).toEqual({
       reason: 'budget-too-small',

@@ -20,6 +20,10 @@ describe('before any batch ran', () => {
   });
 });
 
+test.each([0, -1, NaN, Infinity])('a table with %d ms in it is refused', (ms) => {
+  expect(() => new MeasuredLatency({ TT: { 1: 2, 4: ms } })).toThrow('TT cannot take');
+});
+
 describe('slowdown', () => {
   test('follows within five batches when everything takes twice as long', () => {
     const latency = model();
@@ -34,6 +38,20 @@ describe('slowdown', () => {
     for (let i = 0; i < 40; i++) latency.observe(i % 2 ? shallow : deep, 4, i % 2 ? 10 : 20);
     for (let i = 0; i < 5; i++) latency.observe(i % 2 ? shallow : deep, 4, i % 2 ? 5 : 10);
     expect(latency.slowdown).toBeCloseTo(1, 1);
+  });
+
+  test('fades while the engines rest, and what scatters with it', () => {
+    const latency = model();
+    for (let i = 0; i < 40; i++) latency.observe(shallow, 1, i % 5 === 0 ? 100 : 20);
+    const before = latency.predict(shallow, 8);
+    latency.rest(500);
+    expect(latency.predict(shallow, 8)).toBeLessThan(before);
+    latency.rest(20_000);
+    expect(latency.slowdown).toBeCloseTo(1);
+    expect(latency.spread).toBeCloseTo(1);
+    // And one slow batch after the rest does not bring it back.
+    latency.observe(shallow, 1, 20);
+    expect(latency.slowdown).toBeCloseTo(1);
   });
 
   test('is not moved by a single stray batch', () => {

@@ -19,16 +19,25 @@ interface Arrival {
 /** Batches take `factor(n)` times what the table says, the n-th batch; negative: it fails. */
 async function play(
   arrivals: readonly Arrival[],
-  { policy = depthserve, workers = 1, factor = (_batch: number): number => 1 } = {},
+  {
+    policy = depthserve,
+    workers = 1,
+    factor = (_batch: number): number => 1,
+    skew = (_reading: number): number => 0,
+  } = {},
 ) {
   const clock = new VirtualClock();
+  let readings = 0;
   const truth = new MeasuredLatency(TABLE);
   let batches = 0;
   const scheduler = new Scheduler<number, string>({
     policy,
     tiers: TIERS,
     latency: new MeasuredLatency(TABLE),
-    clock,
+    clock: {
+      now: () => clock.now() + skew(readings++),
+      at: (time, callback) => clock.at(time, callback),
+    },
     maxBatch: 8,
     engine: {
       workers,
@@ -108,6 +117,22 @@ describe('every request', () => {
     );
   });
 
+  test('is settled exactly once by a clock that jumps to and fro', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        workload,
+        fc.array(fc.constantFrom(0, 0, 0, 3, -3, 1e4, -1e4), { minLength: 1, maxLength: 50 }),
+        async (arrivals, skews) => {
+          const skew = (reading: number) => skews[reading % skews.length]!;
+          const { settled, scheduler } = await play(arrivals, { skew });
+          for (const outcomes of settled) expect(outcomes).toHaveLength(1);
+          expect(scheduler.queueLength).toBe(0);
+        },
+      ),
+      { numRuns: 50 },
+    );
+  });
+
   test('that was refused is told at once', async () => {
     await fc.assert(
       fc.asyncProperty(workload, async (arrivals) => {
@@ -175,6 +200,72 @@ test('an engine that failed gets nothing until it has recovered, the other every
   expect(scheduler.idle).toBe(true);
 });
 
+test('a slowdown that has everybody refused is over when probes show so', async () => {
+  const clock = new VirtualClock();
+  const latency = new MeasuredLatency(TABLE);
+  const truth = new MeasuredLatency(TABLE);
+  let slow = 20;
+  const scheduler = new Scheduler<number, number>({
+    policy: depthserve,
+    tiers: TIERS,
+    latency,
+    clock,
+    maxBatch: 8,
+    engine: {
+      workers: 1,
+      run: async (_worker, tier, inputs) => {
+        const ms = slow * truth.predict(tier, inputs.length);
+        await new Promise<void>((resolve) => clock.at(clock.now() + ms, resolve));
+        return inputs;
+      },
+    },
+  });
+  const ask = async () => {
+    const now = clock.now();
+    const answer = scheduler.submit(1, { arrivedAt: now, deadline: now + 15, minAccuracy: 0 });
+    const outcome = answer.then(
+      () => 'answered',
+      (error: Error) => error.name,
+    );
+    await clock.run();
+    return outcome;
+  };
+  for (let i = 0; i < 4; i++) await ask();
+  slow = 1;
+  // Nobody is let in, so nothing is learned, however long it has been over.
+  for (let i = 0; i < 50; i++) expect(await ask()).toBe('RefusedError');
+  for (let i = 0; i < 100; i++) {
+    scheduler.probe(0, TIERS[0]!);
+    await clock.run();
+  }
+  expect(await ask()).toBe('answered');
+});
+
+test('a probe never takes an engine from a request', async () => {
+  const clock = new VirtualClock();
+  let runs = 0;
+  const scheduler = new Scheduler<number, number>({
+    policy: depthserve,
+    tiers: TIERS,
+    latency: new MeasuredLatency(TABLE),
+    clock,
+    maxBatch: 8,
+    engine: {
+      workers: 1,
+      run: async (_worker, _tier, inputs) => {
+        runs++;
+        await new Promise<void>((resolve) => clock.at(clock.now() + 4, resolve));
+        return inputs;
+      },
+    },
+  });
+  const answer = scheduler.submit(1, { arrivedAt: 0, deadline: 30, minAccuracy: 0.9 });
+  scheduler.probe(0, TIERS[0]!);
+  expect(runs).toBe(1);
+  await clock.run();
+  await answer;
+});
+
 test('a preview says what would be refused, and changes nothing', async () => {
   const clock = new VirtualClock();
   const scheduler = new Scheduler<number, number>({
@@ -191,4 +282,36 @@ test('a preview says what would be refused, and changes nothing', async () => {
   });
   expect(scheduler.preview({ arrivedAt: 0, deadline: 2, minAccuracy: 0 })).toBeNull();
   expect(scheduler.queueLength).toBe(0);
+});
+
+test('a slow patch that made every budget look hopeless ends, though refusals teach nothing', async () => {
+  const clock = new VirtualClock();
+  let factor = 100;
+  const scheduler = new Scheduler<number, number>({
+    policy: depthserve,
+    tiers: TIERS,
+    latency: new MeasuredLatency(TABLE),
+    clock,
+    maxBatch: 8,
+    engine: {
+      workers: 1,
+      run: (_worker, _tier, inputs) =>
+        new Promise((resolve) => clock.at(clock.now() + 2 * factor, () => resolve(inputs))),
+    },
+  });
+  const outcomes: boolean[] = [];
+  const ask = async () => {
+    const arrivedAt = clock.now();
+    const wish = { arrivedAt, deadline: arrivedAt + 50, minAccuracy: 0 };
+    await scheduler.submit(0, wish).then(
+      () => outcomes.push(true),
+      () => outcomes.push(false),
+    );
+  };
+  for (let at = 0; at < 20_000; at += 50) clock.at(at, () => void ask());
+  clock.at(5000, () => (factor = 1));
+  await clock.run();
+  // Five seconds of trouble, some to get over it.
+  expect(outcomes.slice(0, 100)).toContain(false);
+  expect(outcomes.slice(-100)).not.toContain(false);
 });

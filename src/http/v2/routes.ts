@@ -2,7 +2,7 @@ import type { FastifyPluginAsync } from 'fastify';
 import type { Service } from '../../service.ts';
 import type { Ledger } from '../ledger.ts';
 import { notFoundHandler } from '../notfound.ts';
-import { settleError } from '../problem.ts';
+import { bodyDiscarded, settleError } from '../problem.ts';
 import { inferRoutes } from './infer.ts';
 import { metadataRoutes } from './metadata.ts';
 
@@ -12,11 +12,12 @@ import { metadataRoutes } from './metadata.ts';
  */
 export function v2Routes(service: Service, ledger: Ledger, version: string): FastifyPluginAsync {
   return async (app) => {
-    app.setErrorHandler((error, request, reply) => {
+    app.setErrorHandler(async (error, request, reply) => {
       const { error: known, document } = settleError(error, request, reply);
       // The protocol has one member; what others say besides goes into the sentence.
       const extra = Object.entries(known.extra).map(([name, value]) => ` ${name}: ${value}.`);
-      void reply
+      if (known.code === 'body-too-large') await bodyDiscarded(request);
+      return reply
         .type('application/json')
         .serializer(JSON.stringify)
         .send({ error: `${known.code}: ${document.detail}${extra.join('')}` });

@@ -1,7 +1,14 @@
 import type { Refusal, View, Waiting } from '../policy.ts';
 import { Costs } from './costs.ts';
 import { Demand } from './demand.ts';
-import { deadlinesOf, latestPlan, longestBatchMs, nextStart, steadySchedule } from './plan.ts';
+import {
+  deadlinesOf,
+  firstFeasible,
+  latestPlan,
+  longestBatchMs,
+  nextStart,
+  steadySchedule,
+} from './plan.ts';
 import { priceOf } from './price.ts';
 
 /**
@@ -44,6 +51,11 @@ class Door {
   /** When everybody that waits and some more could have been answered. */
   #behind = 0;
   #scarce: boolean | null = null;
+  readonly #deadlines: Float64Array;
+  readonly #floors: ArrayLike<number>;
+  readonly #floor: number;
+  /** How many of those that wait cannot be answered any more: no reason to refuse others. */
+  readonly #lost: number;
 
   constructor(
     private readonly view: View,
@@ -51,22 +63,27 @@ class Door {
     private readonly costs: Costs,
   ) {
     this.#start = nextStart(view.enginesFreeAt, view.now, costs.ms(0, view.maxBatch));
+    this.#deadlines = deadlinesOf(view.queue);
+    this.#floors = costs.floors(view.queue);
+    this.#floor = costs.floor(request);
+    const engines = view.enginesFreeAt.length;
+    const { latest } = latestPlan(this.#deadlines, this.#floors, costs, engines);
+    this.#lost = firstFeasible(latest, 0, this.#start);
   }
 
   /** Whether the request, were it due at `deadline`, may join. Later deadlines never hurt. */
   accepts(deadline: number): boolean {
-    const { queue, enginesFreeAt, arrivals } = this.view;
+    const { enginesFreeAt, arrivals } = this.view;
     const engines = enginesFreeAt.length;
-    let at = queue.length;
-    while (at > 0 && queue[at - 1]!.deadline > deadline) at--;
-    const joined = [...queue.slice(0, at), { ...this.request, deadline }, ...queue.slice(at)];
-    const deadlines = deadlinesOf(joined);
-    const floors = this.costs.floors(joined);
+    let at = this.#deadlines.length;
+    while (at > 0 && this.#deadlines[at - 1]! > deadline) at--;
+    const deadlines = inserted(this.#deadlines, at, deadline);
+    const floors = inserted(this.#floors, at, this.#floor);
     const longest = longestBatchMs(arrivals.budgets);
     const { latest } = latestPlan(deadlines, floors, this.costs, engines);
     const steady = steadySchedule(deadlines, floors, this.costs, engines, this.#start, longest);
     this.#behind = steady.batchBehind;
-    if (latest[0]! < this.#start) return false;
+    if (firstFeasible(latest, 0, this.#start) > this.#lost) return false;
     // Patience enough to wait for all the others and then some harms nobody.
     return steady.inTime || deadline >= steady.batchBehind || !this.#timeIsScarce();
   }
@@ -74,7 +91,7 @@ class Door {
   /** The earliest deadline that would be accepted, or a little later. */
   smallestDeadline(): number {
     const { now } = this.view;
-    const alone = this.#start - now + this.costs.ms(this.costs.floor(this.request), 1);
+    const alone = this.#start - now + this.costs.ms(this.#floor, 1);
     if (this.accepts(now + alone)) return now + alone;
     let low = Math.max(alone, this.request.deadline - now);
     // Behind everybody there is room, unless the queue itself cannot be answered any more.
@@ -107,4 +124,12 @@ class Door {
     }
     return this.#scarce;
   }
+}
+
+function inserted(values: ArrayLike<number>, at: number, value: number): Float64Array {
+  const longer = new Float64Array(values.length + 1);
+  for (let i = 0; i < at; i++) longer[i] = values[i]!;
+  longer[at] = value;
+  for (let i = at; i < values.length; i++) longer[i + 1] = values[i]!;
+  return longer;
 }

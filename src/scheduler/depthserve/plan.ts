@@ -12,6 +12,9 @@ export interface Plan {
   readonly size: Int32Array;
 }
 
+/** Batches that start this near the head may have any size; further back, sizes are rounded. */
+const FINE = 16;
+
 /**
  * Latest schedule of requests in order of deadlines, each batch on the cheapest tier that all of
  * it accepts. Dynamic programme from the end.
@@ -35,13 +38,16 @@ export function latestPlan(
   const latest = new Float64Array(length + 1);
   const size = new Int32Array(length);
   latest[length] = Infinity;
+  const first = floors[0] ?? 0;
+  let alike = true;
+  for (let i = 1; i < length && alike; i++) alike = floors[i] === first;
   for (let i = length - 1; i >= 0; i--) {
     const most = Math.min(maxBatch, length - i);
     let best = -Infinity;
-    let floor = 0;
-    let seen = 0;
+    let floor = alike ? first : 0;
+    let seen = alike ? most : 0;
     for (let j = 0; ; j++) {
-      const batch = Math.min(sizes[j]!, most);
+      const batch = i < FINE ? j + 1 : Math.min(sizes[j]!, most);
       for (; seen < batch; seen++) floor = Math.max(floor, floors[i + seen]!);
       const ms = costs.ms(floor, batch);
       const start = Math.min(deadlines[i]! - ms, latest[i + batch]! - ms / engines);
@@ -111,6 +117,7 @@ export function steadySchedule(
   const length = deadlines.length;
   let inTime = true;
   let at = start;
+  let slowest = 0;
   for (let i = 0; i < length; i += size) {
     const batch = Math.min(size, length - i);
     let floor = 0;
@@ -118,8 +125,8 @@ export function steadySchedule(
     const ms = costs.ms(floor, batch);
     if (at + ms > deadlines[i]!) inTime = false;
     at += ms / engines;
+    slowest = Math.max(slowest, floor);
   }
-  const slowest = floors.length === 0 ? 0 : Math.max(...Array.from(floors));
   return { inTime, batchBehind: at + costs.ms(slowest, size) };
 }
 

@@ -45,9 +45,12 @@ const CAUTION = 2;
  * probability that a ms spent now must be taken back at that level, at the level's slope.
  */
 export function priceOf(outlook: Outlook, costs: Costs): Price {
-  const levels = levelsOf(costs, outlook.arrivals.budgets);
+  const { queue, now, arrivals, demand } = outlook;
+  const levels = levelsOf(costs, arrivals.budgets);
+  // Who will come and be due before each of those that wait.
+  const due = Float64Array.from(queue, ({ deadline }) => demand.dueWithin(deadline - now));
   const shortfall = (index: number) => {
-    const z = standardSlack(outlook, costs, levels[index]!, index === 0);
+    const z = standardSlack(outlook, due, costs, levels[index]!, index === 0);
     return normalTail(z);
   };
   let perMs = 0;
@@ -69,16 +72,20 @@ export function priceOf(outlook: Outlook, costs: Costs): Price {
  * The tightest slack of running everything at `level`, in standard deviations of the demand that
  * it has to absorb.
  */
-function standardSlack(outlook: Outlook, costs: Costs, level: Level, lowest: boolean): number {
+function standardSlack(
+  outlook: Outlook,
+  due: Float64Array,
+  costs: Costs,
+  level: Level,
+  lowest: boolean,
+): number {
   const { queue, floors, now, engines, arrivals, demand } = outlook;
   const perRequest = level.ms / engines;
   const length = queue.length;
-  const due = new Float64Array(length);
   const deadlines = new Float64Array(length);
   const tiers = new Int32Array(length);
   for (let i = 0; i < length; i++) {
-    // Who will come and be due earlier goes first, and takes this much of the time.
-    due[i] = demand.dueWithin(queue[i]!.deadline - now);
+    // Who is due earlier goes first, and takes this much of the time.
     deadlines[i] = queue[i]!.deadline - perRequest * due[i]!;
     tiers[i] = Math.max(floors[i]!, level.tier);
     // Who has no time for the level takes the deepest that there is time for.

@@ -1,0 +1,57 @@
+/** The built server in a process of its own, and what can be seen of it from outside. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync, readdirSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+export interface Served {
+  readonly port: number;
+  readonly pid: number;
+  /** SIGTERM. @returns the exit code */
+  stop(): Promise<number | null>;
+}
+
+export async function serve(port: number, env: NodeJS.ProcessEnv = {}): Promise<Served> {
+  const child = spawn(process.execPath, ['dist/main.js'], {
+    env: {
+      HOST: '127.0.0.1',
+      PORT: String(port),
+      EXECUTION_PROVIDER: 'cpu',
+      LOG_LEVEL: 'warn',
+      ...process.env,
+      ...env,
+    },
+    stdio: 'inherit',
+  });
+  process.once('exit', () => child.kill('SIGKILL'));
+  const isReady = () =>
+    fetch(`http://127.0.0.1:${port}/health/ready`).then(
+      ({ ok }) => ok,
+      () => false,
+    );
+  while (!(await isReady())) {
+    if (child.exitCode !== null) throw new Error(`the server ended with ${child.exitCode}`);
+    await sleep(50);
+  }
+  return {
+    port,
+    pid: child.pid!,
+    async stop() {
+      const exited = once(child, 'exit') as Promise<[number | null]>;
+      child.kill('SIGTERM');
+      return (await exited)[0];
+    },
+  };
+}
+
+/** MB resident; Linux. */
+export function residentMb(pid: number): number {
+  const [, kb] = /^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))!;
+  return Number(kb) / 1024;
+}
+
+/** Open files, sockets and pipes; Linux. */
+export const openFiles = (pid: number): number => readdirSync(`/proc/${pid}/fd`).length;
+
+/** Threads; Linux. */
+export const threads = (pid: number): number => readdirSync(`/proc/${pid}/task`).length;

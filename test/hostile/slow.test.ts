@@ -1,0 +1,90 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, expect, it } from 'vitest';
+import { CAT, classify } from '../http/client.ts';
+import type { Problem } from '../http/client.ts';
+import { startServer } from '../server.ts';
+import type { Server } from '../server.ts';
+
+const PATIENT = { 'x-latency-budget-ms': '60000' };
+
+let server: Server;
+let sockets: Socket[] = [];
+afterEach(async () => {
+  for (const socket of sockets) socket.destroy();
+  sockets = [];
+  expect(await server.stop()).toBe(0);
+});
+
+/** A connection that has sent `bytes`; collects what comes back. */
+function open(bytes = ''): Socket & { received?: string } {
+  const { hostname, port } = new URL(server.url);
+  const socket: Socket & { received?: string } = connect(Number(port), hostname);
+  socket.received = '';
+  socket.on('data', (chunk: Buffer) => (socket.received += chunk.toString()));
+  socket.on('error', () => {});
+  if (bytes) socket.write(bytes);
+  sockets.push(socket);
+  return socket;
+}
+
+const head = (length: number) =>
+  `POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: ${length}\r\n\r\n`;
+const answersWell = async () => expect((await classify(server.url, CAT, PATIENT)).status).toBe(200);
+
+it('a head that does not end is answered 408, and the connection closed', async () => {
+  server = await startServer({ HEAD_TIMEOUT_MS: '500' });
+  const socket = open('GET /model HTTP/1.1\r\nHost: x\r\nX-Slow: ');
+  const dripping = setInterval(() => socket.write('a'), 50);
+  await once(socket, 'close');
+  clearInterval(dripping);
+  expect(socket.received).toMatch(/^HTTP\/1\.1 408 .*"code":"request-timeout"/s);
+  await answersWell();
+});
+
+it('a body that does not end is answered 408, and the connection closed', async () => {
+  server = await startServer({ HEAD_TIMEOUT_MS: '500', REQUEST_TIMEOUT_MS: '1000' });
+  const socket = open(head(100_000));
+  const dripping = setInterval(() => socket.write('a'), 50);
+  await once(socket, 'close');
+  clearInterval(dripping);
+  expect(socket.received).toMatch(/^HTTP\/1\.1 408 .*"code":"request-timeout"/s);
+  await answersWell();
+});
+
+it('a thousand idle connections keep nobody from being answered', async () => {
+  server = await startServer();
+  await Promise.all(Array.from({ length: 1000 }, () => once(open(), 'connect')));
+  await answersWell();
+});
+
+it('connections beyond the limit are closed, those within it served', async () => {
+  server = await startServer({ MAX_CONNECTIONS: '20' });
+  const early = open('GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n');
+  await once(early, 'data');
+  const others = Array.from({ length: 30 }, () => open());
+  const closed = () => others.filter((socket) => socket.destroyed).length;
+  while (closed() < 10) await sleep(20);
+  early.write('GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n');
+  await once(early, 'data');
+  expect(early.received!.match(/HTTP\/1\.1 200/g)).toHaveLength(2);
+});
+
+it('bodies that have arrived are bounded together: 503 overloaded beyond', async () => {
+  server = await startServer({ MAX_BYTES_IN_FLIGHT: '300000', REQUEST_TIMEOUT_MS: '2000' });
+  // Two that send most of what they announce, and then nothing.
+  for (const socket of [open(head(150_000)), open(head(150_000))]) {
+    socket.write(Buffer.alloc(140_000));
+  }
+  const large = Buffer.concat([CAT, Buffer.alloc(100_000)]);
+  const refused = async () => {
+    const { status, body } = await classify<Problem>(server.url, large, PATIENT);
+    return status === 503 && body.code === 'overloaded';
+  };
+  while (!(await refused())) await sleep(20);
+  // Their bytes are given back when they are given up.
+  while (await refused()) await sleep(50);
+  expect((await classify(server.url, large, PATIENT)).status).toBe(200);
+});
