@@ -3,6 +3,7 @@
  * arrivals. Photos: bench/live/photos.py.
  *
  *   npm run bench:live -- --photos runs/live-photos --json FILE [--url URL] [--only NAME,...]
+ *     --capacity N   answers/s that the loads are multiples of, measured before; --seconds of a run
  *   npm run bench:live -- --photos runs/live-photos --rate 200 --cv2 4 --seconds 20 [--url URL]
  *   npm run bench:live -- --photos runs/live-photos --trace FILE --scale 50 [--url URL]
  *

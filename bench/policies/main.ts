@@ -2,8 +2,12 @@
  * Every policy on every cell of tables, loads and burstiness, against the clairvoyant bound.
  *
  *   npm run bench:policies -- [--quick] [--json FILE] [--markdown FILE] [--trace FILE]...
+ *     --table FILE     only this latency table; may be repeated
+ *     --seeds N        instead of 5, or 2 when quick
+ *     --records FILE   tabulates what --json wrote before, and runs nothing; may be repeated
+ *     --markdown FILE  the table; between the two marks of docs/scheduling.md, if FILE has them
  */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { basename } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -11,7 +15,7 @@ import { isMainThread, parentPort, Worker } from 'node:worker_threads';
 import { parseProfile } from '../../src/simulate/tables.ts';
 import { runCell } from './cell.ts';
 import type { BenchRecord, Cell } from './cell.ts';
-import { markdown, verdicts } from './table.ts';
+import { markdown, summary, verdicts } from './table.ts';
 
 interface Task {
   readonly cell: Cell;
@@ -41,6 +45,7 @@ async function main(): Promise<void> {
       trace: { type: 'string', multiple: true, default: [] },
       table: { type: 'string', multiple: true },
       seeds: { type: 'string' },
+      records: { type: 'string', multiple: true },
     },
   });
   const grid = values.quick ? GRIDS.quick : GRIDS.full;
@@ -66,15 +71,30 @@ async function main(): Promise<void> {
     }),
   );
 
-  const records = await runAll(tasks);
+  const records = values.records
+    ? values.records.flatMap((file) => JSON.parse(readFileSync(file, 'utf8')) as BenchRecord[])
+    : await runAll(tasks);
   const base = new Map(profiles.map(({ name, tiers }) => [name, tiers[0]!.accuracy]));
   const all = verdicts(records, base);
-  const table = markdown(all);
-  const reached = all.filter((cell) => cell.reached).length;
-  console.log(`${table}\n\n${reached} of ${all.length} cells reach every target.`);
-  if (values.json !== undefined)
+  const table = `${summary(all)}\n\n${markdown(all)}`;
+  console.log(table);
+  if (values.json !== undefined) {
     writeFileSync(values.json, `${JSON.stringify(records, null, 1)}\n`);
-  if (values.markdown !== undefined) writeFileSync(values.markdown, `${table}\n`);
+  }
+  if (values.markdown !== undefined) writeInto(values.markdown, table);
+}
+
+const MARKS = ['<!-- bench:policies begins -->', '<!-- bench:policies ends -->'] as const;
+
+/** Replaces what stands between the marks; without them, the whole file. */
+function writeInto(file: string, table: string): void {
+  const text = existsSync(file) ? readFileSync(file, 'utf8') : '';
+  const [begin, end] = MARKS.map((mark) => text.indexOf(mark));
+  const whole =
+    begin! < 0 || end! < begin!
+      ? `${table}\n`
+      : `${text.slice(0, begin! + MARKS[0].length)}\n\n${table}\n\n${text.slice(end)}`;
+  writeFileSync(file, whole);
 }
 
 /** On all processors; in the order of the tasks. */

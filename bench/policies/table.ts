@@ -72,6 +72,20 @@ export function verdicts(
   });
 }
 
+/** How many cells reach what. */
+export function summary(all: readonly Verdict[]): string {
+  const easy = all.filter(({ bound }) => bound.attainment >= 0.999);
+  const hard = all.filter(({ bound }) => bound.attainment < 0.999);
+  const without = (cells: readonly Verdict[], miss: RegExp) =>
+    `${cells.filter(({ missed }) => !missed.some((one) => miss.test(one))).length} of ${cells.length}`;
+  return [
+    `- not below the best rival by more than the interval: ${without(all, /below/)} cells`,
+    `- bound answers 99.9 %, and so does the policy: ${without(easy, /attainment/)} cells`,
+    `- of the same cells, 90 % of the headroom recovered: ${without(easy, /headroom/)}`,
+    `- overload, at least 92 % of the bound's goodput: ${without(hard, /share/)} cells`,
+  ].join('\n');
+}
+
 export function markdown(all: readonly Verdict[]): string {
   const rows = all.map((cell) => [
     cell.table,

@@ -43,7 +43,8 @@ export interface Manifest {
   readonly flags: readonly string[];
   readonly labels: readonly string[];
   readonly subNetworks: readonly SubNetwork[];
-  readonly dataset: Readonly<Record<string, unknown>>;
+  /** What the accuracies were measured on; null when nobody measured any. */
+  readonly dataset: Readonly<Record<string, unknown>> | null;
   readonly training: Readonly<Record<string, unknown>>;
   readonly created: string;
 }

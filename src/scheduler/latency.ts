@@ -47,7 +47,7 @@ export class MeasuredLatency implements LatencyModel {
 
   /**
    * @param quantile that predictions aim at, 0 to 1.
-   * @throws {RangeError} when a sub-network has no measurement.
+   * @throws {RangeError} when a sub-network has no measurement, or one that makes no sense.
    */
   constructor(
     readonly table: LatencyTable,
@@ -56,6 +56,9 @@ export class MeasuredLatency implements LatencyModel {
     this.#rows = new Map(
       Object.entries(table).map(([skip, row]) => {
         if (Object.keys(row).length === 0) throw new RangeError(`no latency measured for ${skip}`);
+        const wrong = Object.entries(row).find(([, ms]) => !(ms > 0 && ms < Infinity));
+        if (wrong)
+          throw new RangeError(`${skip} cannot take ${wrong[1]} ms for ${wrong[0]} images`);
         return [skip, { times: dense(row), cells: cells(row) }];
       }),
     );

@@ -286,7 +286,8 @@ export class Scheduler<Input, Output> {
       );
       const inferenceMs = clock.now() - dispatchedAt;
       latency.observe(tier, batch.length, inferenceMs);
-      this.#restingSince = clock.now();
+      // A probe ends no rest: it is there to find out whether what was believed still holds.
+      if (batch[0]!.deadline < Infinity) this.#restingSince = clock.now();
       events?.finished?.(tier, batch.length, predicted, inferenceMs);
       batch.forEach((entry, index) => {
         entry.resolve({

@@ -144,8 +144,8 @@ async function rampUpAndDown(url: string): Promise<number> {
   const pending = new Set<Promise<void>>();
   let answered = 0;
   let sent = 0;
-  const ask = async (budgetMs: string) => {
-    const { status } = await classify(url, photo, { 'x-latency-budget-ms': budgetMs });
+  const send = async (budget: string) => {
+    const { status } = await classify(url, photo, { 'x-latency-budget-ms': budget });
     if (status === 200) answered++;
   };
   for (;;) {
@@ -159,8 +159,9 @@ async function rampUpAndDown(url: string): Promise<number> {
         ? (PEAK * elapsed ** 2) / 2 / half
         : PEAK * half - (PEAK * left ** 2) / 2 / half;
     for (; sent < due; sent++) {
-      const one = ask(BUDGETS[sent % 3]!).finally(() => pending.delete(one));
+      const one = send(BUDGETS[sent % BUDGETS.length]!);
       pending.add(one);
+      void one.finally(() => pending.delete(one));
     }
     await sleep(2);
   }

@@ -105,6 +105,11 @@ describe('accuracy floors', () => {
   });
 });
 
+test('what fits to the last bit has not become hopeless by rounding', () => {
+  const queue = [waiting(0, 2)];
+  expect(depthserve.decide(view(queue, { now: Number.MIN_VALUE })).expire).toEqual([]);
+});
+
 describe('refusal', () => {
   test('what fits on the cheapest sub-network is accepted', () => {
     // Sixteen images in 18 ms, the present fifteen included.
@@ -124,6 +129,22 @@ describe('refusal', () => {
   test('an urgent request that would break promises made to others is refused', () => {
     const queue = queueOf(Array(16).fill(18.5));
     expect(depthserve.admit(view(queue), waiting(99, 5))?.reason).toBe('overload');
+  });
+
+  test('one that waits in vain is no reason to refuse those who have time', () => {
+    const busy = { enginesFreeAt: [10] };
+    expect(depthserve.admit(view([waiting(0, 5)], busy), waiting(1, 500))).toBeNull();
+    // Batches that fit to the last bit of a floating-point number fit.
+    const exact = { enginesFreeAt: [0.1 + 0.2] };
+    expect(depthserve.admit(view([waiting(0, 2.3)], exact), waiting(1, 500))).toBeNull();
+  });
+
+  test('a tight batch of any size is no reason to refuse those who have time', () => {
+    for (let count = 1; count <= 8; count++) {
+      // All of them together take 1 + count ms, and not a moment less.
+      const queue = queueOf(Array(count).fill(1 + count + 1e-6));
+      expect(depthserve.admit(view(queue), waiting(99, 500))).toBeNull();
+    }
   });
 
   test('a budget below the time of a single image is refused as too small', () => {

@@ -20,6 +20,10 @@ describe('before any batch ran', () => {
   });
 });
 
+test.each([0, -1, NaN, Infinity])('a table with %d ms in it is refused', (ms) => {
+  expect(() => new MeasuredLatency({ TT: { 1: 2, 4: ms } })).toThrow('TT cannot take');
+});
+
 describe('slowdown', () => {
   test('follows within five batches when everything takes twice as long', () => {
     const latency = model();

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
-import type { View, Waiting } from '../../src/scheduler/policy.ts';
+import type { Tier, View, Waiting } from '../../src/scheduler/policy.ts';
 import { linear, TIERS, view } from './support.ts';
 
 /** Any queue, sane or not: late requests, equal deadlines, floors. */
@@ -117,6 +117,24 @@ describe('every decision', () => {
         fc.pre(moved.expire.length === still.expire.length);
         expect(moved.run === null).toBe(still.run === null);
       }),
+    );
+  });
+
+  test('is never an empty batch nor forgets anyone, even where times cannot be predicted', () => {
+    fc.assert(
+      fc.property(
+        views(10),
+        fc.array(fc.constantFrom(NaN, Infinity, 0, 1, 1, 1), { minLength: 1, maxLength: 40 }),
+        (seen, factors) => {
+          const latency = {
+            predict: (tier: Tier, batch: number) =>
+              seen.latency.predict(tier, batch) * factors[(tier.macs + batch) % factors.length]!,
+          };
+          const { expire, run } = depthserve.decide({ ...seen, latency });
+          if (run) expect(run.batch.length).toBeGreaterThan(0);
+          else expect(expire).toHaveLength(seen.queue.length);
+        },
+      ),
     );
   });
 

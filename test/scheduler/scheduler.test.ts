@@ -19,16 +19,25 @@ interface Arrival {
 /** Batches take `factor(n)` times what the table says, the n-th batch; negative: it fails. */
 async function play(
   arrivals: readonly Arrival[],
-  { policy = depthserve, workers = 1, factor = (_batch: number): number => 1 } = {},
+  {
+    policy = depthserve,
+    workers = 1,
+    factor = (_batch: number): number => 1,
+    skew = (_reading: number): number => 0,
+  } = {},
 ) {
   const clock = new VirtualClock();
+  let readings = 0;
   const truth = new MeasuredLatency(TABLE);
   let batches = 0;
   const scheduler = new Scheduler<number, string>({
     policy,
     tiers: TIERS,
     latency: new MeasuredLatency(TABLE),
-    clock,
+    clock: {
+      now: () => clock.now() + skew(readings++),
+      at: (time, callback) => clock.at(time, callback),
+    },
     maxBatch: 8,
     engine: {
       workers,
@@ -105,6 +114,23 @@ describe('every request', () => {
           expect(outcome!.at).toBeLessThanOrEqual(at + budget + 1e-6);
         });
       }),
+    );
+  });
+
+  test('is settled exactly once by a clock that jumps to and fro', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        workload,
+        fc.array(fc.constantFrom(0, 0, 0, 3, -3, 1e4, -1e4), { minLength: 1, maxLength: 50 }),
+        async (arrivals, skews) => {
+          // Right now and then, or timers would never be due.
+          const skew = (reading: number) => [...skews, 0][reading % (skews.length + 1)]!;
+          const { settled, scheduler } = await play(arrivals, { skew });
+          for (const outcomes of settled) expect(outcomes).toHaveLength(1);
+          expect(scheduler.queueLength).toBe(0);
+        },
+      ),
+      { numRuns: 50 },
     );
   });
 

@@ -1,7 +1,15 @@
 import type { Refusal, View, Waiting } from '../policy.ts';
 import { Costs } from './costs.ts';
 import { Demand } from './demand.ts';
-import { deadlinesOf, latestPlan, longestBatchMs, nextStart, steadySchedule } from './plan.ts';
+import {
+  ROUNDING_MS,
+  deadlinesOf,
+  firstFeasible,
+  latestPlan,
+  longestBatchMs,
+  nextStart,
+  steadySchedule,
+} from './plan.ts';
 import { priceOf } from './price.ts';
 
 /**
@@ -47,6 +55,10 @@ class Door {
   readonly #deadlines: Float64Array;
   readonly #floors: ArrayLike<number>;
   readonly #floor: number;
+  /** How many of those that wait cannot be answered any more: no reason to refuse others. */
+  readonly #lost: number;
+  /** When the latest plan, begun at once, is through with all that wait. */
+  readonly #end: number;
 
   constructor(
     private readonly view: View,
@@ -57,6 +69,16 @@ class Door {
     this.#deadlines = deadlinesOf(view.queue);
     this.#floors = costs.floors(view.queue);
     this.#floor = costs.floor(request);
+    const engines = view.enginesFreeAt.length;
+    const { latest, size } = latestPlan(this.#deadlines, this.#floors, costs, engines);
+    // Exactly: what is accepted must not miss its deadline by a rounding error.
+    this.#lost = firstFeasible(latest, 0, this.#start, 0);
+    this.#end = this.#start;
+    for (let i = 0; i < size.length; i += size[i]!) {
+      let floor = 0;
+      for (let k = i; k < i + size[i]!; k++) floor = Math.max(floor, this.#floors[k]!);
+      this.#end += costs.ms(floor, size[i]!) / engines;
+    }
   }
 
   /** Whether the request, were it due at `deadline`, may join. Later deadlines never hurt. */
@@ -71,7 +93,10 @@ class Door {
     const { latest } = latestPlan(deadlines, floors, this.costs, engines);
     const steady = steadySchedule(deadlines, floors, this.costs, engines, this.#start, longest);
     this.#behind = steady.batchBehind;
-    if (latest[0]! < this.#start) return false;
+    // Plans round the sizes of batches: who comes last may seem one too many, and is not.
+    const isLast = at === this.#deadlines.length && this.#lost === 0;
+    const fits = isLast && this.#end + ROUNDING_MS <= deadline - this.costs.ms(this.#floor, 1);
+    if (!fits && firstFeasible(latest, 0, this.#start, 0) > this.#lost) return false;
     // Patience enough to wait for all the others and then some harms nobody.
     return steady.inTime || deadline >= steady.batchBehind || !this.#timeIsScarce();
   }

@@ -41,6 +41,8 @@ export function latestPlan(
   for (let i = length - 1; i >= 0; i--) {
     const most = Math.min(maxBatch, length - i);
     let best = -Infinity;
+    // Never none, or a plan whose times cannot be predicted would not end.
+    size[i] = 1;
     let floor = alike ? first : 0;
     let seen = alike ? most : 0;
     for (let j = 0; ; j++) {
@@ -66,19 +68,24 @@ export function deadlinesOf(queue: readonly Waiting[]): Float64Array {
 }
 
 /** First position at or after `from` whose rest can be served by an engine free at `time`. */
-export function firstFeasible(latest: Float64Array, from: number, time: number): number {
+export function firstFeasible(
+  latest: Float64Array,
+  from: number,
+  time: number,
+  tolerance = ROUNDING_MS,
+): number {
   let low = from;
   let high = latest.length - 1;
   while (low < high) {
     const middle = (low + high) >> 1;
-    if (latest[middle]! >= time - ROUNDING_MS) high = middle;
+    if (latest[middle]! >= time - tolerance) high = middle;
     else low = middle + 1;
   }
   return low;
 }
 
 /** Two ways to add the same times may differ by this. */
-const ROUNDING_MS = 1e-9;
+export const ROUNDING_MS = 1e-9;
 
 /** A batch may take this share of the median budget: the rest is for waiting for an engine. */
 const BATCH_SHARE = 0.5;

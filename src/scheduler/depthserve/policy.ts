@@ -2,7 +2,7 @@ import type { Decision, Policy, View, Waiting } from '../policy.ts';
 import { admit } from './admission.ts';
 import { Costs } from './costs.ts';
 import { Demand } from './demand.ts';
-import { deadlinesOf, firstFeasible, latestPlan, nextStart } from './plan.ts';
+import { ROUNDING_MS, deadlinesOf, firstFeasible, latestPlan, nextStart } from './plan.ts';
 import { priceOf } from './price.ts';
 
 /**
@@ -22,7 +22,8 @@ function hopeless(view: View): { expire: Waiting[]; wakeAt: number | null } {
   for (const request of view.queue) {
     const tier = view.tiers.find(({ accuracy }) => accuracy >= request.minAccuracy)!;
     const latest = request.deadline - view.latency.predict(tier, 1);
-    if (latest < view.now) expire.push(request);
+    // What cannot be predicted has no hope either.
+    if (!(latest >= view.now - ROUNDING_MS)) expire.push(request);
     else if (wakeAt === null || latest + GRACE_MS < wakeAt) wakeAt = latest + GRACE_MS;
   }
   return { expire, wakeAt };
@@ -59,10 +60,11 @@ function decide(view: View): Decision {
   const needed = firstFeasible(latest, 0, now);
   // While all can be answered, no gain is worth breaking a promise.
   const perLost = needed === 0 ? PROMISE : Math.max(price.request, LEAST);
+  // The head alone has hope, whatever else cannot be predicted.
   let best = -Infinity;
   let first = 0;
-  let size = 0;
-  let depth = 0;
+  let size = 1;
+  let depth = floors[0]!;
   // When not all can be answered, the earliest deadlines are what to give up, if anything.
   for (const skipped of skips(needed, length)) {
     const most = Math.min(maxBatch, length - skipped);
