@@ -14,10 +14,11 @@ it.skipIf(process.platform !== 'linux')(
     const result = await soak(MINUTES, RATE, port);
     expect(result.unanswered).toBe(0);
     expect(result.answered).toBeGreaterThan(0);
-    expect(result.threads.last).toBe(result.threads.first);
+    // Pools start threads when they are first needed, and none for each request.
+    expect(result.threads.last).toBeLessThanOrEqual(result.threads.first + 2);
     expect(result.openFiles.last).toBeLessThanOrEqual(result.openFiles.first + 2);
-    // 10 KB lost with each request would be 12 MB from one third to the next.
-    expect(result.residentMb.last - result.residentMb.first).toBeLessThan(12);
+    // An image of 128 x 128 pixels kept of each request would be 59 MB from one third to the next.
+    expect(result.residentMb.last - result.residentMb.first).toBeLessThan(40);
     console.log(result);
   },
 );
