@@ -233,7 +233,7 @@ test('a slowdown that has everybody refused is over when probes show so', async 
   };
   for (let i = 0; i < 4; i++) await ask();
   slow = 1;
-  // Nobody is let in, so nothing is learned, however long it has been over.
+  // Nobody is let in, so nothing is learned, however many ask.
   for (let i = 0; i < 50; i++) expect(await ask()).toBe('RefusedError');
   for (let i = 0; i < 100; i++) {
     scheduler.probe(0, TIERS[0]!);
