@@ -18,6 +18,7 @@ export function infoRoutes(service: Service): FastifyPluginAsyncTypebox {
           latency: { ...deployment?.latency.table },
           slowdown: deployment?.latency.slowdown ?? 1,
           provider: deployment?.engine.provider ?? null,
+          update: service.lastUpdate,
           engineWorkers: config.ENGINE_WORKERS,
           maxBatch: config.MAX_BATCH,
         };

@@ -125,6 +125,20 @@ export const ModelInfo = Type.Object(
     }),
     slowdown: Type.Number({ description: 'Present multiple of the latency table' }),
     provider: Type.Union([Type.String(), Type.Null()]),
+    update: Type.Union(
+      [
+        Type.Object({
+          version: Type.Union([Type.String(), Type.Null()]),
+          result: Type.Union([Type.Literal('updated'), Type.Literal('rejected')]),
+        }),
+        Type.Null(),
+      ],
+      {
+        description:
+          'What became of the last version that was found in the model folder beside the one ' +
+          'served; the log says why it was rejected. null: none was found, or it is gone',
+      },
+    ),
     engineWorkers: Type.Integer(),
     maxBatch: Type.Integer(),
   },
