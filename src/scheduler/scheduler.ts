@@ -10,12 +10,20 @@ export interface Clock {
   at(time: number, callback: () => void): () => void;
 }
 
+/** What an engine made of a batch. */
+export interface Ran<Output> {
+  /** One for each input, in order. */
+  readonly outputs: readonly Output[];
+  /** ms that the engine worked; what the batch took beyond that is delay on the way. */
+  readonly workMs: number;
+}
+
 /** What the scheduler needs of the engine: it runs what it is given, and decides nothing. */
 export interface Engine<Input, Output> {
   /** Number of batches that can run at the same time. */
   readonly workers: number;
-  /** Runs `inputs` as one batch on `worker`; one output for each input, in order. */
-  run(worker: number, tier: Tier, inputs: readonly Input[]): Promise<readonly Output[]>;
+  /** Runs `inputs` as one batch on `worker`. */
+  run(worker: number, tier: Tier, inputs: readonly Input[]): Promise<Ran<Output>>;
   /** Asked after a run that failed: resolves when `worker` can take another batch. */
   recovered?(worker: number): Promise<void>;
 }
@@ -279,13 +287,13 @@ export class Scheduler<Input, Output> {
     this.#enginesFreeAt[worker] = dispatchedAt + predicted;
     events?.dispatched?.(tier, batch.length);
     try {
-      const outputs = await engine.run(
+      const { outputs, workMs } = await engine.run(
         worker,
         tier,
         batch.map((entry) => entry.input),
       );
       const inferenceMs = clock.now() - dispatchedAt;
-      latency.observe(tier, batch.length, inferenceMs);
+      latency.observe(tier, batch.length, workMs, inferenceMs - workMs);
       // A probe ends no rest: it is there to find out whether what was believed still holds.
       if (batch[0]!.deadline < Infinity) this.#restingSince = clock.now();
       events?.finished?.(tier, batch.length, predicted, inferenceMs);

@@ -104,7 +104,7 @@ export function replica(
         const slow = setup.slowdowns.find(({ from, to }) => now >= from && now < to)?.factor ?? 1;
         const noise = setup.jitter === 0 ? 1 : Math.exp(setup.jitter * random.normal());
         const ms = truth.predict(tier, inputs.length) * slow * noise;
-        clock.at(now + ms, () => resolve(inputs.map(() => null)));
+        clock.at(now + ms, () => resolve({ outputs: inputs.map(() => null), workMs: ms }));
       }),
   };
   return new Scheduler({

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
 import { MeasuredLatency } from '../../src/scheduler/latency.ts';
 import { ExpiredError, RefusedError, Scheduler } from '../../src/scheduler/scheduler.ts';
-import type { Served } from '../../src/scheduler/scheduler.ts';
+import type { Engine, SchedulerOptions, Served } from '../../src/scheduler/scheduler.ts';
 import { VirtualClock } from '../../src/simulate/clock.ts';
 import { policiesFor } from '../../src/simulate/policies.ts';
 import { TIERS } from './support.ts';
@@ -44,8 +44,11 @@ async function play(
       run: (_worker, tier, inputs) =>
         new Promise((resolve, reject) => {
           const times = factor(batches++);
-          clock.at(clock.now() + truth.predict(tier, inputs.length) * Math.abs(times), () =>
-            times < 0 ? reject(new Error('broken')) : resolve(inputs.map((input) => `#${input}`)),
+          const ms = truth.predict(tier, inputs.length) * Math.abs(times);
+          clock.at(clock.now() + ms, () =>
+            times < 0
+              ? reject(new Error('broken'))
+              : resolve({ outputs: inputs.map((input) => `#${input}`), workMs: ms }),
           );
         }),
     },
@@ -63,6 +66,29 @@ async function play(
   });
   await clock.run();
   return { settled, scheduler };
+}
+
+/** A scheduler on a virtual clock, without anything around it. */
+function schedulerOn(
+  clock: VirtualClock,
+  run: Engine<number, number>['run'],
+  rest: Partial<SchedulerOptions<number, number>> = {},
+) {
+  return new Scheduler<number, number>({
+    policy: depthserve,
+    tiers: TIERS,
+    latency: new MeasuredLatency(TABLE),
+    clock,
+    maxBatch: 8,
+    engine: { workers: 1, run },
+    ...rest,
+  });
+}
+
+/** Gives the inputs back after `workMs` of work and `delayMs` on the way. */
+async function echo(clock: VirtualClock, inputs: readonly number[], workMs: number, delayMs = 0) {
+  await new Promise<void>((resolve) => clock.at(clock.now() + workMs + delayMs, resolve));
+  return { outputs: inputs, workMs };
 }
 
 const workload = fc.array(
@@ -174,23 +200,16 @@ describe('several engines', () => {
 test('an engine that failed gets nothing until it has recovered, the other everything', async () => {
   const clock = new VirtualClock();
   const ran: string[] = [];
-  const scheduler = new Scheduler<number, number>({
-    policy: depthserve,
-    tiers: TIERS,
-    latency: new MeasuredLatency(TABLE),
-    clock,
-    maxBatch: 1,
-    engine: {
-      workers: 2,
-      run: async (worker, _tier, inputs) => {
-        ran.push(`${worker} at ${clock.now()}`);
-        if (ran.length === 1) throw new Error('broken');
-        await new Promise<void>((resolve) => clock.at(clock.now() + 4, resolve));
-        return inputs;
-      },
-      recovered: () => new Promise((resolve) => clock.at(10, resolve)),
+  const engine: Engine<number, number> = {
+    workers: 2,
+    run: async (worker, _tier, inputs) => {
+      ran.push(`${worker} at ${clock.now()}`);
+      if (ran.length === 1) throw new Error('broken');
+      return echo(clock, inputs, 4);
     },
-  });
+    recovered: () => new Promise((resolve) => clock.at(10, resolve)),
+  };
+  const scheduler = schedulerOn(clock, engine.run, { engine, maxBatch: 1 });
   const answers = [0, 1, 2].map((input) =>
     scheduler.submit(input, { arrivedAt: 0, deadline: 30, minAccuracy: 0.9 }),
   );
@@ -201,82 +220,53 @@ test('an engine that failed gets nothing until it has recovered, the other every
   expect(scheduler.idle).toBe(true);
 });
 
-test('a slowdown that has everybody refused is over when probes show so', async () => {
-  const clock = new VirtualClock();
-  const latency = new MeasuredLatency(TABLE);
-  const truth = new MeasuredLatency(TABLE);
-  let slow = 20;
-  const scheduler = new Scheduler<number, number>({
-    policy: depthserve,
-    tiers: TIERS,
-    latency,
-    clock,
-    maxBatch: 8,
-    engine: {
-      workers: 1,
-      run: async (_worker, tier, inputs) => {
-        const ms = slow * truth.predict(tier, inputs.length);
-        await new Promise<void>((resolve) => clock.at(clock.now() + ms, resolve));
-        return inputs;
-      },
-    },
-  });
-  const ask = async () => {
-    const now = clock.now();
-    const answer = scheduler.submit(1, { arrivedAt: now, deadline: now + 15, minAccuracy: 0 });
-    const outcome = answer.then(
-      () => 'answered',
-      (error: Error) => error.name,
+describe('probes', () => {
+  test('end a slowdown that has everybody refused', async () => {
+    const clock = new VirtualClock();
+    const truth = new MeasuredLatency(TABLE);
+    let slow = 20;
+    const scheduler = schedulerOn(clock, (_worker, tier, inputs) =>
+      echo(clock, inputs, slow * truth.predict(tier, inputs.length)),
     );
-    await clock.run();
-    return outcome;
-  };
-  for (let i = 0; i < 4; i++) await ask();
-  slow = 1;
-  // Nobody is let in, so nothing is learned, however many ask.
-  for (let i = 0; i < 50; i++) expect(await ask()).toBe('RefusedError');
-  for (let i = 0; i < 100; i++) {
+    const ask = async () => {
+      const now = clock.now();
+      const answer = scheduler.submit(1, { arrivedAt: now, deadline: now + 15, minAccuracy: 0 });
+      const outcome = answer.then(
+        () => 'answered',
+        (error: Error) => error.name,
+      );
+      await clock.run();
+      return outcome;
+    };
+    for (let i = 0; i < 4; i++) await ask();
+    slow = 1;
+    // Nobody is let in, so nothing is learned, however many ask.
+    for (let i = 0; i < 50; i++) expect(await ask()).toBe('RefusedError');
+    for (let i = 0; i < 100; i++) {
+      scheduler.probe(0, TIERS[0]!);
+      await clock.run();
+    }
+    expect(await ask()).toBe('answered');
+  });
+
+  test('never take an engine from a request', async () => {
+    const clock = new VirtualClock();
+    let runs = 0;
+    const scheduler = schedulerOn(clock, (_worker, _tier, inputs) => {
+      runs++;
+      return echo(clock, inputs, 4);
+    });
+    const answer = scheduler.submit(1, { arrivedAt: 0, deadline: 30, minAccuracy: 0.9 });
     scheduler.probe(0, TIERS[0]!);
+    expect(runs).toBe(1);
     await clock.run();
-  }
-  expect(await ask()).toBe('answered');
+    await answer;
+  });
 });
 
-test('a probe never takes an engine from a request', async () => {
+test('a preview says what would be refused, and changes nothing', () => {
   const clock = new VirtualClock();
-  let runs = 0;
-  const scheduler = new Scheduler<number, number>({
-    policy: depthserve,
-    tiers: TIERS,
-    latency: new MeasuredLatency(TABLE),
-    clock,
-    maxBatch: 8,
-    engine: {
-      workers: 1,
-      run: async (_worker, _tier, inputs) => {
-        runs++;
-        await new Promise<void>((resolve) => clock.at(clock.now() + 4, resolve));
-        return inputs;
-      },
-    },
-  });
-  const answer = scheduler.submit(1, { arrivedAt: 0, deadline: 30, minAccuracy: 0.9 });
-  scheduler.probe(0, TIERS[0]!);
-  expect(runs).toBe(1);
-  await clock.run();
-  await answer;
-});
-
-test('a preview says what would be refused, and changes nothing', async () => {
-  const clock = new VirtualClock();
-  const scheduler = new Scheduler<number, number>({
-    policy: depthserve,
-    tiers: TIERS,
-    latency: new MeasuredLatency(TABLE),
-    clock,
-    maxBatch: 8,
-    engine: { workers: 1, run: async (_worker, _tier, inputs) => inputs },
-  });
+  const scheduler = schedulerOn(clock, (_worker, _tier, inputs) => echo(clock, inputs, 4));
   expect(scheduler.preview({ arrivedAt: 0, deadline: 1, minAccuracy: 0 })).toEqual({
     reason: 'budget-too-small',
     smallestBudgetMs: 2,
@@ -288,18 +278,7 @@ test('a preview says what would be refused, and changes nothing', async () => {
 test('a slow patch that made every budget look hopeless ends, though refusals teach nothing', async () => {
   const clock = new VirtualClock();
   let factor = 100;
-  const scheduler = new Scheduler<number, number>({
-    policy: depthserve,
-    tiers: TIERS,
-    latency: new MeasuredLatency(TABLE),
-    clock,
-    maxBatch: 8,
-    engine: {
-      workers: 1,
-      run: (_worker, _tier, inputs) =>
-        new Promise((resolve) => clock.at(clock.now() + 2 * factor, () => resolve(inputs))),
-    },
-  });
+  const scheduler = schedulerOn(clock, (_worker, _tier, inputs) => echo(clock, inputs, 2 * factor));
   const outcomes: boolean[] = [];
   const ask = async () => {
     const arrivedAt = clock.now();
@@ -315,4 +294,30 @@ test('a slow patch that made every budget look hopeless ends, though refusals te
   // Five seconds of trouble, some to get over it.
   expect(outcomes.slice(0, 100)).toContain(false);
   expect(outcomes.slice(-100)).not.toContain(false);
+});
+
+test('a delay on the way counts against deadlines, but makes no batch look slower', async () => {
+  const clock = new VirtualClock();
+  const latency = new MeasuredLatency(TABLE);
+  const truth = new MeasuredLatency(TABLE);
+  const scheduler = schedulerOn(
+    clock,
+    (_worker, tier, inputs) => echo(clock, inputs, truth.predict(tier, inputs.length), 5),
+    { latency },
+  );
+  for (let i = 0; i < 5; i++) {
+    const wish = { arrivedAt: clock.now(), deadline: clock.now() + 50, minAccuracy: 0 };
+    const answer = scheduler.submit(0, wish);
+    await clock.run();
+    await answer;
+  }
+  expect(latency.slowdown).toBe(1);
+  for (const [batch, ms] of [
+    [1, 2],
+    [8, 9],
+  ] as const) {
+    expect(latency.predict(TIERS[0]!, batch)).toBeCloseTo(ms + 5);
+  }
+  const tight = { arrivedAt: clock.now(), deadline: clock.now() + 6, minAccuracy: 0 };
+  expect(scheduler.preview(tight)?.smallestBudgetMs).toBeCloseTo(7);
 });
