@@ -65,6 +65,11 @@ export interface Refusal {
   readonly reason: 'overload' | 'budget-too-small' | 'accuracy-unavailable';
   /** The smallest budget in ms, counted from the request's arrival, that would have worked now. */
   readonly smallestBudgetMs: number;
+  /**
+   * Until an engine is through with a batch or somebody leaves the queue, the like of this request
+   * with a deadline from its own up to here is refused, too; absent: nothing is known of others.
+   */
+  readonly closedUntil?: number;
 }
 
 export interface Decision {

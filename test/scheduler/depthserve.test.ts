@@ -159,6 +159,7 @@ describe('refusal', () => {
     expect(depthserve.admit(view([], busy), waiting(0, 11))).toEqual({
       reason: 'overload',
       smallestBudgetMs: 12,
+      closedUntil: 11,
     });
     expect(depthserve.admit(view([], busy), waiting(0, 12))).toBeNull();
   });
