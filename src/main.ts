@@ -53,8 +53,8 @@ async function main(): Promise<void> {
     process.kill(process.pid, 'SIGKILL');
   });
 
-  const { manifest, file } = await loadManifest(config.MODEL_DIR);
-  service = new Service(config, manifest, file, log, () => graceful.close());
+  const model = await loadManifest(config.MODEL_DIR);
+  service = new Service(config, model, log, () => graceful.close());
   app = await buildApp(service, log, version);
   // Listening before the warm-up, so that probes can tell "starting" from "dead".
   await app.listen({ host: config.HOST, port: config.PORT });

@@ -45,12 +45,22 @@ export interface LiveState {
 
 /** An answered image; times in ms. */
 export interface Answered {
+  /** The most accurate tier that the model has. */
+  readonly best: Tier;
   readonly tier: Tier;
   readonly decodeMs: number;
   readonly queueMs: number;
   readonly inferenceMs: number;
   /** From arrival to result, predicted at dispatch. */
   readonly predictedMs: number;
+}
+
+/** What answers from here on. */
+export interface Serving {
+  readonly manifest: { readonly version: string };
+  readonly engine: { readonly provider: string; readonly fallback: string | null };
+  /** The tiers in use. */
+  readonly front: readonly Tier[];
 }
 
 /** One GPU as its driver describes it. */
@@ -70,8 +80,6 @@ export interface GpuSample {
 export class Metrics {
   readonly registry = new Registry();
   readonly #all = { registers: [this.registry] };
-  #best: Tier | null = null;
-  #superNet: Tier | null = null;
 
   readonly requests = new Counter({
     name: 'depthserve_requests_total',
@@ -327,6 +335,7 @@ export class Metrics {
       labelNames: ['tier', 'batch'],
       ...this.#all,
       collect() {
+        this.reset();
         for (const { tier, batch, ms } of state().predictions) {
           this.set({ tier: tier.skip, batch }, ms / 1000);
         }
@@ -343,22 +352,24 @@ export class Metrics {
   }
 
   /** The engines are warm: what they serve from here on. */
-  serving(tiers: readonly Tier[], front: readonly Tier[]): void {
-    this.#best = tiers.reduce((a, b) => (b.accuracy > a.accuracy ? b : a));
-    this.#superNet = tiers.reduce((a, b) => (b.macs > a.macs ? b : a));
+  serving({ manifest, engine, front }: Serving): void {
+    for (const gauge of [this.build, this.provider, this.expectedAccuracy]) gauge.reset();
+    this.build.set({ model_version: manifest.version }, 1);
+    const { provider, fallback } = engine;
+    this.provider.set({ provider, fallback: String(fallback !== null) }, 1);
     for (const { skip, accuracy } of front) this.expectedAccuracy.set({ tier: skip }, accuracy);
   }
 
   /** One image answered; times in ms. */
   answered(image: Answered, budgetMs: number, totalMs: number): void {
-    const { tier, decodeMs, queueMs, inferenceMs, predictedMs } = image;
+    const { tier, best, decodeMs, queueMs, inferenceMs, predictedMs } = image;
     const label = { tier: tier.skip };
     const met = totalMs <= budgetMs;
     this.requests.inc({ ...label, outcome: met ? 'met' : 'late' });
     this.budgeted.inc({ result: met ? 'met' : 'missed' });
     if (met) {
       this.accuracyDelivered.inc(tier.accuracy);
-      this.accuracyLost.inc((this.#best?.accuracy ?? tier.accuracy) - tier.accuracy);
+      this.accuracyLost.inc(best.accuracy - tier.accuracy);
     }
     const stages = { decode: decodeMs, queue: queueMs, inference: inferenceMs, total: totalMs };
     for (const [stage, ms] of Object.entries(stages)) {
@@ -378,12 +389,12 @@ export class Metrics {
   }
 
   /** One batch came back; times in ms, from dispatch to result. */
-  ranBatch(tier: Tier, size: number, predictedMs: number, actualMs: number): void {
+  ranBatch(superNet: Tier, tier: Tier, size: number, predictedMs: number, actualMs: number): void {
     this.batchSize.observe({ tier: tier.skip }, size);
     this.prediction.observe({ of: 'batch', tier: tier.skip }, predictedMs / actualMs);
     this.engineBusy.inc(actualMs / 1000);
     this.macs.inc(tier.macs * size);
-    this.macsSaved.inc(((this.#superNet?.macs ?? tier.macs) - tier.macs) * size);
+    this.macsSaved.inc((superNet.macs - tier.macs) * size);
   }
 
   /** One image was decoded; times in ms. */

@@ -15,9 +15,9 @@ export const command: Command = {
       await readFile(new URL('../../package.json', import.meta.url), 'utf8'),
     ) as { version: string };
     const config = readConfig();
-    const { manifest, file } = await loadManifest(config.MODEL_DIR);
+    const model = await loadManifest(config.MODEL_DIR);
     const log = pino({ level: 'silent' });
-    const app = await buildApp(new Service(config, manifest, file, log, () => {}), log, version);
+    const app = await buildApp(new Service(config, model, log, () => {}), log, version);
     await app.ready();
     process.stdout.write(`${JSON.stringify(app.swagger(), null, 2)}\n`);
     await app.close();

@@ -30,7 +30,7 @@ const REQUEST_BODY = {
 
 /** `POST /classify`: images and a latency budget in, labels and how they came about out. */
 export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAsyncTypebox {
-  const { config, manifest } = service;
+  const { config } = service;
 
   return async (app) => {
     // Fastify's own parsers would let text and JSON through to us.
@@ -70,26 +70,20 @@ export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAs
         serializerCompiler: () => JSON.stringify,
       },
       async (request, reply) => {
-        service.assertReady();
+        // Before the work of taking a form apart.
+        service.serving();
         const budgetMs = budgetOf(request, config.DEFAULT_BUDGET_MS);
         const minAccuracy = minAccuracyOf(request);
         const files = await readImages(request, config.MAX_IMAGES_PER_REQUEST);
         const { arrivedAt } = request;
         const cancel = cancelOnDisconnect(request, reply, ledger);
         const asked = { arrivedAt, budgetMs, minAccuracy, cancel };
-        const results = await service.classify(files, asked);
+        const results = await service.serving().classify(files, asked);
 
         const totalMs = performance.now() - arrivedAt;
         const answers = results.map((result, index) => {
           const id = results.length === 1 ? request.id : `${request.id}-${index}`;
-          return answerOf(
-            id,
-            manifest,
-            result,
-            budgetMs,
-            totalMs,
-            request.query.topK ?? DEFAULT_TOP_K,
-          );
+          return answerOf(id, result, budgetMs, totalMs, request.query.topK ?? DEFAULT_TOP_K);
         });
         const ids = answers.map(({ id }) => id);
         ledger.answered(request, ids, results, budgetMs, totalMs);

@@ -1,6 +1,7 @@
 import type { FastifyRequest } from 'fastify';
 import type { ErrorCode } from '../errors.ts';
-import type { Classified, Service } from '../service.ts';
+import type { Classified } from '../deployment.ts';
+import type { Service } from '../service.ts';
 import { Recent } from './recent.ts';
 import { Statistics } from './v2/statistics.ts';
 

@@ -49,6 +49,12 @@ export interface Manifest {
   readonly created: string;
 }
 
+/** What is served: a manifest and the path of its ONNX file. */
+export interface Model {
+  readonly manifest: Manifest;
+  readonly file: string;
+}
+
 /** The model folder cannot be served; the message says what is wrong with which file. */
 export class ModelError extends Error {
   override readonly name = 'ModelError';
@@ -60,10 +66,9 @@ const SCHEMA = new URL('../../models/model.schema.json', import.meta.url);
  * Reads and checks a model folder: the manifest against its schema, the flags against the
  * sub-networks, the ONNX file against its sha256.
  *
- * @returns the manifest and the path of the ONNX file.
  * @throws {ModelError}
  */
-export async function loadManifest(folder: string): Promise<{ manifest: Manifest; file: string }> {
+export async function loadManifest(folder: string): Promise<Model> {
   const path = join(folder, 'model.json');
   const manifest = await parse(path);
 

@@ -101,7 +101,7 @@ describe('an image', () => {
 describe('a batch', () => {
   it('keeps an engine busy, and costs and saves multiply-accumulates', async () => {
     const metrics = servingMetrics();
-    metrics.ranBatch(baseNet, 4, 30, 40);
+    metrics.ranBatch(superNet, baseNet, 4, 30, 40);
     expect(await read(metrics, 'depthserve_engine_busy_seconds_total')).toBe(0.04);
     expect(await read(metrics, 'depthserve_macs_total')).toBe(1600);
     expect(await read(metrics, 'depthserve_macs_saved_total')).toBe(2400);
@@ -111,7 +111,7 @@ describe('a batch', () => {
 
   it('saves nothing on the super-net', async () => {
     const metrics = servingMetrics();
-    metrics.ranBatch(superNet, 4, 30, 40);
+    metrics.ranBatch(superNet, superNet, 4, 30, 40);
     expect(await read(metrics, 'depthserve_macs_saved_total')).toBe(0);
   });
 });
@@ -177,7 +177,7 @@ describe('the exposition', () => {
     const metrics = servingMetrics(calm);
     metrics.answered(answerOf(baseNet), 20, 8);
     metrics.failed('overloaded');
-    metrics.ranBatch(baseNet, 4, 30, 40);
+    metrics.ranBatch(superNet, baseNet, 4, 30, 40);
     metrics.gpus([{ gpu: '0', utilisation: 0.5, usedBytes: 1024, totalBytes: 4096 }]);
     metrics.shadowed(baseNet, true, 5, 1000);
     metrics.feedback.inc({ tier: 'TT', result: 'correct' });

@@ -1,5 +1,5 @@
 import type { Manifest } from '../../model/manifest.ts';
-import type { Classified } from '../../service.ts';
+import type { Classified } from '../../deployment.ts';
 import type { ModelStatistics } from './schemas.ts';
 
 type Stats = ModelStatistics['model_stats'][number];
