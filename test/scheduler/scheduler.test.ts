@@ -71,7 +71,7 @@ async function play(
 /** A scheduler on a virtual clock, without anything around it. */
 function schedulerOn(
   clock: VirtualClock,
-  run: Engine<number, number>['run'],
+  engine: Partial<Engine<number, number>> & Pick<Engine<number, number>, 'run'>,
   rest: Partial<SchedulerOptions<number, number>> = {},
 ) {
   return new Scheduler<number, number>({
@@ -80,7 +80,7 @@ function schedulerOn(
     latency: new MeasuredLatency(TABLE),
     clock,
     maxBatch: 8,
-    engine: { workers: 1, run },
+    engine: { workers: 1, ...engine },
     ...rest,
   });
 }
@@ -209,7 +209,7 @@ test('an engine that failed gets nothing until it has recovered, the other every
     },
     recovered: () => new Promise((resolve) => clock.at(10, resolve)),
   };
-  const scheduler = schedulerOn(clock, engine.run, { engine, maxBatch: 1 });
+  const scheduler = schedulerOn(clock, engine, { maxBatch: 1 });
   const answers = [0, 1, 2].map((input) =>
     scheduler.submit(input, { arrivedAt: 0, deadline: 30, minAccuracy: 0.9 }),
   );
@@ -225,9 +225,10 @@ describe('probes', () => {
     const clock = new VirtualClock();
     const truth = new MeasuredLatency(TABLE);
     let slow = 20;
-    const scheduler = schedulerOn(clock, (_worker, tier, inputs) =>
-      echo(clock, inputs, slow * truth.predict(tier, inputs.length)),
-    );
+    const scheduler = schedulerOn(clock, {
+      run: (_worker, tier, inputs) =>
+        echo(clock, inputs, slow * truth.predict(tier, inputs.length)),
+    });
     const ask = async () => {
       const now = clock.now();
       const answer = scheduler.submit(1, { arrivedAt: now, deadline: now + 15, minAccuracy: 0 });
@@ -252,9 +253,11 @@ describe('probes', () => {
   test('never take an engine from a request', async () => {
     const clock = new VirtualClock();
     let runs = 0;
-    const scheduler = schedulerOn(clock, (_worker, _tier, inputs) => {
-      runs++;
-      return echo(clock, inputs, 4);
+    const scheduler = schedulerOn(clock, {
+      run: (_worker, _tier, inputs) => {
+        runs++;
+        return echo(clock, inputs, 4);
+      },
     });
     const answer = scheduler.submit(1, { arrivedAt: 0, deadline: 30, minAccuracy: 0.9 });
     scheduler.probe(0, TIERS[0]!);
@@ -266,8 +269,8 @@ describe('probes', () => {
 
 test('a preview says what would be refused, and changes nothing', () => {
   const clock = new VirtualClock();
-  const scheduler = schedulerOn(clock, (_worker, _tier, inputs) => echo(clock, inputs, 4));
-  expect(scheduler.preview({ arrivedAt: 0, deadline: 1, minAccuracy: 0 })).toEqual({
+  const scheduler = schedulerOn(clock, { run: (_worker, _tier, inputs) => echo(clock, inputs, 4) });
+  expect(scheduler.preview({ arrivedAt: 0, deadline: 1, minAccuracy: 0 })).toMatchObject({
     reason: 'budget-too-small',
     smallestBudgetMs: 2,
   });
@@ -278,7 +281,9 @@ test('a preview says what would be refused, and changes nothing', () => {
 test('a slow patch that made every budget look hopeless ends, though refusals teach nothing', async () => {
   const clock = new VirtualClock();
   let factor = 100;
-  const scheduler = schedulerOn(clock, (_worker, _tier, inputs) => echo(clock, inputs, 2 * factor));
+  const scheduler = schedulerOn(clock, {
+    run: (_worker, _tier, inputs) => echo(clock, inputs, 2 * factor),
+  });
   const outcomes: boolean[] = [];
   const ask = async () => {
     const arrivedAt = clock.now();
@@ -300,11 +305,9 @@ test('a delay on the way counts against deadlines, but makes no batch look slowe
   const clock = new VirtualClock();
   const latency = new MeasuredLatency(TABLE);
   const truth = new MeasuredLatency(TABLE);
-  const scheduler = schedulerOn(
-    clock,
-    (_worker, tier, inputs) => echo(clock, inputs, truth.predict(tier, inputs.length), 5),
-    { latency },
-  );
+  const run: Engine<number, number>['run'] = (_worker, tier, inputs) =>
+    echo(clock, inputs, truth.predict(tier, inputs.length), 5);
+  const scheduler = schedulerOn(clock, { run }, { latency });
   for (let i = 0; i < 5; i++) {
     const wish = { arrivedAt: clock.now(), deadline: clock.now() + 50, minAccuracy: 0 };
     const answer = scheduler.submit(0, wish);
@@ -320,4 +323,102 @@ test('a delay on the way counts against deadlines, but makes no batch look slowe
   }
   const tight = { arrivedAt: clock.now(), deadline: clock.now() + 6, minAccuracy: 0 };
   expect(scheduler.preview(tight)?.smallestBudgetMs).toBeCloseTo(7);
+});
+
+describe('places reserved for inputs that are still being made ready', () => {
+  const patient = { arrivedAt: 0, deadline: 20, minAccuracy: 0 };
+  const scheduled = (clock: VirtualClock) => {
+    const truth = new MeasuredLatency(TABLE);
+    return schedulerOn(clock, {
+      run: (_worker, tier, inputs) => echo(clock, inputs, truth.predict(tier, inputs.length)),
+    });
+  };
+  /** Reserves until nothing more is let in. */
+  const fill = (scheduler: Scheduler<number, number>) => {
+    const places = [];
+    while (!scheduler.preview(patient)) places.push(scheduler.reserve(1, patient));
+    return places;
+  };
+
+  test('count against those that come later, and are kept', async () => {
+    const clock = new VirtualClock();
+    const scheduler = scheduled(clock);
+    const places = fill(scheduler);
+    expect(places.length).toBeGreaterThan(8);
+    expect(scheduler.queueLength).toBe(0);
+    expect(() => scheduler.reserve(1, patient)).toThrow(RefusedError);
+    const answers = places.map((place, index) => scheduler.redeem(place, [index]));
+    await clock.run();
+    expect((await Promise.all(answers)).map(([served]) => served!.output)).toEqual(
+      places.map((_, index) => index),
+    );
+    expect(clock.now()).toBeLessThanOrEqual(patient.deadline);
+  });
+
+  test('are free again at once when the inputs do not come', () => {
+    const scheduler = scheduled(new VirtualClock());
+    const [place] = fill(scheduler);
+    scheduler.withdraw(place!);
+    expect(scheduler.preview(patient)).toBeNull();
+  });
+
+  test('are all given back when one of several is refused', () => {
+    const scheduler = scheduled(new VirtualClock());
+    const count = fill(scheduler).length;
+    const other = scheduled(new VirtualClock());
+    expect(() => other.reserve(count + 1, patient)).toThrow(RefusedError);
+    expect(fill(other)).toHaveLength(count);
+  });
+
+  test('must leave the time that making ready takes', () => {
+    const scheduler = scheduled(new VirtualClock());
+    expect(() => scheduler.reserve(1, { ...patient, deadline: 10 }, 9)).toThrow(RefusedError);
+    expect(scheduler.reserve(1, { ...patient, deadline: 10 }, 8).requests).toHaveLength(1);
+  });
+});
+
+describe('a refusal answers for the like of it', () => {
+  test('as the policy would, as long as nothing gets better', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.integer({ min: 1, max: 60 }), { minLength: 10, maxLength: 40 }),
+        fc.array(fc.tuple(fc.integer({ min: 1, max: 60 }), fc.constantFrom(0, 0.86, 0.9))),
+        (queued, asked) => {
+          const stuck = { run: () => new Promise<never>(() => {}) };
+          const [remembering, asking] = [0, 1].map(() => {
+            const scheduler = schedulerOn(new VirtualClock(), stuck);
+            for (const deadline of queued) {
+              scheduler.submit(0, { arrivedAt: 0, deadline, minAccuracy: 0 }).catch(() => {});
+            }
+            return scheduler;
+          });
+          for (const [deadline, minAccuracy] of asked) {
+            const wish = { arrivedAt: 0, deadline, minAccuracy };
+            // Nobody's place: it makes the scheduler forget what it has refused.
+            asking!.withdraw({ requests: [] });
+            const [known, fresh] = [remembering!.preview(wish), asking!.preview(wish)];
+            expect(known?.reason).toBe(fresh?.reason);
+          }
+        },
+      ),
+    );
+  });
+
+  test('without asking it again', () => {
+    let asked = 0;
+    const policy = {
+      ...depthserve,
+      admit: (...args: Parameters<typeof depthserve.admit>) => {
+        asked++;
+        return depthserve.admit(...args);
+      },
+    };
+    const run = () => new Promise<never>(() => {});
+    const scheduler = schedulerOn(new VirtualClock(), { run }, { policy });
+    const wish = { arrivedAt: 0, deadline: 30, minAccuracy: 0 };
+    for (let i = 0; i < 200; i++) scheduler.submit(0, wish).catch(() => {});
+    const before = asked;
+    for (let i = 0; i < 100; i++) expect(scheduler.preview(wish)?.reason).toBe('overload');
+    expect(asked - before).toBeLessThanOrEqual(1);
+  });
 });

@@ -1,3 +1,4 @@
+import { admitted } from '../policy.ts';
 import type { Refusal, View, Waiting } from '../policy.ts';
 import { Costs } from './costs.ts';
 import { Demand } from './demand.ts';
@@ -34,13 +35,14 @@ export function admit(view: View, request: Waiting): Refusal | null {
   const door = new Door(view, request, costs);
   if (door.accepts(request.deadline)) return null;
 
-  const alone = view.now + costs.ms(floor, 1);
+  const quickestMs = costs.ms(floor, 1);
   const { refused, accepted } = door.boundary();
-  const smallestBudgetMs = accepted - request.arrivedAt;
-  return alone > request.deadline
-    ? // Were the server idle, this budget would still be too small: patience does not help.
-      { reason: 'budget-too-small', smallestBudgetMs }
-    : { reason: 'overload', smallestBudgetMs, closedUntil: refused };
+  return {
+    // Were the server idle, this budget would still be too small: patience does not help.
+    reason: view.now + quickestMs > request.deadline ? 'budget-too-small' : 'overload',
+    smallestBudgetMs: accepted - request.arrivedAt,
+    closed: { until: refused, quickestMs },
+  };
 }
 
 /** How close the smallest budget is looked for: relative to what it exceeds the given one by. */
@@ -50,6 +52,7 @@ const DOUBLINGS = 12;
 
 class Door {
   readonly #start: number;
+  readonly #admitted: readonly Waiting[];
   #scarce: boolean | null = null;
   readonly #deadlines: Float64Array;
   readonly #floors: ArrayLike<number>;
@@ -65,8 +68,9 @@ class Door {
     private readonly costs: Costs,
   ) {
     this.#start = nextStart(view.enginesFreeAt, view.now, costs.ms(0, view.maxBatch));
-    this.#deadlines = deadlinesOf(view.queue);
-    this.#floors = costs.floors(view.queue);
+    this.#admitted = admitted(view);
+    this.#deadlines = deadlinesOf(this.#admitted);
+    this.#floors = costs.floors(this.#admitted);
     this.#floor = costs.floor(request);
     const engines = view.enginesFreeAt.length;
     const { latest, size } = latestPlan(this.#deadlines, this.#floors, costs, engines);
@@ -129,11 +133,11 @@ class Door {
 
   #timeIsScarce(): boolean {
     if (this.#scarce === null) {
-      const { queue, now, arrivals, enginesFreeAt } = this.view;
+      const { now, arrivals, enginesFreeAt } = this.view;
       const price = priceOf(
         {
-          queue,
-          floors: this.costs.floors(queue),
+          queue: this.#admitted,
+          floors: this.costs.floors(this.#admitted),
           now,
           start: this.#start,
           engines: enginesFreeAt.length,
