@@ -69,9 +69,6 @@ interface Parts {
   readonly decodeTimes: DecodeTimes;
 }
 
-/** At most as often are engines measured again while everybody is refused. */
-const PROBE_EVERY_MS = 20;
-
 /** A batch that takes this many times as long as the slowest did in the warm-up hangs. */
 const HANG_FACTOR = 20;
 
@@ -102,7 +99,6 @@ export class Deployment {
   readonly #decodeTimes: DecodeTimes;
   readonly #shadow: Promise<ShadowRunner | null>;
   readonly #decoding: DecodeQueue;
-  #probedAt = -Infinity;
   /** Requests that have come in and are not answered yet. */
   #underWay = 0;
   #reportIdle: () => void = () => {};
@@ -300,7 +296,7 @@ export class Deployment {
     const { waitMs } = this.#decoding;
     const wish = wishOf(asked);
     const refusal = this.scheduler.preview({ ...wish, deadline: wish.deadline - waitMs });
-    return refusal && this.#refused(refusal, waitMs + this.#decodeTimes.ofAny(0.95));
+    return refusal && withDecoding(refusal, waitMs + this.#decodeTimes.ofAny(0.95));
   }
 
   /** Finishes the requests that came in, then ends the sessions. No new ones from here on. */
@@ -310,7 +306,7 @@ export class Deployment {
         this.#reportIdle = resolve;
       });
     }
-    // A batch whose clients have all gone away runs on, and so does a probe.
+    // A batch whose clients have all gone away runs on.
     await this.scheduler.drained();
     await this.engine.release();
     await (await this.#shadow)?.close();
@@ -363,14 +359,8 @@ export class Deployment {
       return this.scheduler.reserve(count, wishOf(asked), readyInMs);
     } catch (error) {
       if (!(error instanceof RefusedError)) throw error;
-      throw new RefusedError(this.#refused(error.refusal, atMostMs));
+      throw new RefusedError(withDecoding(error.refusal, atMostMs));
     }
-  }
-
-  /** @param decodeMs that come on top of what the scheduler thinks is enough. */
-  #refused(refusal: Refusal, decodeMs: number): Refusal {
-    this.#reconsider();
-    return { ...refusal, smallestBudgetMs: refusal.smallestBudgetMs + decodeMs };
   }
 
   #expectedDecodeMs(file: Buffer): number {
@@ -396,18 +386,6 @@ export class Deployment {
     return answers.map((served) => Object.assign(served, { decodeMs, manifest, best: this.#best }));
   }
 
-  /**
-   * Whoever is refused while no engine has anything to do is refused for what is believed of their
-   * speed, and teaches nothing. So it is measured again: an overload must not outlast itself.
-   */
-  #reconsider(): void {
-    const now = clock.now();
-    if (now - this.#probedAt < PROBE_EVERY_MS) return;
-    this.#probedAt = now;
-    const { height, width } = this.manifest.input;
-    this.scheduler.probe(new Uint8Array(height * width * 3), this.front[0]!);
-  }
-
   /** The service serves without it, too: a failure is logged, and nothing is checked. */
   async #startShadow(options: EngineOptions): Promise<ShadowRunner | null> {
     const { config, metrics, log } = this.#options;
@@ -423,6 +401,11 @@ export class Deployment {
       return null;
     }
   }
+}
+
+/** @param decodeMs that come on top of what the scheduler thinks is enough. */
+function withDecoding(refusal: Refusal, decodeMs: number): Refusal {
+  return { ...refusal, smallestBudgetMs: refusal.smallestBudgetMs + decodeMs };
 }
 
 /** What the scheduler is asked for. */

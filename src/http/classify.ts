@@ -2,13 +2,13 @@ import { performance } from 'node:perf_hooks';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
-import { RefusedError } from '../scheduler/scheduler.ts';
 import type { Service } from '../service.ts';
 import { answerOf, serverTimingOf } from './answer.ts';
 import { budgetOf, minAccuracyOf } from './budget.ts';
 import { cancelOnDisconnect } from './disconnect.ts';
 import { FORM_TYPE, IMAGE_TYPES, readImages } from './images.ts';
 import type { Ledger } from './ledger.ts';
+import { refuseEarly } from './problem.ts';
 import { Answer, Answers, RequestHeaders, problems } from './schemas.ts';
 
 const DEFAULT_TOP_K = 5;
@@ -74,9 +74,10 @@ export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAs
           },
         },
         // Before the body is read: under overload most requests end here.
-        onRequest(request, _reply, done) {
+        onRequest(request, reply, done) {
           const refusal = service.serving().preview(askedOf(request));
-          done(refusal ? new RefusedError(refusal) : undefined);
+          if (refusal) refuseEarly(refusal, request, reply);
+          else done();
         },
         // The schema documents; checking each answer against a union would cost more than it finds.
         serializerCompiler: () => JSON.stringify,

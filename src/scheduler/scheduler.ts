@@ -275,17 +275,6 @@ export class Scheduler<Input, Output> {
     if (waiting.length > 0) this.#step();
   }
 
-  /**
-   * Runs `input` on `tier` for nothing but the time that it takes, if no engine is needed now.
-   */
-  probe(input: Input, tier: Tier): void {
-    if (!this.idle) return;
-    const now = this.#options.clock.now();
-    const nobody = { resolve: () => {}, reject: () => {} };
-    const request = { id: this.#nextId++, arrivedAt: now, deadline: Infinity, minAccuracy: 0 };
-    void this.#dispatch(0, tier, [{ ...request, input, enqueuedAt: now, ...nobody }]);
-  }
-
   /** Resolves when nothing is queued or running. */
   drained(): Promise<void> {
     return new Promise((resolve) => {
@@ -375,8 +364,7 @@ export class Scheduler<Input, Output> {
       );
       const inferenceMs = clock.now() - dispatchedAt;
       latency.observe(tier, batch.length, workMs, inferenceMs - workMs);
-      // A probe ends no rest: it is there to find out whether what was believed still holds.
-      if (batch[0]!.deadline < Infinity) this.#restingSince = clock.now();
+      this.#restingSince = clock.now();
       events?.finished?.(tier, batch.length, predicted, inferenceMs);
       batch.forEach((entry, index) => {
         entry.resolve({

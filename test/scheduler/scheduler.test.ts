@@ -220,53 +220,6 @@ test('an engine that failed gets nothing until it has recovered, the other every
   expect(scheduler.idle).toBe(true);
 });
 
-describe('probes', () => {
-  test('end a slowdown that has everybody refused', async () => {
-    const clock = new VirtualClock();
-    const truth = new MeasuredLatency(TABLE);
-    let slow = 20;
-    const scheduler = schedulerOn(clock, {
-      run: (_worker, tier, inputs) =>
-        echo(clock, inputs, slow * truth.predict(tier, inputs.length)),
-    });
-    const ask = async () => {
-      const now = clock.now();
-      const answer = scheduler.submit(1, { arrivedAt: now, deadline: now + 15, minAccuracy: 0 });
-      const outcome = answer.then(
-        () => 'answered',
-        (error: Error) => error.name,
-      );
-      await clock.run();
-      return outcome;
-    };
-    for (let i = 0; i < 4; i++) await ask();
-    slow = 1;
-    // Nobody is let in, so nothing is learned, however many ask.
-    for (let i = 0; i < 50; i++) expect(await ask()).toBe('RefusedError');
-    for (let i = 0; i < 100; i++) {
-      scheduler.probe(0, TIERS[0]!);
-      await clock.run();
-    }
-    expect(await ask()).toBe('answered');
-  });
-
-  test('never take an engine from a request', async () => {
-    const clock = new VirtualClock();
-    let runs = 0;
-    const scheduler = schedulerOn(clock, {
-      run: (_worker, _tier, inputs) => {
-        runs++;
-        return echo(clock, inputs, 4);
-      },
-    });
-    const answer = scheduler.submit(1, { arrivedAt: 0, deadline: 30, minAccuracy: 0.9 });
-    scheduler.probe(0, TIERS[0]!);
-    expect(runs).toBe(1);
-    await clock.run();
-    await answer;
-  });
-});
-
 test('a preview says what would be refused, and changes nothing', () => {
   const clock = new VirtualClock();
   const scheduler = schedulerOn(clock, { run: (_worker, _tier, inputs) => echo(clock, inputs, 4) });
