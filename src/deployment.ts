@@ -17,14 +17,14 @@ import type { Decoder, Pixels } from './preprocess/decode.ts';
 import { headerOf } from './preprocess/header.ts';
 import type { Header } from './preprocess/header.ts';
 import { warmUpDecoder } from './preprocess/warmup.ts';
-import { DecodeTimes } from './scheduler/decode.ts';
+import { DecodeQueue, DecodeTimes } from './scheduler/decode.ts';
 import { depthserve } from './scheduler/depthserve/policy.ts';
 import { MeasuredLatency } from './scheduler/latency.ts';
 import type { LatencyTable } from './scheduler/latency.ts';
 import { withPins } from './scheduler/pin.ts';
-import type { Tier, Waiting } from './scheduler/policy.ts';
+import type { Refusal, Tier } from './scheduler/policy.ts';
 import { RefusedError, Scheduler } from './scheduler/scheduler.ts';
-import type { Clock, Served } from './scheduler/scheduler.ts';
+import type { Clock, Reservation, Served, Wish } from './scheduler/scheduler.ts';
 import { ShadowRunner } from './shadow-runner.ts';
 
 /** What a request asks for all its images. */
@@ -72,9 +72,6 @@ interface Parts {
   readonly decodeTimes: DecodeTimes;
 }
 
-/** At most as often are engines measured again while everybody is refused. */
-const PROBE_EVERY_MS = 20;
-
 /** A batch that takes this many times as long as the slowest did in the warm-up hangs. */
 const HANG_FACTOR = 20;
 
@@ -104,9 +101,7 @@ export class Deployment {
   readonly #decode: Decoder;
   readonly #decodeTimes: DecodeTimes;
   readonly #shadow: Promise<ShadowRunner | null>;
-  /** Images that are being decoded or wait for it. */
-  #decoding = 0;
-  #probedAt = -Infinity;
+  readonly #decoding: DecodeQueue;
   /** Requests that have come in and are not answered yet. */
   #underWay = 0;
   #reportIdle: () => void = () => {};
@@ -119,6 +114,7 @@ export class Deployment {
     this.engine = engine;
     this.#decode = parts.decode;
     this.#decodeTimes = parts.decodeTimes;
+    this.#decoding = new DecodeQueue(config.MAX_DECODES);
     this.tiers = rankedTiers(model.manifest);
     this.front = paretoFront(this.tiers, table);
     this.#best = mostAccurate(this.tiers);
@@ -229,16 +225,22 @@ export class Deployment {
     return this.#allOrNone(asked.cancel, async (signal) => {
       const parts = chunks(files, MAX_BATCH).map(async (chunk, part) => {
         const started = clock.now();
-        this.#turnAway(chunk, asked);
-        this.#decoding += chunk.length;
-        const pixels = await Promise.all(
-          chunk.map((file, index) =>
-            this.#decode(file, signal).catch((error: unknown) => {
-              throw numbered(error, part * MAX_BATCH + index, files.length);
-            }),
-          ),
-        ).finally(() => (this.#decoding -= chunk.length));
-        return this.#submit(pixels, asked, signal, clock.now() - started);
+        const reservation = this.#reserve(chunk, asked);
+        const decoding = chunk.map(async (file, index) => {
+          const done = this.#decoding.enter(this.#expectedDecodeMs(file));
+          try {
+            return await this.#decode(file, signal);
+          } catch (error) {
+            throw numbered(error, part * MAX_BATCH + index, files.length);
+          } finally {
+            done();
+          }
+        });
+        const pixels = await Promise.all(decoding).catch((error: unknown) => {
+          this.scheduler.withdraw(reservation);
+          throw error;
+        });
+        return this.#submit(reservation, pixels, asked, signal, clock.now() - started);
       });
       return (await Promise.all(parts)).flat();
     });
@@ -251,7 +253,22 @@ export class Deployment {
    * @throws {RefusedError | ExpiredError | EngineError}
    */
   async classifyPixels(images: readonly Pixels[], asked: Asked): Promise<readonly Classified[]> {
-    return this.#allOrNone(asked.cancel, (signal) => this.#submit(images, asked, signal, 0));
+    return this.#allOrNone(asked.cancel, (signal) => {
+      signal.throwIfAborted();
+      const reservation = this.#admit(images.length, asked, 0, 0);
+      return this.#submit(reservation, images, asked, signal, 0);
+    });
+  }
+
+  /**
+   * What a request can be told before its body is read: whether it would be refused even if its
+   * image took no time to decode, once its turn comes. Null: read on.
+   */
+  preview(asked: Asked): Refusal | null {
+    const { waitMs } = this.#decoding;
+    const wish = wishOf(asked);
+    const refusal = this.scheduler.preview({ ...wish, deadline: wish.deadline - waitMs });
+    return refusal && withDecoding(refusal, waitMs + this.#decodeTimes.ofAny(0.95));
   }
 
   /** Finishes the requests that came in, then ends the sessions. No new ones from here on. */
@@ -261,7 +278,7 @@ export class Deployment {
         this.#reportIdle = resolve;
       });
     }
-    // A batch whose clients have all gone away runs on, and so does a probe.
+    // A batch whose clients have all gone away runs on.
     await this.scheduler.drained();
     await this.engine.release();
     await (await this.#shadow)?.close();
@@ -288,42 +305,50 @@ export class Deployment {
   }
 
   /**
-   * Refuses images that could not be answered in time even if decoding them took no longer than
-   * it mostly does, before the time is spent.
+   * Admits images that are still to be decoded, if they can be answered in time though decoding
+   * takes as long as it mostly does: before the time is spent.
    *
    * @throws {RefusedError}
    */
-  #turnAway(files: readonly Buffer[], asked: Asked): void {
+  #reserve(files: readonly Buffer[], asked: Asked): Reservation {
     const headers = files.map(headerOf).filter((header) => header !== null);
-    // As many at a time as there may be, behind those that came before.
     const { MAX_DECODES } = this.#options.config;
-    const rounds = Math.ceil((this.#decoding + files.length) / MAX_DECODES);
-    const longest = (ms: readonly number[]) => rounds * Math.max(0, ...ms);
+    const rounds = Math.ceil(files.length / MAX_DECODES);
+    const { waitMs } = this.#decoding;
+    const longest = (ms: readonly number[]) => waitMs + rounds * Math.max(0, ...ms);
     const now = clock.now();
     const mostly = longest(headers.map((header) => this.#decodeTimes.lately(header, now)));
-
-    const wish = wishOf(asked);
-    const refusal = this.scheduler.preview({ ...wish, deadline: wish.deadline - mostly });
-    if (!refusal) return;
-    this.#reconsider();
-    // What is said to be enough must be enough for an image that takes longer than most.
     const atMost = longest(headers.map((header) => this.#decodeTimes.predict(header, 0.95)));
-    const smallestBudgetMs = refusal.smallestBudgetMs + Math.max(mostly, atMost);
-    throw new RefusedError({ ...refusal, smallestBudgetMs });
+    return this.#admit(files.length, asked, mostly, Math.max(mostly, atMost));
+  }
+
+  /**
+   * @param readyInMs until the images are decoded, mostly; `atMostMs`: for an image that takes
+   *   longer than most, for which what is said to be enough must be enough, too.
+   * @throws {RefusedError}
+   */
+  #admit(count: number, asked: Asked, readyInMs: number, atMostMs: number): Reservation {
+    try {
+      return this.scheduler.reserve(count, wishOf(asked), readyInMs);
+    } catch (error) {
+      if (!(error instanceof RefusedError)) throw error;
+      throw new RefusedError(withDecoding(error.refusal, atMostMs));
+    }
+  }
+
+  #expectedDecodeMs(file: Buffer): number {
+    const header = headerOf(file);
+    return header ? this.#decodeTimes.lately(header, clock.now()) : 0;
   }
 
   async #submit(
+    reservation: Reservation,
     images: readonly Pixels[],
     asked: Asked,
     signal: AbortSignal,
     decodeMs: number,
   ): Promise<readonly Classified[]> {
-    const answers = await this.scheduler
-      .submitAll(images, wishOf(asked), signal)
-      .catch((error: unknown) => {
-        if (error instanceof RefusedError) this.#reconsider();
-        throw error;
-      });
+    const answers = await this.scheduler.redeem(reservation, images, signal);
     // Of a pinned sub-network, nobody asked whether another would agree.
     if (asked.skip === undefined) {
       void this.#shadow.then((shadow) =>
@@ -332,18 +357,6 @@ export class Deployment {
     }
     const { manifest } = this;
     return answers.map((served) => Object.assign(served, { decodeMs, manifest, best: this.#best }));
-  }
-
-  /**
-   * Whoever is refused while no engine has anything to do is refused for what is believed of their
-   * speed, and teaches nothing. So it is measured again: an overload must not outlast itself.
-   */
-  #reconsider(): void {
-    const now = clock.now();
-    if (now - this.#probedAt < PROBE_EVERY_MS) return;
-    this.#probedAt = now;
-    const { height, width } = this.manifest.input;
-    this.scheduler.probe(new Uint8Array(height * width * 3), this.front[0]!);
   }
 
   /** The service serves without it, too: a failure is logged, and nothing is checked. */
@@ -387,10 +400,11 @@ async function startEngine(
 async function assertLabels(engine: InferenceEngine, { manifest, file }: Model): Promise<void> {
   const { height, width } = manifest.input;
   const blank = new Uint8Array(height * width * 3);
-  const [logits] = await engine.run(0, manifest.subNetworks[0]!, [blank]);
-  if (logits!.length === manifest.labels.length) return;
+  const { outputs } = await engine.run(0, manifest.subNetworks[0]!, [blank]);
+  const { length } = outputs[0]!;
+  if (length === manifest.labels.length) return;
   throw new ModelError(
-    `${file}: the network has ${logits!.length} outputs, the manifest ${manifest.labels.length} labels`,
+    `${file}: the network has ${length} outputs, the manifest ${manifest.labels.length} labels`,
   );
 }
 
@@ -424,8 +438,13 @@ async function startDecoder({
   return { decode, decodeTimes };
 }
 
+/** @param decodeMs that come on top of what the scheduler thinks is enough. */
+function withDecoding(refusal: Refusal, decodeMs: number): Refusal {
+  return { ...refusal, smallestBudgetMs: refusal.smallestBudgetMs + decodeMs };
+}
+
 /** What the scheduler is asked for. */
-function wishOf({ arrivedAt, budgetMs, minAccuracy, skip }: Asked): Omit<Waiting, 'id'> {
+function wishOf({ arrivedAt, budgetMs, minAccuracy, skip }: Asked): Wish {
   const wish = { arrivedAt, deadline: arrivedAt + budgetMs, minAccuracy };
   return skip === undefined ? wish : { ...wish, skip };
 }

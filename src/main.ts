@@ -15,6 +15,9 @@ const USAGE = `Usage: npm start            serve the model in MODEL_DIR
 
 `;
 
+/** Connections that may wait to be accepted: a burst of new clients must not be left to retry. */
+const BACKLOG = 4096;
+
 async function main(): Promise<void> {
   const { version } = JSON.parse(
     await readFile(new URL('../package.json', import.meta.url), 'utf8'),
@@ -62,7 +65,7 @@ async function main(): Promise<void> {
   updater = new Updater(service, config.MODEL_DIR, log);
   app = await buildApp(service, log, version);
   // Listening before the warm-up, so that probes can tell "starting" from "dead".
-  await app.listen({ host: config.HOST, port: config.PORT });
+  await app.listen({ host: config.HOST, port: config.PORT, backlog: BACKLOG });
   if (config.INTERNAL_PORT !== 0) {
     internal = await buildInternalApp(service, log, app);
     await internal.listen({ host: config.HOST, port: config.INTERNAL_PORT });

@@ -50,7 +50,7 @@ export class ShadowRunner {
     const shadow = new Shadow({
       superNet,
       idle,
-      ask: async (pixels) => argmax((await engine.run(0, superNet, [pixels]))[0]!),
+      ask: async (pixels) => argmax((await engine.run(0, superNet, [pixels])).outputs[0]!),
       onChecked: (tier, agrees, ms) => onChecked(tier, agrees, ms, superNet.macs),
       now: () => performance.now(),
     });

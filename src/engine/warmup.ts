@@ -1,4 +1,3 @@
-import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { LatencyTable } from '../scheduler/latency.ts';
 import type { InferenceEngine } from './engine.ts';
@@ -14,7 +13,7 @@ export const TIME_PER_PAIR_MS = 60;
  *
  * @param signal stops between two runs.
  * @param pause after each run, as a multiple of its time: leaves the processor to others.
- * @returns median ms by sub-network and batch size, from dispatch to result.
+ * @returns median ms of work by sub-network and batch size, messages there and back not counted.
  */
 export async function warmUp(
   engine: InferenceEngine,
@@ -52,11 +51,9 @@ async function timeRuns(
 ): Promise<number[]> {
   const timeRun = async () => {
     signal.throwIfAborted();
-    const started = performance.now();
-    await engine.run(worker, { skip }, images);
-    const ms = performance.now() - started;
-    if (pause > 0) await sleep(pause * ms, undefined, { signal });
-    return ms;
+    const { workMs } = await engine.run(worker, { skip }, images);
+    if (pause > 0) await sleep(pause * workMs, undefined, { signal });
+    return workMs;
   };
   await timeRun();
   const times: number[] = [];

@@ -25,7 +25,7 @@ const WINDOW = 5;
  */
 export function loadReports(service: Service, ledger: Ledger) {
   const cpu = new CpuMeter();
-  return async (request: FastifyRequest, reply: FastifyReply): Promise<void> => {
+  return (request: FastifyRequest, reply: FastifyReply): void => {
     const format = request.headers['endpoint-load-metrics-format'];
     if (typeof format !== 'string') return;
     const header = formatted(reportOf(service, ledger, cpu.utilization()), format.toLowerCase());

@@ -31,6 +31,7 @@ interface Seen {
 export class DecodeTimes {
   /** By format, then by octave. */
   readonly #seen = new Map<string, Map<number, Seen>>();
+  readonly #any = new Recent(REMEMBERED);
 
   /** @returns ms to decode and resize: this quantile (0 to 1) of the like images of late. */
   predict({ format, pixels }: EncodedImage, quantile: number): number {
@@ -61,6 +62,11 @@ export class DecodeTimes {
     return times[(times.length - 1) >> 1] ?? 0;
   }
 
+  /** @returns ms that images of late took, of whatever kind: this quantile (0 to 1). */
+  ofAny(quantile: number): number {
+    return this.#any.quantile(quantile);
+  }
+
   /** @param ms that decoding took until `now`. */
   observe({ format, pixels }: EncodedImage, ms: number, now: number): void {
     let octaves = this.#seen.get(format);
@@ -69,8 +75,37 @@ export class DecodeTimes {
     let seen = octaves.get(octave);
     if (!seen) octaves.set(octave, (seen = { times: new Recent(REMEMBERED), last: [] }));
     seen.times.add(ms);
+    this.#any.add(ms);
     seen.last.push({ at: now, ms });
     if (seen.last.length > REMEMBERED) seen.last.shift();
+  }
+}
+
+/** Images that are being decoded or wait for it, first come first served. */
+export class DecodeQueue {
+  readonly #expected: { readonly ms: number }[] = [];
+
+  /** @param decoders images decoded at the same time. */
+  constructor(private readonly decoders: number) {}
+
+  /** ms until a decoder is free, as far as is known. */
+  get waitMs(): number {
+    if (this.#expected.length < this.decoders) return 0;
+    // The first ones have begun, and are on average half done.
+    return this.#expected.reduce(
+      (sum, { ms }, index) => sum + (index < this.decoders ? ms / 2 : ms) / this.decoders,
+      0,
+    );
+  }
+
+  /**
+   * @param ms that decoding is expected to take.
+   * @returns to be called when it is over.
+   */
+  enter(ms: number): () => void {
+    const image = { ms };
+    this.#expected.push(image);
+    return () => this.#expected.splice(this.#expected.indexOf(image), 1);
   }
 }
 

@@ -52,9 +52,9 @@ export async function simulate(setup: Setup): Promise<Outcome[]> {
   const choose = balance(setup.balancing, new Random(setup.seed, 3));
   const outcomes: Outcome[] = [];
 
-  const submit = (index: number) => {
+  const arrive = (index: number) => {
     const request = requests[index]!;
-    const { arrivedAt, budget, minAccuracy } = request;
+    const { arrivedAt, budget, minAccuracy, decodeMs = 0 } = request;
     const scheduler = schedulers[choose(schedulers)]!;
     const settle = (result: Outcome['result'], tier: Tier | null, predictedMs = 0) => {
       const at = clock.now();
@@ -62,7 +62,15 @@ export async function simulate(setup: Setup): Promise<Outcome[]> {
       const predictionError = tier === null ? 0 : predictedMs - (at - arrivedAt);
       outcomes[index] = { request, result, at, tier, inTime, predictionError };
     };
-    scheduler.submit(index, { arrivedAt, deadline: arrivedAt + budget, minAccuracy }).then(
+    const decoded = () => new Promise<void>((resolve) => clock.at(arrivedAt + decodeMs, resolve));
+    const ask = async () => {
+      const wish = { arrivedAt, deadline: arrivedAt + budget, minAccuracy };
+      const reservation = scheduler.reserve(1, wish, decodeMs);
+      if (decodeMs > 0) await decoded();
+      const [served] = await scheduler.redeem(reservation, [index]);
+      return served!;
+    };
+    ask().then(
       (served) => settle('served', served.tier, served.predictedMs),
       (error: unknown) => {
         if (error instanceof RefusedError) settle('refused', null);
@@ -70,11 +78,6 @@ export async function simulate(setup: Setup): Promise<Outcome[]> {
         else throw error;
       },
     );
-  };
-  const arrive = (index: number) => {
-    const { arrivedAt, decodeMs = 0 } = requests[index]!;
-    if (decodeMs > 0) clock.at(arrivedAt + decodeMs, () => submit(index));
-    else submit(index);
     if (index + 1 < requests.length)
       clock.at(requests[index + 1]!.arrivedAt, () => arrive(index + 1));
   };
@@ -104,7 +107,7 @@ export function replica(
         const slow = setup.slowdowns.find(({ from, to }) => now >= from && now < to)?.factor ?? 1;
         const noise = setup.jitter === 0 ? 1 : Math.exp(setup.jitter * random.normal());
         const ms = truth.predict(tier, inputs.length) * slow * noise;
-        clock.at(now + ms, () => resolve(inputs.map(() => null)));
+        clock.at(now + ms, () => resolve({ outputs: inputs.map(() => null), workMs: ms }));
       }),
   };
   return new Scheduler({

@@ -69,6 +69,23 @@ describe('slowdown', () => {
   });
 });
 
+describe('delay', () => {
+  test('is added to every batch alike, at the quantile', () => {
+    const latency = model();
+    for (let i = 0; i < 100; i++) latency.observe(shallow, 4, 5, i % 10 === 0 ? 8 : 1);
+    expect(latency.delay).toBe(8);
+    expect(latency.predict(shallow, 1)).toBe(2 + 8);
+    expect(latency.predict(deep, 8)).toBe(18 + 8);
+  });
+
+  test('is forgotten while the engines rest', () => {
+    const latency = model();
+    for (let i = 0; i < 64; i++) latency.observe(shallow, 4, 5, 20);
+    latency.rest(20_000);
+    expect(latency.predict(shallow, 4)).toBeCloseTo(5);
+  });
+});
+
 describe('correction', () => {
   test('an entry that was measured wrongly is learned without touching the others', () => {
     const latency = model();

@@ -21,6 +21,7 @@ export function view(queue: readonly Waiting[], rest: Partial<View> = {}): View 
   return {
     now: 0,
     queue,
+    reserved: [],
     tiers: TIERS,
     latency: linear(1),
     arrivals: { rate: 0, dispersion: 1, budgets: [20, 40] },
