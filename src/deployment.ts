@@ -229,6 +229,11 @@ export class Deployment {
     }
   }
 
+  /** Median ms that decoding an image took, of late. */
+  get decodeMs(): number {
+    return this.#decodeTimes.ofAny(0.5);
+  }
+
   /** What the scheduler plans with now, for every tier in use and measured batch size. */
   get predictions(): readonly { tier: Tier; batch: number; ms: number }[] {
     return this.front.flatMap((tier) =>
