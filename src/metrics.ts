@@ -234,6 +234,15 @@ export class Metrics {
     ...this.#all,
   });
 
+  readonly updates = new Counter({
+    name: 'depthserve_model_updates_total',
+    help:
+      'Versions of the model that were found in its folder while another was served: updated, or ' +
+      'rejected, in which case the other is served on',
+    labelNames: ['result'],
+    ...this.#all,
+  });
+
   readonly gpuUtilisation = new Gauge({
     name: 'depthserve_gpu_utilization_ratio',
     help: 'Share of time in which the GPU ran a kernel (0 to 1), as nvidia-smi says',
@@ -293,6 +302,7 @@ export class Metrics {
     this.build.set({ model_version: model.version }, 1);
     for (const result of ['met', 'missed']) this.budgeted.inc({ result }, 0);
     for (const reason of REFUSALS) this.refusals.inc({ reason }, 0);
+    for (const result of ['updated', 'rejected']) this.updates.inc({ result }, 0);
     for (const fault of ['crash', 'hang', 'error']) this.engineFaults.inc({ fault }, 0);
 
     const live = (name: string, help: string, read: (now: LiveState) => number) =>

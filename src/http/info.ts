@@ -22,6 +22,7 @@ export function infoRoutes(service: Service): FastifyPluginAsyncTypebox {
           decodeMs: deployment?.decodeMs ?? 0,
           decoders: config.MAX_DECODES,
           provider: deployment?.engine.provider ?? null,
+          update: service.lastUpdate,
           engineWorkers: config.ENGINE_WORKERS,
           maxBatch: config.MAX_BATCH,
         };

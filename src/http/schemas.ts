@@ -133,6 +133,20 @@ export const ModelInfo = Type.Object(
     decodeMs: Type.Number({ description: 'Median ms that decoding an image took, of late' }),
     decoders: Type.Integer({ description: 'Images decoded at the same time' }),
     provider: Type.Union([Type.String(), Type.Null()]),
+    update: Type.Union(
+      [
+        Type.Object({
+          version: Type.Union([Type.String(), Type.Null()]),
+          result: Type.Union([Type.Literal('updated'), Type.Literal('rejected')]),
+        }),
+        Type.Null(),
+      ],
+      {
+        description:
+          'What became of the last version that was found in the model folder beside the one ' +
+          'served; the log says why it was rejected. null: none was found, or it is gone',
+      },
+    ),
     engineWorkers: Type.Integer(),
     maxBatch: Type.Integer(),
   },
