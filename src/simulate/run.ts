@@ -54,7 +54,9 @@ export async function simulate(setup: Setup): Promise<Outcome[]> {
   const { requests, replicas } = setup;
   const clock = new VirtualClock();
   const schedulers = Array.from({ length: replicas }, (_, index) => replica(setup, clock, index));
-  const decoders = schedulers.map(() => new Decoders(setup.decoders ?? Infinity, clock));
+  const decoders = schedulers.map(
+    () => new DecodeQueue(setup.decoders ?? Infinity, () => clock.now()),
+  );
   const choose = balance(setup.balancing, new Random(setup.seed, 3));
   const outcomes: Outcome[] = [];
 
@@ -72,8 +74,13 @@ export async function simulate(setup: Setup): Promise<Outcome[]> {
     };
     const ask = async () => {
       const wish = { arrivedAt, deadline: arrivedAt + budget, minAccuracy };
-      const reservation = scheduler.reserve(1, wish, decoder.waitMs + decodeMs);
-      if (decodeMs > 0) await decoder.decode(decodeMs);
+      const waitMs = decoder.waitMs(decodeMs, wish.deadline);
+      const reservation = scheduler.reserve(1, wish, waitMs + decodeMs);
+      if (decodeMs > 0) {
+        const done = await decoder.enter(decodeMs, wish.deadline);
+        await new Promise<void>((resolve) => clock.at(clock.now() + decodeMs, resolve));
+        done();
+      }
       const [served] = await scheduler.redeem(reservation, [index]);
       return served!;
     };
@@ -91,36 +98,6 @@ export async function simulate(setup: Setup): Promise<Outcome[]> {
   if (requests.length > 0) clock.at(requests[0]!.arrivedAt, () => arrive(0));
   await clock.run();
   return outcomes;
-}
-
-/** Decodes images in the order of their arrival, a few at a time. */
-class Decoders {
-  readonly #queue: DecodeQueue;
-  #free: number;
-  readonly #turns: (() => void)[] = [];
-
-  constructor(
-    count: number,
-    private readonly clock: VirtualClock,
-  ) {
-    this.#queue = new DecodeQueue(count);
-    this.#free = count;
-  }
-
-  get waitMs(): number {
-    return this.#queue.waitMs;
-  }
-
-  async decode(ms: number): Promise<void> {
-    const done = this.#queue.enter(ms);
-    if (this.#free === 0) await new Promise<void>((resolve) => this.#turns.push(resolve));
-    else this.#free--;
-    await new Promise<void>((resolve) => this.clock.at(this.clock.now() + ms, resolve));
-    done();
-    const next = this.#turns.shift();
-    if (next) next();
-    else this.#free++;
-  }
 }
 
 /** A batch planned to end at a deadline may end a rounding error after it. */
