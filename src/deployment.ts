@@ -8,7 +8,7 @@ import { EngineError } from './engine/protocol.ts';
 import { warmUp } from './engine/warmup.ts';
 import { ServeError } from './errors.ts';
 import type { Log } from './log.ts';
-import type { Metrics } from './metrics.ts';
+import type { Metrics, Prediction } from './metrics.ts';
 import { mostAccurate, paretoFront, rankedTiers, superNetOf } from './model/ladder.ts';
 import { ModelError } from './model/manifest.ts';
 import type { Manifest, Model } from './model/manifest.ts';
@@ -207,11 +207,12 @@ export class Deployment {
   }
 
   /** What the scheduler plans with now, for every tier in use and measured batch size. */
-  get predictions(): readonly { tier: Tier; batch: number; ms: number }[] {
+  get predictions(): readonly Prediction[] {
     return this.front.flatMap((tier) =>
       Object.keys(this.latency.table[tier.skip]!).map((size) => {
         const batch = Number(size);
-        return { tier, batch, ms: this.latency.predict(tier, batch) };
+        const ms = this.latency.predict(tier, batch);
+        return { tier, batch, ms, busyMs: this.latency.typical(tier, batch) };
       }),
     );
   }
