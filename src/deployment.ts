@@ -8,7 +8,7 @@ import { EngineError } from './engine/protocol.ts';
 import { warmUp } from './engine/warmup.ts';
 import { ServeError } from './errors.ts';
 import type { Log } from './log.ts';
-import type { Metrics } from './metrics.ts';
+import type { Metrics, Prediction } from './metrics.ts';
 import { mostAccurate, paretoFront, rankedTiers, superNetOf } from './model/ladder.ts';
 import { ModelError } from './model/manifest.ts';
 import type { Manifest, Model } from './model/manifest.ts';
@@ -114,7 +114,7 @@ export class Deployment {
     this.engine = engine;
     this.#decode = parts.decode;
     this.#decodeTimes = parts.decodeTimes;
-    this.#decoding = new DecodeQueue(config.MAX_DECODES);
+    this.#decoding = new DecodeQueue(config.MAX_DECODES, () => clock.now());
     this.tiers = rankedTiers(model.manifest);
     this.front = paretoFront(this.tiers, table);
     this.#best = mostAccurate(this.tiers);
@@ -201,12 +201,18 @@ export class Deployment {
     }
   }
 
+  /** Median ms that decoding an image took, of late. */
+  get decodeMs(): number {
+    return this.#decodeTimes.ofAny(0.5);
+  }
+
   /** What the scheduler plans with now, for every tier in use and measured batch size. */
-  get predictions(): readonly { tier: Tier; batch: number; ms: number }[] {
+  get predictions(): readonly Prediction[] {
     return this.front.flatMap((tier) =>
       Object.keys(this.latency.table[tier.skip]!).map((size) => {
         const batch = Number(size);
-        return { tier, batch, ms: this.latency.predict(tier, batch) };
+        const ms = this.latency.predict(tier, batch);
+        return { tier, batch, ms, busyMs: this.latency.typical(tier, batch) };
       }),
     );
   }
@@ -227,9 +233,10 @@ export class Deployment {
         const started = clock.now();
         const reservation = this.#reserve(chunk, asked);
         const decoding = chunk.map(async (file, index) => {
-          const done = this.#decoding.enter(this.#expectedDecodeMs(file));
+          const ms = this.#expectedDecodeMs(file);
+          const done = await this.#decoding.enter(ms, this.#decodeDue(asked), signal);
           try {
-            return await this.#decode(file, signal);
+            return await this.#decode(file);
           } catch (error) {
             throw numbered(error, part * MAX_BATCH + index, files.length);
           } finally {
@@ -265,7 +272,7 @@ export class Deployment {
    * image took no time to decode, once its turn comes. Null: read on.
    */
   preview(asked: Asked): Refusal | null {
-    const { waitMs } = this.#decoding;
+    const waitMs = this.#decoding.waitMs(0, this.#decodeDue(asked));
     const wish = wishOf(asked);
     const refusal = this.scheduler.preview({ ...wish, deadline: wish.deadline - waitMs });
     return refusal && withDecoding(refusal, waitMs + this.#decodeTimes.ofAny(0.95));
@@ -314,12 +321,12 @@ export class Deployment {
     const headers = files.map(headerOf).filter((header) => header !== null);
     const { MAX_DECODES } = this.#options.config;
     const rounds = Math.ceil(files.length / MAX_DECODES);
-    const { waitMs } = this.#decoding;
-    const longest = (ms: readonly number[]) => waitMs + rounds * Math.max(0, ...ms);
+    const longest = (ms: readonly number[]) => rounds * Math.max(0, ...ms);
     const now = clock.now();
     const mostly = longest(headers.map((header) => this.#decodeTimes.lately(header, now)));
     const atMost = longest(headers.map((header) => this.#decodeTimes.predict(header, 0.95)));
-    return this.#admit(files.length, asked, mostly, Math.max(mostly, atMost));
+    const waitMs = this.#decoding.waitMs(mostly, this.#decodeDue(asked));
+    return this.#admit(files.length, asked, waitMs + mostly, waitMs + Math.max(mostly, atMost));
   }
 
   /**
@@ -334,6 +341,11 @@ export class Deployment {
       if (!(error instanceof RefusedError)) throw error;
       throw new RefusedError(withDecoding(error.refusal, atMostMs));
     }
+  }
+
+  /** When decoding must be over for the quickest sub-network to answer in time. */
+  #decodeDue({ arrivedAt, budgetMs }: Asked): number {
+    return arrivedAt + budgetMs - this.latency.predict(this.front[0]!, 1);
   }
 
   #expectedDecodeMs(file: Buffer): number {
@@ -422,7 +434,6 @@ async function startDecoder({
       height,
       width,
       maxPixels: config.MAX_IMAGE_PIXELS,
-      concurrency: config.MAX_DECODES,
       onDecoded: (file, ms) => {
         const header = headerOf(file);
         if (header) observe(header, ms);

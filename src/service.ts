@@ -49,6 +49,7 @@ export class Service {
       queueLength: this.#deployment?.scheduler.queueLength ?? 0,
       oldestAgeMs: this.#deployment?.scheduler.oldestAgeMs ?? 0,
       slowdown: this.#deployment?.latency.slowdown ?? 1,
+      delayMs: this.#deployment?.latency.delay ?? 0,
       predictions: this.#deployment?.predictions ?? [],
     }));
   }

@@ -124,6 +124,14 @@ export const ModelInfo = Type.Object(
       description: 'Median ms by sub-network and batch size, measured here at start',
     }),
     slowdown: Type.Number({ description: 'Present multiple of the latency table' }),
+    spread: Type.Number({
+      description: '95th percentile of batch times over their median, of late',
+    }),
+    delayMs: Type.Number({
+      description: '95th percentile of the ms that batches took on top of the work, of late',
+    }),
+    decodeMs: Type.Number({ description: 'Median ms that decoding an image took, of late' }),
+    decoders: Type.Integer({ description: 'Images decoded at the same time' }),
     provider: Type.Union([Type.String(), Type.Null()]),
     update: Type.Union(
       [

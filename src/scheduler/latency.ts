@@ -90,7 +90,11 @@ export class MeasuredLatency implements LatencyModel {
   }
 
   predict(tier: Tier, batch: number): number {
-    return this.#typical(this.#row(tier), batch) * this.#slowdown * this.#spread + this.#delay;
+    return this.#corrected(this.#row(tier), batch) * this.#slowdown * this.#spread + this.#delay;
+  }
+
+  typical(tier: Tier, batch: number): number {
+    return this.#corrected(this.#row(tier), batch) * this.#slowdown + this.#delays.quantile(0.5);
   }
 
   /** Learns from a batch on which an engine worked for `ms`, and that took `delay` ms beyond. */
@@ -99,7 +103,7 @@ export class MeasuredLatency implements LatencyModel {
     // A clock too coarse to see the batch teaches nothing; ratios to zero would break the rest.
     if (!(ms > 0)) return;
     const row = this.#row(tier);
-    const ratio = ms / this.#typical(row, batch);
+    const ratio = ms / this.#corrected(row, batch);
     this.#ratios.add(ratio);
     this.#scatter.add(ratio / this.#slowdown);
     this.#summarise();
@@ -136,7 +140,7 @@ export class MeasuredLatency implements LatencyModel {
     return row;
   }
 
-  #typical(row: Row, batch: number): number {
+  #corrected(row: Row, batch: number): number {
     return measured(row, batch) * cellOf(row, batch).correction;
   }
 }

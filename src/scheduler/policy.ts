@@ -30,8 +30,13 @@ export interface Waiting {
 }
 
 export interface LatencyModel {
-  /** Predicted time in ms from dispatch to result of `batch` images on `tier`. */
+  /**
+   * Time in ms from dispatch to result of `batch` images on `tier` that is hardly ever exceeded:
+   * what a deadline must leave.
+   */
   predict(tier: Tier, batch: number): number;
+  /** The same, typically: what the engine is occupied for. */
+  typical(tier: Tier, batch: number): number;
 }
 
 /** What the arrivals so far let expect of the next ones. */

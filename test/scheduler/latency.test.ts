@@ -86,6 +86,13 @@ describe('delay', () => {
   });
 });
 
+test('what an engine is occupied for is told apart from what a deadline must leave', () => {
+  const latency = model();
+  for (let i = 0; i < 256; i++) latency.observe(shallow, 4, i % 10 === 0 ? 15 : 5, i % 10);
+  expect(latency.typical(shallow, 4)).toBeCloseTo(5 + 4);
+  expect(latency.predict(shallow, 4)).toBeCloseTo(15 + 9);
+});
+
 describe('correction', () => {
   test('an entry that was measured wrongly is learned without touching the others', () => {
     const latency = model();

@@ -67,7 +67,7 @@ class Door {
     private readonly request: Waiting,
     private readonly costs: Costs,
   ) {
-    this.#start = nextStart(view.enginesFreeAt, view.now, costs.ms(0, view.maxBatch));
+    this.#start = nextStart(view.enginesFreeAt, view.now, costs.busyMs(0, view.maxBatch));
     this.#admitted = admitted(view);
     this.#deadlines = deadlinesOf(this.#admitted);
     this.#floors = costs.floors(this.#admitted);
@@ -80,7 +80,7 @@ class Door {
     for (let i = 0; i < size.length; i += size[i]!) {
       let floor = 0;
       for (let k = i; k < i + size[i]!; k++) floor = Math.max(floor, this.#floors[k]!);
-      this.#end += costs.ms(floor, size[i]!) / engines;
+      this.#end += costs.busyMs(floor, size[i]!) / engines;
     }
   }
 
@@ -115,7 +115,7 @@ class Door {
       refused = alone;
     }
     const from = refused;
-    const perImage = this.costs.ms(this.#floor, this.view.maxBatch) / this.view.maxBatch;
+    const perImage = this.costs.busyMs(this.#floor, this.view.maxBatch) / this.view.maxBatch;
     let step = perImage;
     let accepted = from + step;
     for (let i = 0; i < DOUBLINGS && !this.accepts(accepted); i++) {

@@ -46,7 +46,7 @@ function decide(view: View): Decision {
   const costs = new Costs(view.tiers, view.latency, maxBatch);
   const floors = costs.floors(queue);
   const engines = view.enginesFreeAt.length;
-  const fullBatchMs = costs.ms(0, maxBatch);
+  const fullBatchMs = costs.busyMs(0, maxBatch);
   // Whose input is not ready can't be started, but must find the time that it was promised.
   const all = admitted({ ...view, queue });
   const { latest } = latestPlan(deadlinesOf(all), costs.floors(all), costs, engines);
@@ -80,8 +80,8 @@ function decide(view: View): Decision {
       floor = Math.max(floor, floors[skipped + batch - 1]!);
       if (costs.ms(floor, batch) > slack) break;
       for (let tier = floor; tier < costs.tiers.length; tier++) {
-        const ms = costs.ms(tier, batch);
-        if (ms > slack) break;
+        if (costs.ms(tier, batch) > slack) break;
+        const ms = costs.busyMs(tier, batch);
         freeAt[mine] = now + ms;
         const again = engines === 1 ? now + ms : nextStart(freeAt, now, fullBatchMs);
         const served = skipped + batch;
