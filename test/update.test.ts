@@ -189,7 +189,8 @@ describe('a new version in the model folder', () => {
     const before = await state();
     for (const count of [2, 3, 4, 5]) await swap(count);
     const after = await state();
-    expect(after.threads).toBe(before.threads);
+    // Four workers that stayed would be four; others of Node's may still be started.
+    expect(after.threads - before.threads).toBeLessThan(4);
     expect([before.models, after.models]).toEqual([1, 1]);
     // A session that stayed would be 25 MB, four of them 100.
     expect(after.mb - before.mb).toBeLessThan(60);
@@ -242,7 +243,7 @@ describe('a version that cannot be served', () => {
         /not finite/,
       ],
       ['another name', () => folder.put(CIFAR10, { version: '2.0.0', name: 'other' }), /restart/],
-      ['same version', () => folder.put(CIFAR10, { created: '2020-01-01T00:00:00Z' }), /already/],
+      ['same version', () => folder.put(CIFAR10, { bytes: 1 }), /already/],
     ];
     let rejected = 0;
     for (const [what, put, why] of cases) {
