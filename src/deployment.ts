@@ -4,12 +4,13 @@ import { BATCH_SIZES } from './config.ts';
 import type { Config } from './config.ts';
 import { InferenceEngine } from './engine/engine.ts';
 import type { EngineOptions } from './engine/engine.ts';
-import type { EngineError } from './engine/protocol.ts';
+import { EngineError } from './engine/protocol.ts';
 import { warmUp } from './engine/warmup.ts';
 import { ServeError } from './errors.ts';
 import type { Log } from './log.ts';
-import type { Metrics } from './metrics.ts';
+import type { Metrics, Prediction } from './metrics.ts';
 import { mostAccurate, paretoFront, rankedTiers, superNetOf } from './model/ladder.ts';
+import { ModelError } from './model/manifest.ts';
 import type { Manifest, Model } from './model/manifest.ts';
 import { createDecoder } from './preprocess/decode.ts';
 import type { Decoder, Pixels } from './preprocess/decode.ts';
@@ -59,6 +60,8 @@ export interface DeploymentOptions {
   readonly onFailed: (error: EngineError) => void;
   /** Stops the warm-up. */
   readonly signal: AbortSignal;
+  /** Pauses of the warm-up, as a multiple of each run's time, for the sake of one that serves. */
+  readonly warmUpPause: number;
 }
 
 interface Parts {
@@ -111,7 +114,7 @@ export class Deployment {
     this.engine = engine;
     this.#decode = parts.decode;
     this.#decodeTimes = parts.decodeTimes;
-    this.#decoding = new DecodeQueue(config.MAX_DECODES);
+    this.#decoding = new DecodeQueue(config.MAX_DECODES, () => clock.now());
     this.tiers = rankedTiers(model.manifest);
     this.front = paretoFront(this.tiers, table);
     this.#best = mostAccurate(this.tiers);
@@ -134,107 +137,82 @@ export class Deployment {
 
   /**
    * Loads the sessions, warms them up and measures the latency table. Every sub-network has run at
-   * every batch size then, with finite logits, one for each label.
+   * every batch size then, with finite logits. The model's file is let go of when the deployment
+   * is released, or cannot be started.
    *
    * @throws {EngineError} when no engine can be started, or one fails.
    * @throws {ModelError} when manifest and graph do not fit each other.
    * @throws the signal's reason
    */
   static async start(options: DeploymentOptions): Promise<Deployment> {
-    const { model, config, metrics, log, signal } = options;
-    const { manifest } = model;
-    const { height, width } = manifest.input;
+    const { model, config, log, signal, warmUpPause } = options;
+    const { name, version, input, subNetworks } = model.manifest;
     const started = performance.now();
-    let isWarm = false;
     const engineOptions: EngineOptions = {
-      modelFile: model.file,
+      modelFile: model.source,
       provider: config.EXECUTION_PROVIDER,
       workers: config.ENGINE_WORKERS,
       intraOpThreads: config.INTRA_OP_THREADS,
-      inputName: manifest.input.name,
-      height,
-      width,
-      flags: manifest.flags,
+      inputName: input.name,
+      height: input.height,
+      width: input.width,
+      flags: model.manifest.flags,
     };
-    const engine = await InferenceEngine.start(engineOptions, {
-      fault: (err) => {
-        metrics.engineFaults.inc({ fault: err.fault });
-        log.error({ err, fault: err.fault }, 'an engine worker failed');
-      },
-      recovered: (attempt, ms) => {
-        metrics.engineRecoveries.inc();
-        log.info({ attempt, ms: Math.round(ms) }, 'the engine worker runs again');
-      },
-      // Before, whoever starts the deployment learns of it by the run that fails.
-      failed: (error) => isWarm && options.onFailed(error),
-    });
+    let engine: InferenceEngine | undefined;
+    let isWarm = false;
     try {
-      if (engine.fallback) {
-        log.warn({ reason: engine.fallback }, 'CUDA did not load: using the CPU');
-      }
+      // Of what fails before, whoever starts the deployment learns by the run that fails.
+      engine = await startEngine(engineOptions, options, (error) => {
+        if (isWarm) options.onFailed(error);
+      });
+      await assertLabels(engine, model);
       const table = await warmUp(
         engine,
-        manifest.subNetworks.map(({ skip }) => skip),
+        subNetworks.map(({ skip }) => skip),
         BATCH_SIZES.filter((size) => size <= config.MAX_BATCH),
-        height * width * 3,
+        input.height * input.width * 3,
         signal,
+        warmUpPause,
       );
-      const decodeTimes = new DecodeTimes();
-      const learn = (header: Header, ms: number) => decodeTimes.observe(header, ms, clock.now());
-      const decoder = (observe: typeof learn) =>
-        createDecoder({
-          height,
-          width,
-          maxPixels: config.MAX_IMAGE_PIXELS,
-          concurrency: config.MAX_DECODES,
-          onDecoded: (file, ms) => {
-            const header = headerOf(file);
-            if (header) observe(header, ms);
-          },
-        });
-      // Times of a warm-up are no news to the metrics.
-      await warmUpDecoder(decoder(learn), signal);
-      const decode = decoder((header, ms) => {
-        metrics.decoded(decodeTimes.predict(header, 0.5), ms);
-        learn(header, ms);
-      });
+      const decoding = await startDecoder(options);
       engine.watch(Math.max(config.ENGINE_HANG_MS, HANG_FACTOR * slowest(table)));
-      const deployment = new Deployment(options, {
-        engine,
-        engineOptions,
-        table,
-        decode,
-        decodeTimes,
-      });
+      const deployment = new Deployment(options, { engine, engineOptions, table, ...decoding });
       isWarm = true;
       log.info(
         {
-          model: manifest.name,
-          version: manifest.version,
+          model: name,
+          version,
           provider: engine.provider,
           workers: engine.workers,
           warmUpMs: Math.round(performance.now() - started),
-          ladder: deployment.front.map(({ skip, accuracy }) => ({
-            skip,
-            accuracy,
-            ms: table[skip]![1],
-          })),
+          ladder: deployment.front.map(({ skip, accuracy }) => {
+            return { skip, accuracy, ms: table[skip]![1] };
+          }),
         },
         'warm',
       );
       return deployment;
     } catch (error) {
-      await engine.release();
-      throw error;
+      await engine?.release();
+      await model.close();
+      if (!(error instanceof EngineError)) throw error;
+      // onnxruntime names the path that it was given.
+      throw new EngineError(error.message.replaceAll(model.source, model.file), error.fault);
     }
   }
 
+  /** Median ms that decoding an image took, of late. */
+  get decodeMs(): number {
+    return this.#decodeTimes.ofAny(0.5);
+  }
+
   /** What the scheduler plans with now, for every tier in use and measured batch size. */
-  get predictions(): readonly { tier: Tier; batch: number; ms: number }[] {
+  get predictions(): readonly Prediction[] {
     return this.front.flatMap((tier) =>
       Object.keys(this.latency.table[tier.skip]!).map((size) => {
         const batch = Number(size);
-        return { tier, batch, ms: this.latency.predict(tier, batch) };
+        const ms = this.latency.predict(tier, batch);
+        return { tier, batch, ms, busyMs: this.latency.typical(tier, batch) };
       }),
     );
   }
@@ -255,9 +233,10 @@ export class Deployment {
         const started = clock.now();
         const reservation = this.#reserve(chunk, asked);
         const decoding = chunk.map(async (file, index) => {
-          const done = this.#decoding.enter(this.#expectedDecodeMs(file));
+          const ms = this.#expectedDecodeMs(file);
+          const done = await this.#decoding.enter(ms, this.#decodeDue(asked), signal);
           try {
-            return await this.#decode(file, signal);
+            return await this.#decode(file);
           } catch (error) {
             throw numbered(error, part * MAX_BATCH + index, files.length);
           } finally {
@@ -293,7 +272,7 @@ export class Deployment {
    * image took no time to decode, once its turn comes. Null: read on.
    */
   preview(asked: Asked): Refusal | null {
-    const { waitMs } = this.#decoding;
+    const waitMs = this.#decoding.waitMs(0, this.#decodeDue(asked));
     const wish = wishOf(asked);
     const refusal = this.scheduler.preview({ ...wish, deadline: wish.deadline - waitMs });
     return refusal && withDecoding(refusal, waitMs + this.#decodeTimes.ofAny(0.95));
@@ -310,6 +289,7 @@ export class Deployment {
     await this.scheduler.drained();
     await this.engine.release();
     await (await this.#shadow)?.close();
+    await this.#options.model.close();
   }
 
   /** Runs the parts of one request; when one fails, the others are given up. */
@@ -341,12 +321,12 @@ export class Deployment {
     const headers = files.map(headerOf).filter((header) => header !== null);
     const { MAX_DECODES } = this.#options.config;
     const rounds = Math.ceil(files.length / MAX_DECODES);
-    const { waitMs } = this.#decoding;
-    const longest = (ms: readonly number[]) => waitMs + rounds * Math.max(0, ...ms);
+    const longest = (ms: readonly number[]) => rounds * Math.max(0, ...ms);
     const now = clock.now();
     const mostly = longest(headers.map((header) => this.#decodeTimes.lately(header, now)));
     const atMost = longest(headers.map((header) => this.#decodeTimes.predict(header, 0.95)));
-    return this.#admit(files.length, asked, mostly, Math.max(mostly, atMost));
+    const waitMs = this.#decoding.waitMs(mostly, this.#decodeDue(asked));
+    return this.#admit(files.length, asked, waitMs + mostly, waitMs + Math.max(mostly, atMost));
   }
 
   /**
@@ -361,6 +341,11 @@ export class Deployment {
       if (!(error instanceof RefusedError)) throw error;
       throw new RefusedError(withDecoding(error.refusal, atMostMs));
     }
+  }
+
+  /** When decoding must be over for the quickest sub-network to answer in time. */
+  #decodeDue({ arrivedAt, budgetMs }: Asked): number {
+    return arrivedAt + budgetMs - this.latency.predict(this.front[0]!, 1);
   }
 
   #expectedDecodeMs(file: Buffer): number {
@@ -401,6 +386,67 @@ export class Deployment {
       return null;
     }
   }
+}
+
+async function startEngine(
+  engineOptions: EngineOptions,
+  { metrics, log }: DeploymentOptions,
+  failed: (error: EngineError) => void,
+): Promise<InferenceEngine> {
+  const engine = await InferenceEngine.start(engineOptions, {
+    fault: (err) => {
+      metrics.engineFaults.inc({ fault: err.fault });
+      log.error({ err, fault: err.fault }, 'an engine worker failed');
+    },
+    recovered: (attempt, ms) => {
+      metrics.engineRecoveries.inc();
+      log.info({ attempt, ms: Math.round(ms) }, 'the engine worker runs again');
+    },
+    failed,
+  });
+  if (engine.fallback) log.warn({ reason: engine.fallback }, 'CUDA did not load: using the CPU');
+  return engine;
+}
+
+/** @throws {ModelError} when the network has other outputs than one for each label. */
+async function assertLabels(engine: InferenceEngine, { manifest, file }: Model): Promise<void> {
+  const { height, width } = manifest.input;
+  const blank = new Uint8Array(height * width * 3);
+  const { outputs } = await engine.run(0, manifest.subNetworks[0]!, [blank]);
+  const { length } = outputs[0]!;
+  if (length === manifest.labels.length) return;
+  throw new ModelError(
+    `${file}: the network has ${length} outputs, the manifest ${manifest.labels.length} labels`,
+  );
+}
+
+/** A decoder for the network's input size, warm, and what is known of the time that it takes. */
+async function startDecoder({
+  model,
+  config,
+  metrics,
+  signal,
+}: DeploymentOptions): Promise<{ decode: Decoder; decodeTimes: DecodeTimes }> {
+  const { height, width } = model.manifest.input;
+  const decodeTimes = new DecodeTimes();
+  const decoder = (observe: (header: Header, ms: number) => void) =>
+    createDecoder({
+      height,
+      width,
+      maxPixels: config.MAX_IMAGE_PIXELS,
+      onDecoded: (file, ms) => {
+        const header = headerOf(file);
+        if (header) observe(header, ms);
+      },
+    });
+  const learn = (header: Header, ms: number) => decodeTimes.observe(header, ms, clock.now());
+  // Times of a warm-up are no news to the metrics.
+  await warmUpDecoder(decoder(learn), signal);
+  const decode = decoder((header, ms) => {
+    metrics.decoded(decodeTimes.predict(header, 0.5), ms);
+    learn(header, ms);
+  });
+  return { decode, decodeTimes };
 }
 
 /** @param decodeMs that come on top of what the scheduler thinks is enough. */

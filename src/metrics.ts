@@ -35,12 +35,19 @@ export interface LiveState {
   /** ms */
   readonly oldestAgeMs: number;
   readonly slowdown: number;
-  /** What the scheduler would plan with now; times in ms. */
-  readonly predictions: readonly {
-    readonly tier: Tier;
-    readonly batch: number;
-    readonly ms: number;
-  }[];
+  readonly delayMs: number;
+  /** What the scheduler would plan with now. */
+  readonly predictions: readonly Prediction[];
+}
+
+/** What is expected now of a batch of so many images. */
+export interface Prediction {
+  readonly tier: Tier;
+  readonly batch: number;
+  /** ms that it hardly ever exceeds. */
+  readonly ms: number;
+  /** ms that it typically occupies an engine. */
+  readonly busyMs: number;
 }
 
 /** An answered image; times in ms. */
@@ -234,6 +241,15 @@ export class Metrics {
     ...this.#all,
   });
 
+  readonly updates = new Counter({
+    name: 'depthserve_model_updates_total',
+    help:
+      'Versions of the model that were found in its folder while another was served: updated, or ' +
+      'rejected, in which case the other is served on',
+    labelNames: ['result'],
+    ...this.#all,
+  });
+
   readonly gpuUtilisation = new Gauge({
     name: 'depthserve_gpu_utilization_ratio',
     help: 'Share of time in which the GPU ran a kernel (0 to 1), as nvidia-smi says',
@@ -293,6 +309,7 @@ export class Metrics {
     this.build.set({ model_version: model.version }, 1);
     for (const result of ['met', 'missed']) this.budgeted.inc({ result }, 0);
     for (const reason of REFUSALS) this.refusals.inc({ reason }, 0);
+    for (const result of ['updated', 'rejected']) this.updates.inc({ result }, 0);
     for (const fault of ['crash', 'hang', 'error']) this.engineFaults.inc({ fault }, 0);
 
     const live = (name: string, help: string, read: (now: LiveState) => number) =>
@@ -324,6 +341,11 @@ export class Metrics {
       (now) => now.slowdown,
     );
     live(
+      'depthserve_delay_seconds',
+      '95th percentile of what batches take beyond the work: the main thread is late by as much',
+      (now) => now.delayMs / 1000,
+    );
+    live(
       'depthserve_full_depth_capacity',
       'Images/s that the engines can answer on the most accurate tier in use, in its best batch',
       (now) => this.#fullDepthCapacity(now),
@@ -347,7 +369,7 @@ export class Metrics {
     const deepest = predictions.reduce((most, { tier }) => Math.max(most, tier.accuracy), 0);
     const perMs = predictions
       .filter(({ tier }) => tier.accuracy === deepest)
-      .map(({ batch, ms }) => batch / ms);
+      .map(({ batch, busyMs }) => batch / busyMs);
     return 1000 * engines * Math.max(0, ...perMs);
   }
 

@@ -15,6 +15,16 @@ import { argmax } from './shadow.ts';
  */
 export type Status = 'starting' | 'ready' | 'recovering' | 'draining' | 'failed';
 
+/** What became of the last attempt to serve another version of the model. */
+export interface Update {
+  /** Null when there was no telling. */
+  readonly version: string | null;
+  readonly result: 'updated' | 'rejected';
+}
+
+/** Pauses of a successor's warm-up: it takes a quarter of the time of as many cores as engines. */
+const UPDATE_PAUSE = 3;
+
 /** Knows which deployment serves, and whether it may be used. */
 export class Service {
   #status: Status = 'starting';
@@ -22,6 +32,7 @@ export class Service {
   readonly #stop = new AbortController();
   readonly #feedback: FeedbackMemory;
   #stopWatchingGpus: () => void = () => {};
+  #lastUpdate: Update | null = null;
   readonly metrics: Metrics;
 
   constructor(
@@ -38,6 +49,7 @@ export class Service {
       queueLength: this.#deployment?.scheduler.queueLength ?? 0,
       oldestAgeMs: this.#deployment?.scheduler.oldestAgeMs ?? 0,
       slowdown: this.#deployment?.latency.slowdown ?? 1,
+      delayMs: this.#deployment?.latency.delay ?? 0,
       predictions: this.#deployment?.predictions ?? [],
     }));
   }
@@ -50,6 +62,10 @@ export class Service {
   /** Takes no more work, ever. */
   get isClosing(): boolean {
     return this.#status === 'draining' || this.#status === 'failed';
+  }
+
+  get lastUpdate(): Update | null {
+    return this.#lastUpdate;
   }
 
   /** Null before the warm-up is over. */
@@ -70,7 +86,7 @@ export class Service {
   async start(): Promise<void> {
     const { config } = this;
     try {
-      this.#serve(await this.#deploy(this.model));
+      this.#serve(await this.#deploy(this.model, 0));
     } catch (error) {
       if (!this.#stop.signal.aborted) throw error;
       return;
@@ -82,6 +98,35 @@ export class Service {
         this.metrics.gpus(samples),
       );
     }
+  }
+
+  /**
+   * Serves another version of the model from now on. The one that serves goes on until the other
+   * is warm, then finishes the requests that it has, and is released: there are never more than
+   * two in memory, as long as updates are made one at a time.
+   *
+   * @param model let go of when it is no longer needed.
+   * @returns when only the new one is left.
+   * @throws {EngineError | ModelError} when it cannot be served: the old one serves on.
+   */
+  async update(model: Model): Promise<void> {
+    const next = await this.#deploy(model, UPDATE_PAUSE);
+    if (this.isClosing) {
+      await next.release();
+      return;
+    }
+    const last = this.#deployment!;
+    this.#serve(next);
+    const { version } = next.manifest;
+    this.log.info({ from: last.manifest.version, version }, 'model updated');
+    this.updateEnded({ version, result: 'updated' });
+    await last.release();
+  }
+
+  /** Makes known what became of an attempt to update. */
+  updateEnded(update: Update | null): void {
+    this.#lastUpdate = update;
+    if (update) this.metrics.updates.inc({ result: update.result });
   }
 
   /**
@@ -138,15 +183,20 @@ export class Service {
     await this.#deployment?.release();
   }
 
-  #deploy(model: Model): Promise<Deployment> {
-    return Deployment.start({
+  async #deploy(model: Model, warmUpPause: number): Promise<Deployment> {
+    const deployment: Deployment = await Deployment.start({
       model,
       config: this.config,
       metrics: this.metrics,
       log: this.log,
-      onFailed: (error) => this.#fail(error),
+      onFailed: (err) => {
+        if (deployment === this.#deployment) this.#fail(err);
+        else this.log.error({ err }, 'the engine of a version that no longer serves failed');
+      },
       signal: this.#stop.signal,
+      warmUpPause,
     });
+    return deployment;
   }
 
   #serve(deployment: Deployment): void {

@@ -17,7 +17,12 @@ export function infoRoutes(service: Service): FastifyPluginAsyncTypebox {
           tiers: [...(deployment?.front ?? [])],
           latency: { ...deployment?.latency.table },
           slowdown: deployment?.latency.slowdown ?? 1,
+          spread: deployment?.latency.spread ?? 1,
+          delayMs: deployment?.latency.delay ?? 0,
+          decodeMs: deployment?.decodeMs ?? 0,
+          decoders: config.MAX_DECODES,
           provider: deployment?.engine.provider ?? null,
+          update: service.lastUpdate,
           engineWorkers: config.ENGINE_WORKERS,
           maxBatch: config.MAX_BATCH,
         };

@@ -124,13 +124,15 @@ describe('the state at scrape time', () => {
       queueLength: 3,
       oldestAgeMs: 250,
       slowdown: 1.5,
-      predictions: [{ tier: baseNet, batch: 8, ms: 12 }],
+      delayMs: 20,
+      predictions: [{ tier: baseNet, batch: 8, ms: 12, busyMs: 9 }],
     });
     expect(await read(metrics, 'depthserve_ready')).toBe(0);
     expect(await read(metrics, 'depthserve_engines')).toBe(1);
     expect(await read(metrics, 'depthserve_queue_length')).toBe(3);
     expect(await read(metrics, 'depthserve_queue_oldest_age_seconds')).toBe(0.25);
     expect(await read(metrics, 'depthserve_slowdown_factor')).toBe(1.5);
+    expect(await read(metrics, 'depthserve_delay_seconds')).toBe(0.02);
     expect(await read(metrics, 'depthserve_latency_table_seconds{tier="TT",batch="8"}')).toBe(
       0.012,
     );
@@ -140,12 +142,12 @@ describe('the state at scrape time', () => {
 describe('the capacity at full depth', () => {
   it('is that of the deepest tier in its best batch, on all engines', async () => {
     const predictions = [
-      { tier: baseNet, batch: 8, ms: 4 },
-      { tier: superNet, batch: 1, ms: 2 },
-      { tier: superNet, batch: 8, ms: 10 },
+      { tier: baseNet, batch: 8, ms: 6, busyMs: 4 },
+      { tier: superNet, batch: 1, ms: 3, busyMs: 2 },
+      { tier: superNet, batch: 8, ms: 15, busyMs: 10 },
     ];
     const metrics = servingMetrics({ ...calm, predictions });
-    // Two engines, 8 images in 10 ms each.
+    // Two engines, each occupied by 8 images for 10 ms; deadlines leave more.
     expect(await read(metrics, 'depthserve_full_depth_capacity')).toBe(1600);
   });
 

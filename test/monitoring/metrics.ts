@@ -11,6 +11,7 @@ export const calm: LiveState = {
   queueLength: 0,
   oldestAgeMs: 0,
   slowdown: 1,
+  delayMs: 0,
   predictions: [],
 };
 

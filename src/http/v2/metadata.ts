@@ -152,13 +152,14 @@ export function metadataRoutes(
         `${path}/stats`,
         {
           schema: {
-            summary: 'Statistics since the start',
+            summary: 'Statistics since this version is served',
             params: ModelParams,
             response: { 200: ModelStatistics, ...v2Errors(404) },
           },
         },
         async ({ params }) => {
-          return { model_stats: [ledger.statistics.report(served(params))] };
+          const manifest = served(params);
+          return { model_stats: [ledger.statisticsOf(manifest).report(manifest)] };
         },
       );
     }

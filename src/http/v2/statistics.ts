@@ -21,7 +21,7 @@ class Total {
 
 const NOTHING = { count: 0, ns: 0 };
 
-/** What the statistics extension of the protocol reports, since the server started. */
+/** What the statistics extension of the protocol reports of one version. */
 export class Statistics {
   #lastInference = 0;
   #images = 0;
