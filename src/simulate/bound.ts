@@ -14,6 +14,9 @@ export interface Bound {
   readonly delivered: number;
 }
 
+/** No bound may fall below what it bounds by a rounding error. */
+const ROUNDING = 1e-12;
+
 /**
  * The lower of two clairvoyant upper bounds, for each figure: one cuts work at will, the other
  * keeps batches whole and lets requests be answered more than once at a price. Each is the closer
@@ -41,7 +44,7 @@ export function upperBound(
     divisible.attainment,
     pricedBound(counts, requests, engines) / total,
     // No answer is less accurate than the cheapest sub-network's.
-    delivered / profile.tiers[0]!.accuracy,
+    (delivered / profile.tiers[0]!.accuracy) * (1 + ROUNDING),
   );
   return { attainment, accuracy: attainment === 0 ? 0 : delivered / attainment, delivered };
 }
