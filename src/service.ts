@@ -121,6 +121,7 @@ export class Service {
     this.log.info({ from: last.manifest.version, version }, 'model updated');
     this.updateEnded({ version, result: 'updated' });
     await last.release();
+    this.log.info({ version: last.manifest.version }, 'model released');
   }
 
   /** Makes known what became of an attempt to update. */
