@@ -27,6 +27,7 @@ function view(length: number, span: number): View {
   return {
     now: 0,
     queue,
+    reserved: [],
     tiers: profile.tiers,
     latency: new MeasuredLatency(profile.latency),
     arrivals: {

@@ -18,6 +18,12 @@ const Settings = Type.Object({
     default: 'models/cifar10',
     minLength: 1,
   }),
+  MODEL_POLL_SECONDS: integer(
+    'Seconds between two looks for a new version in MODEL_DIR; 0: only when SIGHUP asks for it',
+    10,
+    0,
+    3600,
+  ),
   EXECUTION_PROVIDER: Type.Union(
     [Type.Literal('auto'), Type.Literal('cuda'), Type.Literal('cpu')],
     {

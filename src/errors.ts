@@ -96,7 +96,12 @@ export class ServeError extends Error {
     readonly retryAfterMs?: number,
     options?: ErrorOptions,
   ) {
+    // An answer, not a fault: where it came from matters to nobody (what caused it keeps its own
+    // stack), and under overload it would cost more than the decision to refuse.
+    const { stackTraceLimit } = Error;
+    Error.stackTraceLimit = 0;
     super(`${code}: ${detail}`, options);
+    Error.stackTraceLimit = stackTraceLimit;
     this.status = ERRORS[code][0];
   }
 }

@@ -3,7 +3,9 @@ import type { Tier } from './scheduler/policy.ts';
 /** What is remembered of an answer until its true label is told. */
 interface Remembered {
   readonly tier: Tier;
-  /** Index of the most probable class. */
+  /** Of the model version that answered. */
+  readonly labels: readonly string[];
+  /** Which of them was the most probable. */
   readonly predicted: number;
 }
 
@@ -21,6 +23,10 @@ export class FeedbackMemory {
     if (this.#answers.size > this.capacity) {
       this.#answers.delete(this.#answers.keys().next().value!);
     }
+  }
+
+  peek(id: string): Remembered | undefined {
+    return this.#answers.get(id);
   }
 
   /** The answer, once: an id that is sent twice must not count twice. */

@@ -2,6 +2,14 @@ import { writeSync } from 'node:fs';
 import pino from 'pino';
 import type { Logger } from 'pino';
 
+/** As much of the log as those need who do not speak HTTP. */
+export interface Log {
+  info(context: object, message: string): void;
+  warn(context: object, message: string): void;
+  error(context: object, message: string): void;
+  fatal(context: object, message: string): void;
+}
+
 /**
  * The log, one JSON object a line on standard output.
  *

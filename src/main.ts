@@ -6,13 +6,17 @@ import { EngineError } from './engine/protocol.ts';
 import { stuckThreads } from './engine/thread.ts';
 import { buildApp, buildInternalApp } from './http/app.ts';
 import { openLog } from './log.ts';
-import { ModelError, loadManifest } from './model/manifest.ts';
+import { ModelError, openModel } from './model/manifest.ts';
 import { Service } from './service.ts';
+import { Updater } from './updater.ts';
 
 const USAGE = `Usage: npm start            serve the model in MODEL_DIR
        npm start -- --help  this text
 
 `;
+
+/** Connections that may wait to be accepted: a burst of new clients must not be left to retry. */
+const BACKLOG = 4096;
 
 async function main(): Promise<void> {
   const { version } = JSON.parse(
@@ -29,15 +33,18 @@ async function main(): Promise<void> {
   let app: FastifyInstance | undefined;
   let internal: FastifyInstance | undefined;
   let starting: Promise<void> | undefined;
+  let updater: Updater | undefined;
+  process.on('SIGHUP', () => updater?.reload());
   // Before anything slow, so that a signal during start-up ends it cleanly, too.
   const graceful = closeWithGrace(
-    { delay: config.DRAIN_TIMEOUT_MS, logger: log },
+    { delay: config.DRAIN_TIMEOUT_MS, logger: log, skip: ['SIGHUP'] },
     async (cause) => {
       if (cause.err) log.fatal({ err: cause.err }, 'unexpected error');
       log.info({ signal: cause.signal }, 'draining');
       service?.beginDrain();
       await app?.close();
       await starting;
+      await updater?.stop();
       await service?.close();
       await internal?.close();
       log.info('drained');
@@ -53,17 +60,19 @@ async function main(): Promise<void> {
     process.kill(process.pid, 'SIGKILL');
   });
 
-  const { manifest, file } = await loadManifest(config.MODEL_DIR);
-  service = new Service(config, manifest, file, log, () => graceful.close());
+  const model = await openModel(config.MODEL_DIR);
+  service = new Service(config, model, log, () => graceful.close());
+  updater = new Updater(service, config.MODEL_DIR, log);
   app = await buildApp(service, log, version);
   // Listening before the warm-up, so that probes can tell "starting" from "dead".
-  await app.listen({ host: config.HOST, port: config.PORT });
+  await app.listen({ host: config.HOST, port: config.PORT, backlog: BACKLOG });
   if (config.INTERNAL_PORT !== 0) {
     internal = await buildInternalApp(service, log, app);
     await internal.listen({ host: config.HOST, port: config.INTERNAL_PORT });
   }
   starting = service.start();
   await starting;
+  updater.watch(config.MODEL_POLL_SECONDS);
 }
 
 try {

@@ -35,22 +35,39 @@ export interface LiveState {
   /** ms */
   readonly oldestAgeMs: number;
   readonly slowdown: number;
-  /** What the scheduler would plan with now; times in ms. */
-  readonly predictions: readonly {
-    readonly tier: Tier;
-    readonly batch: number;
-    readonly ms: number;
-  }[];
+  readonly delayMs: number;
+  /** What the scheduler would plan with now. */
+  readonly predictions: readonly Prediction[];
+}
+
+/** What is expected now of a batch of so many images. */
+export interface Prediction {
+  readonly tier: Tier;
+  readonly batch: number;
+  /** ms that it hardly ever exceeds. */
+  readonly ms: number;
+  /** ms that it typically occupies an engine. */
+  readonly busyMs: number;
 }
 
 /** An answered image; times in ms. */
 export interface Answered {
+  /** The most accurate tier that the model has. */
+  readonly best: Tier;
   readonly tier: Tier;
   readonly decodeMs: number;
   readonly queueMs: number;
   readonly inferenceMs: number;
   /** From arrival to result, predicted at dispatch. */
   readonly predictedMs: number;
+}
+
+/** What answers from here on. */
+export interface Serving {
+  readonly manifest: { readonly version: string };
+  readonly engine: { readonly provider: string; readonly fallback: string | null };
+  /** The tiers in use. */
+  readonly front: readonly Tier[];
 }
 
 /** One GPU as its driver describes it. */
@@ -70,8 +87,6 @@ export interface GpuSample {
 export class Metrics {
   readonly registry = new Registry();
   readonly #all = { registers: [this.registry] };
-  #best: Tier | null = null;
-  #superNet: Tier | null = null;
 
   readonly requests = new Counter({
     name: 'depthserve_requests_total',
@@ -226,6 +241,15 @@ export class Metrics {
     ...this.#all,
   });
 
+  readonly updates = new Counter({
+    name: 'depthserve_model_updates_total',
+    help:
+      'Versions of the model that were found in its folder while another was served: updated, or ' +
+      'rejected, in which case the other is served on',
+    labelNames: ['result'],
+    ...this.#all,
+  });
+
   readonly gpuUtilisation = new Gauge({
     name: 'depthserve_gpu_utilization_ratio',
     help: 'Share of time in which the GPU ran a kernel (0 to 1), as nvidia-smi says',
@@ -285,6 +309,7 @@ export class Metrics {
     this.build.set({ model_version: model.version }, 1);
     for (const result of ['met', 'missed']) this.budgeted.inc({ result }, 0);
     for (const reason of REFUSALS) this.refusals.inc({ reason }, 0);
+    for (const result of ['updated', 'rejected']) this.updates.inc({ result }, 0);
     for (const fault of ['crash', 'hang', 'error']) this.engineFaults.inc({ fault }, 0);
 
     const live = (name: string, help: string, read: (now: LiveState) => number) =>
@@ -316,6 +341,11 @@ export class Metrics {
       (now) => now.slowdown,
     );
     live(
+      'depthserve_delay_seconds',
+      '95th percentile of what batches take beyond the work: the main thread is late by as much',
+      (now) => now.delayMs / 1000,
+    );
+    live(
       'depthserve_full_depth_capacity',
       'Images/s that the engines can answer on the most accurate tier in use, in its best batch',
       (now) => this.#fullDepthCapacity(now),
@@ -327,6 +357,7 @@ export class Metrics {
       labelNames: ['tier', 'batch'],
       ...this.#all,
       collect() {
+        this.reset();
         for (const { tier, batch, ms } of state().predictions) {
           this.set({ tier: tier.skip, batch }, ms / 1000);
         }
@@ -338,27 +369,29 @@ export class Metrics {
     const deepest = predictions.reduce((most, { tier }) => Math.max(most, tier.accuracy), 0);
     const perMs = predictions
       .filter(({ tier }) => tier.accuracy === deepest)
-      .map(({ batch, ms }) => batch / ms);
+      .map(({ batch, busyMs }) => batch / busyMs);
     return 1000 * engines * Math.max(0, ...perMs);
   }
 
   /** The engines are warm: what they serve from here on. */
-  serving(tiers: readonly Tier[], front: readonly Tier[]): void {
-    this.#best = tiers.reduce((a, b) => (b.accuracy > a.accuracy ? b : a));
-    this.#superNet = tiers.reduce((a, b) => (b.macs > a.macs ? b : a));
+  serving({ manifest, engine, front }: Serving): void {
+    for (const gauge of [this.build, this.provider, this.expectedAccuracy]) gauge.reset();
+    this.build.set({ model_version: manifest.version }, 1);
+    const { provider, fallback } = engine;
+    this.provider.set({ provider, fallback: String(fallback !== null) }, 1);
     for (const { skip, accuracy } of front) this.expectedAccuracy.set({ tier: skip }, accuracy);
   }
 
   /** One image answered; times in ms. */
   answered(image: Answered, budgetMs: number, totalMs: number): void {
-    const { tier, decodeMs, queueMs, inferenceMs, predictedMs } = image;
+    const { tier, best, decodeMs, queueMs, inferenceMs, predictedMs } = image;
     const label = { tier: tier.skip };
     const met = totalMs <= budgetMs;
     this.requests.inc({ ...label, outcome: met ? 'met' : 'late' });
     this.budgeted.inc({ result: met ? 'met' : 'missed' });
     if (met) {
       this.accuracyDelivered.inc(tier.accuracy);
-      this.accuracyLost.inc((this.#best?.accuracy ?? tier.accuracy) - tier.accuracy);
+      this.accuracyLost.inc(best.accuracy - tier.accuracy);
     }
     const stages = { decode: decodeMs, queue: queueMs, inference: inferenceMs, total: totalMs };
     for (const [stage, ms] of Object.entries(stages)) {
@@ -378,12 +411,12 @@ export class Metrics {
   }
 
   /** One batch came back; times in ms, from dispatch to result. */
-  ranBatch(tier: Tier, size: number, predictedMs: number, actualMs: number): void {
+  ranBatch(superNet: Tier, tier: Tier, size: number, predictedMs: number, actualMs: number): void {
     this.batchSize.observe({ tier: tier.skip }, size);
     this.prediction.observe({ of: 'batch', tier: tier.skip }, predictedMs / actualMs);
     this.engineBusy.inc(actualMs / 1000);
     this.macs.inc(tier.macs * size);
-    this.macsSaved.inc(((this.#superNet?.macs ?? tier.macs) - tier.macs) * size);
+    this.macsSaved.inc((superNet.macs - tier.macs) * size);
   }
 
   /** One image was decoded; times in ms. */

@@ -2,6 +2,7 @@ import { performance } from 'node:perf_hooks';
 import { InferenceEngine } from './engine/engine.ts';
 import type { EngineOptions } from './engine/engine.ts';
 import type { EngineError } from './engine/protocol.ts';
+import { superNetOf } from './model/ladder.ts';
 import type { Pixels } from './preprocess/decode.ts';
 import type { Tier } from './scheduler/policy.ts';
 import type { Served } from './scheduler/scheduler.ts';
@@ -41,7 +42,7 @@ export class ShadowRunner {
     tiers: readonly Tier[],
     { perMinute, idle, onChecked, onLost }: ShadowRunnerOptions,
   ): Promise<ShadowRunner> {
-    const superNet = tiers.reduce((a, b) => (b.macs > a.macs ? b : a));
+    const superNet = superNetOf(tiers);
     const engine = await InferenceEngine.start(
       { ...engineOptions, workers: 1, intraOpThreads: 1, background: true },
       { failed: onLost },
@@ -49,7 +50,7 @@ export class ShadowRunner {
     const shadow = new Shadow({
       superNet,
       idle,
-      ask: async (pixels) => argmax((await engine.run(0, superNet, [pixels]))[0]!),
+      ask: async (pixels) => argmax((await engine.run(0, superNet, [pixels])).outputs[0]!),
       onChecked: (tier, agrees, ms) => onChecked(tier, agrees, ms, superNet.macs),
       now: () => performance.now(),
     });

@@ -11,8 +11,15 @@ export interface Served {
   stop(): Promise<number | null>;
 }
 
-export async function serve(port: number, env: NodeJS.ProcessEnv = {}): Promise<Served> {
-  const child = spawn(process.execPath, ['dist/main.js'], {
+/** @param cpus processors that it may use, as `taskset -c` takes them; absent: all. */
+export async function serve(
+  port: number,
+  env: NodeJS.ProcessEnv = {},
+  cpus?: string,
+): Promise<Served> {
+  const node = [process.execPath, 'dist/main.js'];
+  const [command, ...args] = cpus === undefined ? node : ['taskset', '-c', cpus, ...node];
+  const child = spawn(command!, args, {
     env: {
       HOST: '127.0.0.1',
       PORT: String(port),

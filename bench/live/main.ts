@@ -3,12 +3,12 @@
  * arrivals. Photos: bench/live/photos.py.
  *
  *   npm run bench:live -- --photos runs/live-photos --json FILE [--url URL] [--only NAME,...]
- *     --capacity N   answers/s that the loads are multiples of, measured before; --seconds of a run
+ *     --budgets 4,6,10,25   in multiples of the base-net's service time, which is measured first
+ *     --capacity N   answers/s that the loads are multiples of; measured before each run, if absent
  *   npm run bench:live -- --photos runs/live-photos --rate 200 --cv2 4 --seconds 20 [--url URL]
  *   npm run bench:live -- --photos runs/live-photos --trace FILE --scale 50 [--url URL]
  *
- * Without a rate or a trace: all scenarios below, at multiples of the capacity that is measured
- * first. Without a URL: against a server that it starts, with the settings in the environment.
+ * Without a rate or a trace: all scenarios below, at multiples of the capacity at that moment. Without a URL: against a server that it starts, with the settings in the environment.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
@@ -45,7 +45,12 @@ const SCENARIOS: readonly Scenario[] = [
 ];
 /** Requests always under way while the capacity is measured. */
 const CONNECTIONS = 64;
-const CAPACITY_SECONDS = 5;
+const CAPACITY_SECONDS = 3;
+/** Photos sent one by one, to see how long one takes alone. */
+const ALONE = 100;
+const ALONE_EVERY_MS = 40;
+/** How often the server is asked for its state during a run. */
+const STATE_EVERY_MS = 500;
 
 async function main(): Promise<void> {
   const string = { type: 'string' } as const;
@@ -53,10 +58,9 @@ async function main(): Promise<void> {
     options: {
       url: string,
       photos: string,
-      budgets: { type: 'string', default: '15,25,40,100' },
+      budgets: { type: 'string', default: '4,6,10,25' },
       seconds: { type: 'string', default: '15' },
       seed: { type: 'string', default: '1' },
-      jitter: { type: 'string', default: '0.1' },
       only: string,
       rate: string,
       cv2: { type: 'string', default: '1' },
@@ -68,22 +72,30 @@ async function main(): Promise<void> {
   });
   if (values.photos === undefined) throw new Error('--photos FOLDER is needed: see photos.py');
   const photos = readPhotos(values.photos);
-  const budgets = values.budgets.split(',').map(Number);
+  const multiples = values.budgets.split(',').map(Number);
   const seconds = Number(values.seconds);
   const seed = Number(values.seed);
 
   const own = values.url === undefined ? await startServer() : null;
   const url = own?.url ?? values.url!;
-  await closedLoop(url, photos, 4, 1);
+  await closedLoop(url, photos, 4, 2);
+  const idle = await alone(url, photos, seed);
+  const budgets = multiples.map((multiple) => multiple * idle.serviceMs);
+  console.log(
+    `base-net's service time ${idle.serviceMs.toFixed(1)} ms; ` +
+      `budgets ${budgets.map((ms) => ms.toFixed(0)).join(', ')} ms`,
+  );
   const runs: object[] = [];
+  /** Answers/s with time enough for the deepest, just before the run. */
+  let capacity: number | null = null;
   const live = async (name: string, times: readonly number[]) => {
-    const run = await play(url, times, photos, budgets, seed, Number(values.jitter));
-    runs.push({ name, ...run });
+    const run = await play(url, times, photos, budgets, seed, idle);
+    runs.push({ name, capacity, ...run });
     const { attainment, accuracy, goodput, predictionError } = run.live;
     console.log(
       [
         name.padEnd(14),
-        `${run.rate.toFixed(0)}/s`,
+        `${run.rate.toFixed(0)}/s of ${capacity?.toFixed(0) ?? '?'}`,
         `in time: server ${percent(attainment.server)}, client ${percent(attainment.client)}`,
         `simulated ${percent(run.simulated.attainment)}`,
         `accuracy ${percent(accuracy.labelled)} labelled, ${percent(accuracy.expected)} expected`,
@@ -95,7 +107,6 @@ async function main(): Promise<void> {
     await sleep(1000);
   };
 
-  let capacity: number | null = null;
   try {
     if (values.trace !== undefined) {
       const times = parseTrace(readFileSync(values.trace, 'utf8'), Number(values.scale));
@@ -107,13 +118,12 @@ async function main(): Promise<void> {
       const rate = constant(Number(values.rate));
       await live('rate', renewal(rate, Number(values.cv2), seconds * 1000, new Random(seed)));
     } else {
-      capacity =
-        values.capacity === undefined
-          ? await closedLoop(url, photos, CONNECTIONS, CAPACITY_SECONDS)
-          : Number(values.capacity);
-      console.log(`capacity: ${capacity.toFixed(1)} answers/s with time enough for the deepest`);
       const wanted = values.only?.split(',') ?? SCENARIOS.map(({ name }) => name);
       for (const { name, load, cv2 } of SCENARIOS.filter((one) => wanted.includes(one.name))) {
+        capacity =
+          values.capacity === undefined
+            ? await closedLoop(url, photos, CONNECTIONS, CAPACITY_SECONDS)
+            : Number(values.capacity);
         const rate = constant(load * capacity);
         await live(name, renewal(rate, cv2, seconds * 1000, new Random(seed)));
       }
@@ -127,79 +137,121 @@ async function main(): Promise<void> {
       machine,
       generator: 'on the same cores as the server, in a process of its own',
       photos: photos.length,
+      serviceMs: idle.serviceMs,
       budgetsMs: budgets,
       seconds,
       seed,
-      capacity,
     };
     writeFileSync(values.json, `${JSON.stringify({ conditions, runs }, null, 1)}\n`);
   }
 }
 
-/** One run, live and simulated. */
+/** What the server shows when nothing else is under way. */
+interface Idle {
+  /** Ms that the base-net takes for one photo, from the head to the answer. */
+  readonly serviceMs: number;
+  /** Ms of decoding, photo by photo, ascending. */
+  readonly decodeMs: readonly number[];
+}
+
+async function alone(url: string, photos: readonly Photo[], seed: number): Promise<Idle> {
+  const times = Array.from({ length: ALONE }, (_, index) => index * ALONE_EVERY_MS);
+  const replies = await openLoop(url, times, photos, [10_000], new Random(seed));
+  const { profile } = await modelOf(url);
+  const timings = replies.flatMap(({ answer }) => (answer ? [answer.timing] : []));
+  const around = timings.map(({ totalMs, inferenceMs }) => totalMs - inferenceMs);
+  const decodeMs = timings.map((timing) => timing.decodeMs).sort((a, b) => a - b);
+  return { serviceMs: median(around) + profile.latency[profile.tiers[0]!.skip]![1]!, decodeMs };
+}
+
+/** One run, live and simulated with what the server says of itself meanwhile. */
 async function play(
   url: string,
   times: readonly number[],
   photos: readonly Photo[],
   budgets: readonly number[],
   seed: number,
-  jitter: number,
+  idle: Idle,
 ) {
-  const before = await modelOf(url);
-  const slowdowns: number[] = [];
+  const { profile } = await modelOf(url);
+  const states: State[] = [];
   const sampling = setInterval(() => {
-    void modelOf(url).then(({ slowdown }) => slowdowns.push(slowdown));
-  }, 1000);
+    void modelOf(url).then(({ state }) => states.push(state));
+  }, STATE_EVERY_MS);
   const replies = await openLoop(url, times, photos, budgets, new Random(seed, 1));
   clearInterval(sampling);
   const seconds = times.at(-1)! / 1000;
 
-  slowdowns.sort((a, b) => a - b);
-  const slowdown = slowdowns[slowdowns.length >> 1] ?? before.slowdown;
-  const requests = asSimulated(replies, new Random(seed, 2));
+  const typical = (of: keyof State) => median(states.map((state) => state[of]));
+  const [slowdown, spread, delayMs] = [typical('slowdown'), typical('spread'), typical('delayMs')];
+  const decodeFactor = typical('decodeMs') / median(idle.decodeMs);
+  // Of a log-normal distribution, the 95th percentile is exp(1.645 sigma) times the median.
+  const jitter = Math.log(spread) / 1.645;
   const outcomes = await simulate({
-    profile: before.profile,
+    profile,
     policy: depthserve,
-    requests,
+    requests: asSimulated(replies, idle, decodeFactor, new Random(seed, 2)),
     seed,
-    engines: before.profile.engineWorkers,
+    engines: profile.engineWorkers,
     replicas: 1,
     balancing: 'round-robin',
     slowdowns: [{ from: 0, to: Infinity, factor: slowdown }],
     jitter,
+    delayMs,
+    decoders: typical('decoders'),
   });
   const { attainment, accuracy, p50, p99, tierMix } = summarise(outcomes);
   return {
     rate: times.length / seconds,
     live: figures(replies, seconds),
-    simulated: { attainment, accuracy, p50, p99, tierMix, slowdown, jitter },
+    simulated: { attainment, accuracy, p50, p99, tierMix, slowdown, jitter, delayMs, decodeFactor },
   };
 }
 
 /**
- * The same requests as the server saw them. What it spent on reading, decoding and answering is
- * taken from those that were answered.
+ * The same requests as the server saw them, decoding as long as alone times `decodeFactor`. What
+ * reading and answering took is drawn from those that were answered, and comes off the budget.
  */
-function asSimulated(replies: readonly Reply[], random: Random): Request[] {
-  const spent = ({ answer }: Reply) => {
-    const { totalMs, queueMs, inferenceMs } = answer!.timing;
-    return Math.max(0, totalMs - queueMs - inferenceMs);
-  };
-  const known = replies.filter(({ answer }) => answer !== null).map(spent);
+function asSimulated(
+  replies: readonly Reply[],
+  idle: Idle,
+  decodeFactor: number,
+  random: Random,
+): Request[] {
+  const around = replies.flatMap(({ answer }) => {
+    if (!answer) return [];
+    const { totalMs, decodeMs, queueMs, inferenceMs } = answer.timing;
+    return [Math.max(0, totalMs - decodeMs - queueMs - inferenceMs)];
+  });
   return replies
     .map((reply) => ({
       arrivedAt: reply.intendedAt + reply.lateness,
-      budget: Math.max(0.1, reply.budget - reply.lateness),
+      budget: Math.max(
+        0.1,
+        reply.budget - reply.lateness - (around.length > 0 ? random.pick(around) : 0),
+      ),
       minAccuracy: 0,
-      decodeMs: reply.answer ? spent(reply) : known.length > 0 ? random.pick(known) : 0,
+      decodeMs: decodeFactor * random.pick(idle.decodeMs),
     }))
     .sort((a, b) => a.arrivedAt - b.arrivedAt);
 }
 
-async function modelOf(url: string): Promise<{ profile: Profile; slowdown: number }> {
+/** What `GET /model` says of the present. */
+interface State {
+  readonly slowdown: number;
+  readonly spread: number;
+  readonly delayMs: number;
+  readonly decodeMs: number;
+  readonly decoders: number;
+}
+
+async function modelOf(url: string): Promise<{ profile: Profile; state: State }> {
   const text = await (await fetch(`${url}/model`)).text();
-  const { slowdown } = JSON.parse(text) as { slowdown: number };
-  return { profile: parseProfile(text, 'live'), slowdown };
+  return { profile: parseProfile(text, 'live'), state: JSON.parse(text) as State };
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[values.length >> 1] ?? NaN;
 }
 
 const percent = (share: number) => `${(100 * share).toFixed(2)} %`;

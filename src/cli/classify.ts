@@ -5,7 +5,7 @@ import type { Answer } from '../client/client.ts';
 import { BATCH_SIZES, readConfig } from '../config.ts';
 import { answerOf } from '../http/answer.ts';
 import { toServeError } from '../http/problem.ts';
-import { loadManifest } from '../model/manifest.ts';
+import { openModel } from '../model/manifest.ts';
 import { Service } from '../service.ts';
 import { EXIT, UsageError, numberOf, parsed, progress } from './command.ts';
 import type { Command } from './command.ts';
@@ -101,11 +101,10 @@ async function askService(
 async function askModel(photos: readonly Uint8Array[], wish: Wish): Promise<readonly Answer[]> {
   const config = readConfig();
   const batch = BATCH_SIZES.find((size) => size >= photos.length) ?? config.MAX_BATCH;
-  const { manifest, file } = await loadManifest(config.MODEL_DIR);
+  const model = await openModel(config.MODEL_DIR);
   const service = new Service(
     { ...config, ENGINE_WORKERS: 1, MAX_BATCH: Math.min(batch, config.MAX_BATCH) },
-    manifest,
-    file,
+    model,
     { info() {}, warn() {}, error() {}, fatal() {} },
     () => {},
   );
@@ -115,10 +114,10 @@ async function askModel(photos: readonly Uint8Array[], wish: Wish): Promise<read
   try {
     const arrivedAt = performance.now();
     const files = photos.map((photo) => Buffer.from(photo.buffer));
-    const results = await service.classify(files, { ...wish, arrivedAt });
+    const results = await service.serving().classify(files, { ...wish, arrivedAt });
     const totalMs = performance.now() - arrivedAt;
     return results.map((result, index) =>
-      answerOf(String(index), manifest, result, wish.budgetMs, totalMs, wish.topK),
+      answerOf(String(index), result, wish.budgetMs, totalMs, wish.topK),
     );
   } catch (error) {
     const known = toServeError(error);

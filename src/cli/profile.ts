@@ -3,7 +3,7 @@ import { BATCH_SIZES, readConfig } from '../config.ts';
 import { InferenceEngine } from '../engine/engine.ts';
 import { warmUp } from '../engine/warmup.ts';
 import { paretoFront, rankedTiers } from '../model/ladder.ts';
-import { loadManifest } from '../model/manifest.ts';
+import { openModel } from '../model/manifest.ts';
 import { EXIT, parsed, progress } from './command.ts';
 import type { Command } from './command.ts';
 import { latencyPlot } from './plot.ts';
@@ -28,11 +28,12 @@ export const command: Command = {
   async run(args) {
     const { values } = parsed(args, OPTIONS);
     const config = readConfig();
-    const { manifest, file } = await loadManifest(config.MODEL_DIR);
+    const model = await openModel(config.MODEL_DIR);
+    const { manifest } = model;
     const { height, width, name: inputName } = manifest.input;
     const engine = await InferenceEngine.start(
       {
-        modelFile: file,
+        modelFile: model.source,
         provider: config.EXECUTION_PROVIDER,
         workers: config.ENGINE_WORKERS,
         intraOpThreads: config.INTRA_OP_THREADS,
@@ -56,6 +57,7 @@ export const command: Command = {
     } finally {
       progress('');
       await engine.release();
+      await model.close();
     }
 
     const front = paretoFront(rankedTiers(manifest), latency);

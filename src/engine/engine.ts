@@ -1,10 +1,11 @@
 import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Engine } from '../scheduler/scheduler.ts';
+import type { Engine, Ran } from '../scheduler/scheduler.ts';
 import type { Tier } from '../scheduler/policy.ts';
 import { EngineError } from './protocol.ts';
 import type { Provider, WorkerOptions } from './protocol.ts';
 import { EngineThread, stuckThreads } from './thread.ts';
+import type { Result } from './thread.ts';
 
 export interface EngineOptions extends Omit<WorkerOptions, 'provider'> {
   readonly provider: 'auto' | Provider;
@@ -122,18 +123,20 @@ export class InferenceEngine implements Engine<Uint8Array, Float32Array> {
     worker: number,
     tier: Pick<Tier, 'skip'>,
     inputs: readonly Uint8Array[],
-  ): Promise<readonly Float32Array[]> {
+  ): Promise<Ran<Float32Array>> {
     const slot = this.#slots[worker]!;
     if (this.#failed) throw this.#failed;
     const pixels = new Uint8Array(inputs.length * this.#imageBytes);
     inputs.forEach((input, index) => pixels.set(input, index * this.#imageBytes));
-    const logits = await this.#runOn(slot.thread, tier.skip, pixels).catch((error: EngineError) => {
+    const run = this.#runOn(slot.thread, tier.skip, pixels).catch((error: EngineError) => {
       // A thread that is lost said so itself; before watch(), whoever warms it up gives up.
       if (slot.thread.alive && this.#limitMs !== null) this.#recover(slot, error);
       throw error;
     });
+    const { logits, workMs } = await run;
     const classes = logits.length / inputs.length;
-    return inputs.map((_, index) => logits.subarray(index * classes, (index + 1) * classes));
+    const outputs = inputs.map((_, i) => logits.subarray(i * classes, (i + 1) * classes));
+    return { outputs, workMs };
   }
 
   /** Resolves when `worker` can take a batch again, at once if it can. */
@@ -167,13 +170,13 @@ export class InferenceEngine implements Engine<Uint8Array, Float32Array> {
     );
   }
 
-  async #runOn(thread: EngineThread, skip: string, pixels: Uint8Array): Promise<Float32Array> {
+  async #runOn(thread: EngineThread, skip: string, pixels: Uint8Array): Promise<Result> {
     const count = pixels.length / this.#imageBytes;
     try {
       const buffer = pixels.buffer as ArrayBuffer;
-      const logits = await thread.run(skip, count, buffer, this.#limitMs ?? Infinity);
+      const result = await thread.run(skip, count, buffer, this.#limitMs ?? Infinity);
       this.#lastRunSucceeded = true;
-      return logits;
+      return result;
     } catch (error) {
       this.#lastRunSucceeded = false;
       throw error;

@@ -35,6 +35,8 @@ export type FromWorker =
       readonly type: 'result';
       /** float32 `[count, classes]`. */
       readonly logits: ArrayBuffer;
+      /** ms that the worker worked on it. */
+      readonly workMs: number;
     }
   | { readonly type: 'failed'; readonly message: string };
 

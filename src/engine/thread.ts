@@ -6,8 +6,16 @@ import type { Fault, FromWorker, ToWorker, WorkerOptions } from './protocol.ts';
 // the main thread can set it: workers have a copy of the environment that C++ does not see.
 process.env['ORT_DISABLE_TELEMETRY'] ??= '1';
 
+/** What a worker made of a batch. */
+export interface Result {
+  /** float32 `[count, classes]`. */
+  readonly logits: Float32Array;
+  /** ms that the worker worked on it; on top of that come the messages there and back. */
+  readonly workMs: number;
+}
+
 interface Pending {
-  readonly resolve: (logits: Float32Array) => void;
+  readonly resolve: (result: Result) => void;
   readonly reject: (error: Error) => void;
   readonly stopWatching: () => void;
 }
@@ -66,15 +74,14 @@ export class EngineThread {
   /**
    * @param pixels uint8 `[count, height, width, 3]`; transferred.
    * @param limitMs longest wait, after which the thread is lost.
-   * @returns float32 `[count, classes]`.
    * @throws {EngineError}
    */
-  run(skip: string, count: number, pixels: ArrayBuffer, limitMs: number): Promise<Float32Array> {
+  run(skip: string, count: number, pixels: ArrayBuffer, limitMs: number): Promise<Result> {
     if (this.#lost) return Promise.reject(this.#lost);
     if (this.#pending) return Promise.reject(new EngineError('the worker is busy'));
-    const logits = this.#expect(limitMs);
+    const result = this.#expect(limitMs);
     this.#send({ type: 'run', skip, count, pixels }, [pixels]);
-    return logits;
+    return result;
   }
 
   /** Ends the thread, unless it is lost. */
@@ -87,7 +94,7 @@ export class EngineThread {
   }
 
   /** The next message that settles: `ready`, a result or a failure. */
-  #expect(limitMs: number): Promise<Float32Array> {
+  #expect(limitMs: number): Promise<Result> {
     return new Promise((resolve, reject) => {
       this.#pending = { resolve, reject, stopWatching: this.#watch(limitMs) };
     });
@@ -115,9 +122,11 @@ export class EngineThread {
 
   #settle(message: FromWorker): void {
     const pending = this.#take();
-    if (message.type === 'ready') pending?.resolve(new Float32Array());
-    else if (message.type === 'result') pending?.resolve(new Float32Array(message.logits));
-    else pending?.reject(new EngineError(message.message));
+    if (message.type === 'ready') pending?.resolve({ logits: new Float32Array(), workMs: 0 });
+    else if (message.type === 'result') {
+      const { logits, workMs } = message;
+      pending?.resolve({ logits: new Float32Array(logits), workMs });
+    } else pending?.reject(new EngineError(message.message));
     // It came back after it was given up: now it can end by itself.
     if (!pending && this.#lost?.fault === 'hang') this.#send({ type: 'release' });
   }

@@ -1,4 +1,4 @@
-import { performance } from 'node:perf_hooks';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { LatencyTable } from '../scheduler/latency.ts';
 import type { InferenceEngine } from './engine.ts';
 
@@ -12,7 +12,8 @@ export const TIME_PER_PAIR_MS = 60;
  * same time, as they do under load, so the table holds when they compete for the processor.
  *
  * @param signal stops between two runs.
- * @returns median ms by sub-network and batch size, from dispatch to result.
+ * @param pause after each run, as a multiple of its time: leaves the processor to others.
+ * @returns median ms of work by sub-network and batch size, messages there and back not counted.
  */
 export async function warmUp(
   engine: InferenceEngine,
@@ -20,6 +21,7 @@ export async function warmUp(
   batchSizes: readonly number[],
   imageBytes: number,
   signal: AbortSignal,
+  pause = 0,
 ): Promise<LatencyTable> {
   const table: Record<string, Record<number, number>> = {};
   // Not zeros: a blank image could take short cuts that real ones don't.
@@ -30,7 +32,7 @@ export async function warmUp(
     for (const skip of subNetworks) {
       const times = await Promise.all(
         Array.from({ length: engine.workers }, (_, worker) =>
-          timeRuns(engine, worker, skip, images, signal),
+          timeRuns(engine, worker, skip, images, signal, pause),
         ),
       );
       (table[skip] ??= {})[batch] = median(times.flat());
@@ -45,17 +47,22 @@ async function timeRuns(
   skip: string,
   images: readonly Uint8Array[],
   signal: AbortSignal,
+  pause: number,
 ): Promise<number[]> {
-  signal.throwIfAborted();
-  await engine.run(worker, { skip }, images);
-  const times: number[] = [];
-  const stopAt = performance.now() + TIME_PER_PAIR_MS;
-  do {
+  const timeRun = async () => {
     signal.throwIfAborted();
-    const started = performance.now();
-    await engine.run(worker, { skip }, images);
-    times.push(performance.now() - started);
-  } while (times.length < MOST_RUNS && performance.now() < stopAt);
+    const { workMs } = await engine.run(worker, { skip }, images);
+    if (pause > 0) await sleep(pause * workMs, undefined, { signal });
+    return workMs;
+  };
+  await timeRun();
+  const times: number[] = [];
+  let spent = 0;
+  do {
+    const ms = await timeRun();
+    times.push(ms);
+    spent += ms;
+  } while (times.length < MOST_RUNS && spent < TIME_PER_PAIR_MS);
   return times;
 }
 

@@ -3,6 +3,7 @@
  * blocks its thread for as long as the inference takes.
  */
 import { constants, setPriority } from 'node:os';
+import { performance } from 'node:perf_hooks';
 import { parentPort, workerData } from 'node:worker_threads';
 import * as ort from 'onnxruntime-node';
 import type { FromWorker, ToWorker, WorkerOptions } from './protocol.ts';
@@ -36,6 +37,7 @@ async function run(
   session: ort.InferenceSession,
   message: Extract<ToWorker, { type: 'run' }>,
 ): Promise<void> {
+  const started = performance.now();
   const shape = [message.count, options.height, options.width, 3];
   const feeds: Record<string, ort.Tensor> = {
     [options.inputName]: new ort.Tensor('uint8', new Uint8Array(message.pixels), shape),
@@ -50,7 +52,8 @@ async function run(
   let sum = 0;
   for (let index = 0; index < copy.length; index++) sum += copy[index]!;
   if (!Number.isFinite(sum)) throw new Error('the logits are not finite');
-  post({ type: 'result', logits: copy.buffer }, [copy.buffer]);
+  const workMs = performance.now() - started;
+  post({ type: 'result', logits: copy.buffer, workMs }, [copy.buffer]);
 }
 
 function failed(error: unknown): void {

@@ -1,5 +1,4 @@
-import type { Manifest } from '../model/manifest.ts';
-import type { Classified } from '../service.ts';
+import type { Classified } from '../deployment.ts';
 import type { Answer } from './schemas.ts';
 
 /** Probabilities from logits, `[classes]` each. */
@@ -36,12 +35,12 @@ export const rounded = (ms: number) => Math.round(ms * 1000) / 1000;
  */
 export function answerOf(
   id: string,
-  manifest: Manifest,
   result: Classified,
   budgetMs: number,
   totalMs: number,
   k: number,
 ): Answer {
+  const { manifest } = result;
   return {
     id,
     model: { name: manifest.name, version: manifest.version },

@@ -38,12 +38,12 @@ declare module 'fastify' {
 
 const QUIET = { logController: new LogController({ disableRequestLogging: true }) };
 
-const SECURITY_HEADERS = [
-  ['x-content-type-options', 'nosniff'],
-  ['x-frame-options', 'DENY'],
-  ['referrer-policy', 'no-referrer'],
-  ['cross-origin-resource-policy', 'same-origin'],
-] as const;
+const SECURITY_HEADERS = {
+  'x-content-type-options': 'nosniff',
+  'x-frame-options': 'DENY',
+  'referrer-policy': 'no-referrer',
+  'cross-origin-resource-policy': 'same-origin',
+};
 
 /** What is for those who run the service: metrics and the interface's description. */
 function internalRoutes(service: Service): FastifyPluginAsync {
@@ -104,9 +104,12 @@ export async function buildApp(
 
   app.decorateRequest('arrivedAt', 0);
   app.decorateRequest('outcome', null);
-  app.addHook('onRequest', async (request, reply) => {
+  const reportLoad = loadReports(service, ledger);
+  app.addHook('onRequest', (request, reply, done) => {
     request.arrivedAt = performance.now();
-    reply.header('x-request-id', request.id);
+    reply.headers({ 'x-request-id': request.id, ...SECURITY_HEADERS });
+    reportLoad(request, reply);
+    done();
   });
   if (config.TOKENS_FILE) {
     const access = new Access(config.TOKENS_FILE, log);
@@ -116,12 +119,12 @@ export async function buildApp(
       reply.raw.once('close', access.enter(request.headers.authorization));
     });
   }
-  app.addHook('onSend', async (_request, reply) => {
-    for (const [name, value] of SECURITY_HEADERS) reply.header(name, value);
+  app.addHook('onSend', (_request, reply, payload, done) => {
     // A connection kept alive would hold the drain up until it times out.
     if (service.isClosing) reply.header('connection', 'close');
+    done(null, payload);
   });
-  app.addHook('onResponse', async (request, reply) => {
+  app.addHook('onResponse', (request, reply, done) => {
     const { outcome } = request;
     if (request.routeOptions.config.classifies) {
       const ms = Math.round((performance.now() - request.arrivedAt) * 1000) / 1000;
@@ -129,8 +132,8 @@ export async function buildApp(
       const subNetwork = reply.getHeader('x-sub-network');
       request.log.info({ status: reply.statusCode, outcome, subNetwork, ms }, 'classify');
     }
+    done();
   });
-  app.addHook('onSend', loadReports(service, ledger));
   app.setErrorHandler(answerError);
   app.setNotFoundHandler(notFoundHandler(app));
 

@@ -1,5 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import type { Service } from '../service.ts';
 import { answerOf, serverTimingOf } from './answer.ts';
@@ -7,6 +8,7 @@ import { budgetOf, minAccuracyOf } from './budget.ts';
 import { cancelOnDisconnect } from './disconnect.ts';
 import { FORM_TYPE, IMAGE_TYPES, readImages } from './images.ts';
 import type { Ledger } from './ledger.ts';
+import { refuseEarly } from './problem.ts';
 import { Answer, Answers, RequestHeaders, problems } from './schemas.ts';
 
 const DEFAULT_TOP_K = 5;
@@ -30,7 +32,12 @@ const REQUEST_BODY = {
 
 /** `POST /classify`: images and a latency budget in, labels and how they came about out. */
 export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAsyncTypebox {
-  const { config, manifest } = service;
+  const { config } = service;
+  const askedOf = (request: FastifyRequest) => ({
+    arrivedAt: request.arrivedAt,
+    budgetMs: budgetOf(request, config.DEFAULT_BUDGET_MS),
+    minAccuracy: minAccuracyOf(request),
+  });
 
   return async (app) => {
     // Fastify's own parsers would let text and JSON through to us.
@@ -66,30 +73,26 @@ export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAs
             ...problems(400, 401, 408, 413, 415, 422, 429, 500, 503, 504),
           },
         },
+        // Before the body is read: under overload most requests end here.
+        onRequest(request, reply, done) {
+          const refusal = service.serving().preview(askedOf(request));
+          if (refusal) refuseEarly(refusal, request, reply);
+          else done();
+        },
         // The schema documents; checking each answer against a union would cost more than it finds.
         serializerCompiler: () => JSON.stringify,
       },
       async (request, reply) => {
-        service.assertReady();
-        const budgetMs = budgetOf(request, config.DEFAULT_BUDGET_MS);
-        const minAccuracy = minAccuracyOf(request);
+        const { budgetMs, minAccuracy } = askedOf(request);
         const files = await readImages(request, config.MAX_IMAGES_PER_REQUEST);
-        const { arrivedAt } = request;
         const cancel = cancelOnDisconnect(request, reply, ledger);
-        const asked = { arrivedAt, budgetMs, minAccuracy, cancel };
-        const results = await service.classify(files, asked);
+        const asked = { arrivedAt: request.arrivedAt, budgetMs, minAccuracy, cancel };
+        const results = await service.serving().classify(files, asked);
 
-        const totalMs = performance.now() - arrivedAt;
+        const totalMs = performance.now() - request.arrivedAt;
         const answers = results.map((result, index) => {
           const id = results.length === 1 ? request.id : `${request.id}-${index}`;
-          return answerOf(
-            id,
-            manifest,
-            result,
-            budgetMs,
-            totalMs,
-            request.query.topK ?? DEFAULT_TOP_K,
-          );
+          return answerOf(id, result, budgetMs, totalMs, request.query.topK ?? DEFAULT_TOP_K);
         });
         const ids = answers.map(({ id }) => id);
         ledger.answered(request, ids, results, budgetMs, totalMs);

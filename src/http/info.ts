@@ -11,13 +11,18 @@ export function infoRoutes(service: Service): FastifyPluginAsyncTypebox {
       '/model',
       { schema: { summary: 'Manifest, tiers and latency table', response: { 200: ModelInfo } } },
       async () => {
-        const { running, manifest, config } = service;
+        const { deployment, manifest, config } = service;
         return {
           manifest: manifest as unknown as Static<typeof ModelInfo>['manifest'],
-          tiers: [...(running?.front ?? [])],
-          latency: { ...running?.latency.table },
-          slowdown: running?.latency.slowdown ?? 1,
-          provider: running?.engine.provider ?? null,
+          tiers: [...(deployment?.front ?? [])],
+          latency: { ...deployment?.latency.table },
+          slowdown: deployment?.latency.slowdown ?? 1,
+          spread: deployment?.latency.spread ?? 1,
+          delayMs: deployment?.latency.delay ?? 0,
+          decodeMs: deployment?.decodeMs ?? 0,
+          decoders: config.MAX_DECODES,
+          provider: deployment?.engine.provider ?? null,
+          update: service.lastUpdate,
           engineWorkers: config.ENGINE_WORKERS,
           maxBatch: config.MAX_BATCH,
         };
@@ -43,11 +48,11 @@ export function infoRoutes(service: Service): FastifyPluginAsyncTypebox {
         },
       },
       async (_request, reply) => {
-        const { status, running } = service;
+        const { status, deployment } = service;
         return reply.code(status === 'ready' ? 200 : 503).send({
           status,
-          provider: running?.engine.provider ?? null,
-          fallback: running?.engine.fallback ?? null,
+          provider: deployment?.engine.provider ?? null,
+          fallback: deployment?.engine.fallback ?? null,
         });
       },
     );

@@ -1,13 +1,16 @@
 import type { FastifyRequest } from 'fastify';
 import type { ErrorCode } from '../errors.ts';
-import type { Classified, Service } from '../service.ts';
+import type { Classified } from '../deployment.ts';
+import type { Manifest } from '../model/manifest.ts';
+import type { Service } from '../service.ts';
 import { Recent } from './recent.ts';
 import { Statistics } from './v2/statistics.ts';
 
 /** Told what became of every request, whatever its protocol; passes it to all who count. */
 export class Ledger {
   readonly recent = new Recent();
-  readonly statistics = new Statistics();
+  /** By the version that they are about. */
+  readonly #statistics = new WeakMap<Manifest, Statistics>();
 
   constructor(private readonly service: Service) {}
 
@@ -30,13 +33,20 @@ export class Ledger {
       this.service.answered(ids[index]!, result, budgetMs, totalMs);
     });
     this.recent.answered(results, budgetMs, totalMs);
-    this.statistics.answered(results, totalMs);
+    this.statisticsOf(results[0]!.manifest).answered(results, totalMs);
   }
 
   /** One request that got no answer, by its error code. */
   failed(code: ErrorCode, ms: number): void {
     this.service.metrics.failed(code);
     this.recent.failed(code);
-    this.statistics.failed(ms);
+    this.statisticsOf(this.service.manifest).failed(ms);
+  }
+
+  /** Since the server started, or began to serve this version. */
+  statisticsOf(manifest: Manifest): Statistics {
+    let statistics = this.#statistics.get(manifest);
+    if (!statistics) this.#statistics.set(manifest, (statistics = new Statistics()));
+    return statistics;
   }
 }

@@ -25,7 +25,7 @@ const WINDOW = 5;
  */
 export function loadReports(service: Service, ledger: Ledger) {
   const cpu = new CpuMeter();
-  return async (request: FastifyRequest, reply: FastifyReply): Promise<void> => {
+  return (request: FastifyRequest, reply: FastifyReply): void => {
     const format = request.headers['endpoint-load-metrics-format'];
     if (typeof format !== 'string') return;
     const header = formatted(reportOf(service, ledger, cpu.utilization()), format.toLowerCase());
@@ -39,8 +39,8 @@ function reportOf(service: Service, ledger: Ledger, cpuUtilization: number): Loa
   const sum = (of: (second: (typeof seconds)[number]) => number) =>
     seconds.reduce((total, second) => total + of(second), 0);
   const images = sum(({ tiers }) => Object.values(tiers).reduce((a, b) => a + b, 0));
-  const { running, config } = service;
-  const best = running?.front.at(-1)?.accuracy ?? 0;
+  const { deployment, config } = service;
+  const best = deployment?.front.at(-1)?.accuracy ?? 0;
   const lost = seconds.flatMap(({ accuracy }) => (accuracy === null ? [] : [best - accuracy]));
   return {
     cpu_utilization: rounded(cpuUtilization),
@@ -51,8 +51,8 @@ function reportOf(service: Service, ledger: Ledger, cpuUtilization: number): Loa
     rps_fractional: rounded(images / WINDOW),
     eps: rounded(sum(({ late, refused }) => late + refused) / WINDOW),
     named_metrics: {
-      queue_length: running?.scheduler.queueLength ?? 0,
-      slowdown: rounded(running?.latency.slowdown ?? 1),
+      queue_length: deployment?.scheduler.queueLength ?? 0,
+      slowdown: rounded(deployment?.latency.slowdown ?? 1),
       lost_accuracy: rounded(lost.reduce((a, b) => a + b, 0) / Math.max(1, lost.length)),
     },
   };

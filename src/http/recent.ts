@@ -1,5 +1,5 @@
 import { performance } from 'node:perf_hooks';
-import type { Classified } from '../service.ts';
+import type { Classified } from '../deployment.ts';
 
 /** One second of the service's life. */
 export interface Second {

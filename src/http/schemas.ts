@@ -124,7 +124,29 @@ export const ModelInfo = Type.Object(
       description: 'Median ms by sub-network and batch size, measured here at start',
     }),
     slowdown: Type.Number({ description: 'Present multiple of the latency table' }),
+    spread: Type.Number({
+      description: '95th percentile of batch times over their median, of late',
+    }),
+    delayMs: Type.Number({
+      description: '95th percentile of the ms that batches took on top of the work, of late',
+    }),
+    decodeMs: Type.Number({ description: 'Median ms that decoding an image took, of late' }),
+    decoders: Type.Integer({ description: 'Images decoded at the same time' }),
     provider: Type.Union([Type.String(), Type.Null()]),
+    update: Type.Union(
+      [
+        Type.Object({
+          version: Type.Union([Type.String(), Type.Null()]),
+          result: Type.Union([Type.Literal('updated'), Type.Literal('rejected')]),
+        }),
+        Type.Null(),
+      ],
+      {
+        description:
+          'What became of the last version that was found in the model folder beside the one ' +
+          'served; the log says why it was rejected. null: none was found, or it is gone',
+      },
+    ),
     engineWorkers: Type.Integer(),
     maxBatch: Type.Integer(),
   },

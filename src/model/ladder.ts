@@ -21,6 +21,14 @@ export function rankedTiers(manifest: Manifest): readonly Tier[] {
   return known.map(({ skip, macs, top1 }) => ({ skip, macs, accuracy: top1! }));
 }
 
+/** The tier that is expected to be right most often. */
+export const mostAccurate = (tiers: readonly Tier[]): Tier =>
+  tiers.reduce((a, b) => (b.accuracy > a.accuracy ? b : a));
+
+/** The network with every block, which costs the most. */
+export const superNetOf = (tiers: readonly Tier[]): Tier =>
+  tiers.reduce((a, b) => (b.macs > a.macs ? b : a));
+
 /**
  * The measured Pareto front of accuracy against latency, cheapest first: accuracy is not monotone
  * in depth, and a slower sub-network that is no more accurate is never worth running.

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { open, readFile } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { Ajv } from 'ajv';
@@ -49,6 +49,20 @@ export interface Manifest {
   readonly created: string;
 }
 
+/**
+ * A checked model whose ONNX file is held open: it can be loaded again, for a worker that is
+ * replaced, even when the folder has another of the same name by then.
+ */
+export interface Model {
+  readonly manifest: Manifest;
+  /** The ONNX file, as the folder names it. */
+  readonly file: string;
+  /** Where to load it from. */
+  readonly source: string;
+  /** Lets go of the file. */
+  close(): Promise<void>;
+}
+
 /** The model folder cannot be served; the message says what is wrong with which file. */
 export class ModelError extends Error {
   override readonly name = 'ModelError';
@@ -60,10 +74,29 @@ const SCHEMA = new URL('../../models/model.schema.json', import.meta.url);
  * Reads and checks a model folder: the manifest against its schema, the flags against the
  * sub-networks, the ONNX file against its sha256.
  *
- * @returns the manifest and the path of the ONNX file.
  * @throws {ModelError}
  */
-export async function loadManifest(folder: string): Promise<{ manifest: Manifest; file: string }> {
+export async function openModel(folder: string): Promise<Model> {
+  const manifest = await readManifest(folder);
+  const file = join(folder, manifest.file);
+  const handle = await explained(file, open(file));
+  try {
+    const actual = await explained(file, sha256(handle));
+    if (actual !== manifest.sha256) {
+      throw new ModelError(
+        `${file}: sha256 is ${actual}, the manifest says ${manifest.sha256}: copy both files again`,
+      );
+    }
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+  // The file itself, whatever its name stands for by now; elsewhere there is no such path.
+  const source = process.platform === 'linux' ? `/proc/self/fd/${handle.fd}` : file;
+  return { manifest, file, source, close: () => handle.close() };
+}
+
+async function readManifest(folder: string): Promise<Manifest> {
   const path = join(folder, 'model.json');
   const manifest = await parse(path);
 
@@ -78,15 +111,7 @@ export async function loadManifest(folder: string): Promise<{ manifest: Manifest
       `${path}: ${names.size} different sub-networks listed, ${wanted} expected`,
     );
   }
-
-  const file = join(folder, manifest.file);
-  const actual = await sha256(file);
-  if (actual !== manifest.sha256) {
-    throw new ModelError(
-      `${file}: sha256 is ${actual}, the manifest says ${manifest.sha256}: copy both files again`,
-    );
-  }
-  return { manifest, file };
+  return manifest;
 }
 
 async function parse(path: string): Promise<Manifest> {
@@ -103,14 +128,19 @@ async function parse(path: string): Promise<Manifest> {
   return data;
 }
 
-async function sha256(file: string): Promise<string> {
+async function sha256(handle: FileHandle): Promise<string> {
   const hash = createHash('sha256');
+  await pipeline(handle.createReadStream({ autoClose: false, start: 0 }), hash);
+  return hash.digest('hex');
+}
+
+/** Failures of the file system, with the file that they are about. */
+async function explained<Result>(file: string, result: Promise<Result>): Promise<Result> {
   try {
-    await pipeline(createReadStream(file), hash);
+    return await result;
   } catch (error) {
     throw new ModelError(`${file}: ${reason(error)}`, { cause: error });
   }
-  return hash.digest('hex');
 }
 
 function reason(error: unknown): string {

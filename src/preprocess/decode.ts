@@ -1,5 +1,4 @@
 import { performance } from 'node:perf_hooks';
-import pLimit from 'p-limit';
 import sharp from 'sharp';
 import { ServeError } from '../errors.ts';
 import { formatOf } from './header.ts';
@@ -14,14 +13,11 @@ export interface DecoderOptions {
   readonly width: number;
   /** Largest image that is decoded, width x height. */
   readonly maxPixels: number;
-  /** Images decoded at the same time. */
-  readonly concurrency: number;
-  /** Told of every image decoded, and how long it took in ms; waiting for its turn not counted. */
+  /** Told of every image decoded, and how long it took in ms. */
   readonly onDecoded?: (file: Buffer, ms: number) => void;
 }
 
-/** @param signal gives up on an image whose decoding has not begun. */
-export type Decoder = (file: Buffer, signal?: AbortSignal) => Promise<Pixels>;
+export type Decoder = (file: Buffer) => Promise<Pixels>;
 
 // Only the formats that we promise: every further loader is attack surface.
 sharp.block({ operation: ['VipsForeignLoad'] });
@@ -35,19 +31,12 @@ sharp.cache(false);
 
 /** Makes the function that turns an image file into the network's input. */
 export function createDecoder(options: DecoderOptions): Decoder {
-  const limit = pLimit(options.concurrency);
-  return (file, signal) =>
-    limit(() => {
-      signal?.throwIfAborted();
-      return timed(file, options);
-    });
-}
-
-async function timed(file: Buffer, options: DecoderOptions): Promise<Pixels> {
-  const started = performance.now();
-  const pixels = await decode(file, options);
-  options.onDecoded?.(file, performance.now() - started);
-  return pixels;
+  return async (file) => {
+    const started = performance.now();
+    const pixels = await decode(file, options);
+    options.onDecoded?.(file, performance.now() - started);
+    return pixels;
+  };
 }
 
 /**

@@ -26,7 +26,7 @@ export async function warmUpDecoder(decode: Decoder, signal: AbortSignal): Promi
     const file = await sharp(picture).toFormat(format).toBuffer();
     for (let i = 0; i < DECODES; i++) {
       signal.throwIfAborted();
-      await decode(file, signal);
+      await decode(file);
     }
   }
 }

@@ -10,8 +10,11 @@ const RATE_MEMORY_MS = 2000;
 const LONG_MEMORIES_MS = [8000, 32_000, 128_000];
 /** Memory of how much counts vary, in windows. */
 const DISPERSION_MEMORY = 300;
-/** Budgets may be anything, zero and below included. */
-const SHORTEST_WINDOW_MS = 1;
+/** Counts are compared in windows of 1, 2, 4, ... ms, up to about a minute. */
+const WINDOWS = 17;
+/** Fewer windows than these tell nothing; meanwhile this is assumed. */
+const FEWEST_WINDOWS = 8;
+const UNKNOWN_DISPERSION = 2;
 /** Budgets remembered. */
 const BUDGETS = 64;
 
@@ -28,24 +31,18 @@ export class ArrivalEstimator {
   /** For each long memory, the arrivals within it; as if nothing had come before the first. */
   readonly #longCounts = LONG_MEMORIES_MS.map(() => 0);
 
-  #windowStart = 0;
-  #windowCount = 0;
-  #meanCount = 0;
-  #varCount = 0;
-  #windows = 0;
+  readonly #counts = Array.from({ length: WINDOWS }, (_, power) => new WindowCounts(2 ** power));
 
   readonly #budgets = new Recent(BUDGETS);
 
   /** Tells of a request that came at `now` with `budget` ms. */
   observe(now: number, budget: number): void {
     this.#budgets.add(budget);
-    if (this.#last === null) this.#windowStart = now;
-    else this.#age(now);
+    if (this.#last !== null) this.#age(now);
     this.#count++;
     for (let i = 0; i < this.#longCounts.length; i++) this.#longCounts[i]!++;
     this.#last = Math.max(now, this.#last ?? now);
-    this.#closeWindows(now);
-    this.#windowCount++;
+    for (const counts of this.#counts) counts.observe(now);
   }
 
   /** What to expect from `now` on. */
@@ -63,10 +60,7 @@ export class ArrivalEstimator {
     return {
       rate,
       reach: [{ ms: RATE_MEMORY_MS, rate }, ...long],
-      dispersion:
-        this.#windows < 8 || this.#meanCount === 0
-          ? 2
-          : Math.max(1, this.#varCount / this.#meanCount),
+      dispersion: this.#dispersion,
       budgets: this.#budgets.sorted,
     };
   }
@@ -81,20 +75,44 @@ export class ArrivalEstimator {
     }
   }
 
-  /** Counts per window of a typical budget: the span over which a queue can absorb bursts. */
-  #closeWindows(now: number): void {
-    const width = Math.max(SHORTEST_WINDOW_MS, this.#budgets.quantile(0.5));
+  /** Over a typical budget: that is how long a queue can absorb bursts. */
+  get #dispersion(): number {
+    const typical = Math.max(1, this.#budgets.quantile(0.5));
+    const power = Math.min(WINDOWS - 1, Math.round(Math.log2(typical)));
+    return this.#counts[power]!.dispersion;
+  }
+}
+
+/** Variance over mean of the number of arrivals in windows of one width. */
+class WindowCounts {
+  #start: number | null = null;
+  #count = 0;
+  #mean = 0;
+  #variance = 0;
+  #windows = 0;
+
+  constructor(private readonly width: number) {}
+
+  /** At least 1, for what is more regular than Poisson may change. */
+  get dispersion(): number {
+    if (this.#windows < FEWEST_WINDOWS || this.#mean === 0) return UNKNOWN_DISPERSION;
+    return Math.max(1, this.#variance / this.#mean);
+  }
+
+  observe(now: number): void {
     // After a pause nothing is learnt from its empty windows beyond the memory.
-    const oldest = now - DISPERSION_MEMORY * width;
-    this.#windowStart = Math.max(this.#windowStart, oldest);
-    while (now >= this.#windowStart + width) {
-      this.#windows++;
-      const weight = Math.max(1 / DISPERSION_MEMORY, 1 / this.#windows);
-      const difference = this.#windowCount - this.#meanCount;
-      this.#meanCount += weight * difference;
-      this.#varCount = (1 - weight) * (this.#varCount + weight * difference * difference);
-      this.#windowCount = 0;
-      this.#windowStart += width;
-    }
+    const oldest = now - DISPERSION_MEMORY * this.width;
+    this.#start = Math.max(this.#start ?? now, oldest);
+    for (; now >= this.#start + this.width; this.#start += this.width) this.#close();
+    this.#count++;
+  }
+
+  #close(): void {
+    this.#windows++;
+    const weight = Math.max(1 / DISPERSION_MEMORY, 1 / this.#windows);
+    const difference = this.#count - this.#mean;
+    this.#mean += weight * difference;
+    this.#variance = (1 - weight) * (this.#variance + weight * difference * difference);
+    this.#count = 0;
   }
 }

@@ -15,6 +15,9 @@ const SPREAD_BATCHES = 256;
 /** The spread starts as if this many batches had come exactly as predicted. */
 const SPREAD_TRUST = 20;
 
+/** Batches that tell how long results are on their way. */
+const DELAY_BATCHES = 64;
+
 /** While nothing runs, half of what was learnt of the slowdown is forgotten in this time, ms. */
 const REST_HALF_LIFE_MS = 1000;
 
@@ -35,15 +38,20 @@ interface Row {
  * Predicts a high quantile of batch times. The table measured at start, times
  * - a correction for each (sub-network, batch size), learned from what it took;
  * - the slowdown now, common to all, which follows when something else takes the processor;
- * - the spread: how far above the typical time the quantile lies.
+ * - the spread: how far above the typical time the quantile lies;
+ * plus the delay of batch and result between scheduler and engine, which depends on how busy the
+ * thread is that sends and receives them, not on the batch. Taken for a slowdown, it would make
+ * large batches look hopeless, which are the way out of the load that causes it.
  * All are medians and quantiles of recent batches: single outliers move none of them.
  */
 export class MeasuredLatency implements LatencyModel {
   readonly #rows: ReadonlyMap<string, Row>;
   readonly #ratios = new Recent(SLOWDOWN_BATCHES);
   readonly #scatter = new Recent(SPREAD_BATCHES);
+  readonly #delays = new Recent(DELAY_BATCHES);
   #slowdown = 1;
   #spread = 1;
+  #delay = 0;
 
   /**
    * @param quantile that predictions aim at, 0 to 1.
@@ -76,16 +84,26 @@ export class MeasuredLatency implements LatencyModel {
     return this.#spread;
   }
 
-  predict(tier: Tier, batch: number): number {
-    return this.#typical(this.#row(tier), batch) * this.#slowdown * this.#spread;
+  /** Quantile of the ms that batches take beyond the engine's work. */
+  get delay(): number {
+    return this.#delay;
   }
 
-  /** Learns from a batch that took `ms` from dispatch to result. */
-  observe(tier: Tier, batch: number, ms: number): void {
+  predict(tier: Tier, batch: number): number {
+    return this.#corrected(this.#row(tier), batch) * this.#slowdown * this.#spread + this.#delay;
+  }
+
+  typical(tier: Tier, batch: number): number {
+    return this.#corrected(this.#row(tier), batch) * this.#slowdown + this.#delays.quantile(0.5);
+  }
+
+  /** Learns from a batch on which an engine worked for `ms`, and that took `delay` ms beyond. */
+  observe(tier: Tier, batch: number, ms: number, delay = 0): void {
+    this.#delays.add(Math.max(0, delay));
     // A clock too coarse to see the batch teaches nothing; ratios to zero would break the rest.
     if (!(ms > 0)) return;
     const row = this.#row(tier);
-    const ratio = ms / this.#typical(row, batch);
+    const ratio = ms / this.#corrected(row, batch);
     this.#ratios.add(ratio);
     this.#scatter.add(ratio / this.#slowdown);
     this.#summarise();
@@ -105,6 +123,7 @@ export class MeasuredLatency implements LatencyModel {
     const fade = (factor: number) => 1 + (factor - 1) * kept;
     this.#ratios.map(fade);
     this.#scatter.map(fade);
+    this.#delays.map((delay) => delay * kept);
     this.#summarise();
   }
 
@@ -112,6 +131,7 @@ export class MeasuredLatency implements LatencyModel {
     this.#slowdown = this.#ratios.quantile(0.5);
     // No promise beats the typical time, however lucky the last batches were.
     this.#spread = Math.max(1, this.#scatter.quantile(this.quantile));
+    this.#delay = this.#delays.quantile(this.quantile);
   }
 
   #row(tier: Tier): Row {
@@ -120,7 +140,7 @@ export class MeasuredLatency implements LatencyModel {
     return row;
   }
 
-  #typical(row: Row, batch: number): number {
+  #corrected(row: Row, batch: number): number {
     return measured(row, batch) * cellOf(row, batch).correction;
   }
 }

@@ -11,6 +11,7 @@ export function withPins(policy: Policy, pinnable: readonly Tier[]): Policy {
   const narrowed = (view: View, pin: string | undefined): View => ({
     ...view,
     queue: view.queue.filter(({ skip }) => skip === pin),
+    reserved: view.reserved.filter(({ skip }) => skip === pin),
     tiers: pin === undefined ? view.tiers : pinnable.filter(({ skip }) => skip === pin),
   });
 

@@ -30,8 +30,13 @@ export interface Waiting {
 }
 
 export interface LatencyModel {
-  /** Predicted time in ms from dispatch to result of `batch` images on `tier`. */
+  /**
+   * Time in ms from dispatch to result of `batch` images on `tier` that is hardly ever exceeded:
+   * what a deadline must leave.
+   */
   predict(tier: Tier, batch: number): number;
+  /** The same, typically: what the engine is occupied for. */
+  typical(tier: Tier, batch: number): number;
 }
 
 /** What the arrivals so far let expect of the next ones. */
@@ -51,6 +56,8 @@ export interface View {
   readonly now: number;
   /** Earliest deadline first. */
   readonly queue: readonly Waiting[];
+  /** Admitted like the queue, but not ready to be started yet; earliest deadline first. */
+  readonly reserved: readonly Waiting[];
   /** The measured Pareto front, cheapest and least accurate first. */
   readonly tiers: readonly Tier[];
   readonly latency: LatencyModel;
@@ -60,11 +67,24 @@ export interface View {
   readonly maxBatch: number;
 }
 
+/**
+ * Who else is refused, with the same accuracy floor, for as long as no engine gets through
+ * with a batch and nobody leaves the queue.
+ */
+export interface Closed {
+  /** All with deadlines up to this one. */
+  readonly until: number;
+  /** ms that one image takes at the least: with less time left, patience would not help. */
+  readonly quickestMs: number;
+}
+
 /** Why a request cannot be served, and what would have worked. */
 export interface Refusal {
   readonly reason: 'overload' | 'budget-too-small' | 'accuracy-unavailable';
   /** The smallest budget in ms, counted from the request's arrival, that would have worked now. */
   readonly smallestBudgetMs: number;
+  /** Of its like; absent: nothing is known. */
+  readonly closed?: Closed;
 }
 
 export interface Decision {
@@ -87,6 +107,12 @@ export interface Policy {
    * engine came free now, and when to ask again if nothing happens before.
    */
   hopeless?(view: View): Pick<Decision, 'expire' | 'wakeAt'>;
+}
+
+/** Everybody that was admitted and waits, ready or not; earliest deadline first. */
+export function admitted({ queue, reserved }: View): readonly Waiting[] {
+  if (reserved.length === 0) return queue;
+  return [...queue, ...reserved].sort((a, b) => a.deadline - b.deadline);
 }
 
 /** The tiers at or above an accuracy floor; the ladder is sorted, so a suffix of it. */

@@ -1,6 +1,6 @@
 import { ArrivalEstimator } from './arrivals.ts';
 import type { MeasuredLatency } from './latency.ts';
-import type { Decision, Policy, Refusal, Tier, View, Waiting } from './policy.ts';
+import type { Closed, Decision, Policy, Refusal, Tier, View, Waiting } from './policy.ts';
 
 /** Monotonic time and timers; replaced by a virtual clock in tests and simulations. */
 export interface Clock {
@@ -10,12 +10,20 @@ export interface Clock {
   at(time: number, callback: () => void): () => void;
 }
 
+/** What an engine made of a batch. */
+export interface Ran<Output> {
+  /** One for each input, in order. */
+  readonly outputs: readonly Output[];
+  /** ms that the engine worked; what the batch took beyond that is delay on the way. */
+  readonly workMs: number;
+}
+
 /** What the scheduler needs of the engine: it runs what it is given, and decides nothing. */
 export interface Engine<Input, Output> {
   /** Number of batches that can run at the same time. */
   readonly workers: number;
-  /** Runs `inputs` as one batch on `worker`; one output for each input, in order. */
-  run(worker: number, tier: Tier, inputs: readonly Input[]): Promise<readonly Output[]>;
+  /** Runs `inputs` as one batch on `worker`. */
+  run(worker: number, tier: Tier, inputs: readonly Input[]): Promise<Ran<Output>>;
   /** Asked after a run that failed: resolves when `worker` can take another batch. */
   recovered?(worker: number): Promise<void>;
 }
@@ -57,6 +65,14 @@ interface Entry<Input, Output> extends Waiting {
   readonly reject: (error: unknown) => void;
 }
 
+/** What a request wants of the scheduler. */
+export type Wish = Omit<Waiting, 'id'>;
+
+/** Places in the queue for inputs that are still being made ready. */
+export interface Reservation {
+  readonly requests: readonly Waiting[];
+}
+
 export interface SchedulerOptions<Input, Output> {
   readonly policy: Policy;
   readonly tiers: readonly Tier[];
@@ -66,6 +82,9 @@ export interface SchedulerOptions<Input, Output> {
   readonly maxBatch: number;
   readonly events?: SchedulerEvents;
 }
+
+/** Longest that one refusal, in ms, answers for the like of it. */
+const CLOSED_MS = 10;
 
 /** Shorter pauses between batches, in ms, are no rest; nor is every arrival worth the effort. */
 const LONG_REST_MS = 100;
@@ -78,6 +97,10 @@ export class Scheduler<Input, Output> {
   readonly #options: SchedulerOptions<Input, Output>;
   /** Earliest deadline first; equal deadlines in order of arrival. */
   readonly #queue: Entry<Input, Output>[] = [];
+  /** Admitted, but their inputs are not ready yet; earliest deadline first. */
+  readonly #reserved: Waiting[] = [];
+  /** Who is refused without asking the policy again, and since when; null: ask. */
+  #closed: (Closed & { floor: number; smallestDeadline: number; since: number }) | null = null;
   readonly #enginesFreeAt: number[];
   readonly #busy: boolean[];
   readonly #arrivals = new ArrivalEstimator();
@@ -121,62 +144,126 @@ export class Scheduler<Input, Output> {
    * @returns settles with the answer, or with RefusedError, ExpiredError, the signal's reason or
    *   the engine's error.
    */
-  async submit(
-    input: Input,
-    wish: Omit<Waiting, 'id'>,
-    signal?: AbortSignal,
-  ): Promise<Served<Output>> {
+  async submit(input: Input, wish: Wish, signal?: AbortSignal): Promise<Served<Output>> {
     const [served] = await this.submitAll([input], wish, signal);
     return served!;
   }
 
+  /** Submits several inputs of one request: all are answered together, or none is queued. */
+  async submitAll(
+    inputs: readonly Input[],
+    wish: Wish,
+    signal?: AbortSignal,
+  ): Promise<readonly Served<Output>[]> {
+    signal?.throwIfAborted();
+    return this.redeem(this.reserve(inputs.length, wish), inputs, signal);
+  }
+
   /**
-   * What `submit` would refuse if it were called now; null: nothing. Lets a request be turned
-   * away before work is spent on decoding it: take the expected decode time off its deadline.
+   * What `reserve` would refuse if it were called now; null: nothing. Refused again and again by
+   * the like of it, this costs next to nothing: under overload most requests are.
    */
-  preview(wish: Omit<Waiting, 'id'>): Refusal | null {
-    const { policy, clock } = this.#options;
-    const refusal = policy.admit(this.#view(), { ...wish, id: -1 });
-    // Demand that is turned away is demand, too; what is let in is counted when it is submitted.
-    if (refusal) this.#arrivals.observe(clock.now(), wish.deadline - clock.now());
+  preview(wish: Wish): Refusal | null {
+    const refusal = this.#refusalOf({ ...wish, id: -1 });
+    // Demand that is turned away is demand, too; what is let in is counted when it is admitted.
+    if (refusal) this.#observe(wish.deadline);
     return refusal;
   }
 
   /**
-   * Submits several inputs of one request: all are queued before any is started, so that they can
-   * be a batch, and none is queued when one of them is refused.
+   * Admits `count` inputs of one request, all or none, before work is spent on making them ready:
+   * from now on they count against those that come later.
+   *
+   * @param readyInMs when the inputs will be there, as far as is known.
+   * @throws {RefusedError}
    */
-  async submitAll(
-    inputs: readonly Input[],
-    wish: Omit<Waiting, 'id'>,
-    signal?: AbortSignal,
-  ): Promise<readonly Served<Output>[]> {
-    signal?.throwIfAborted();
+  reserve(count: number, wish: Wish, readyInMs = 0): Reservation {
     const requests: Waiting[] = [];
-    const answers: Promise<Served<Output>>[] = [];
-    for (const input of inputs) {
+    for (let i = 0; i < count; i++) {
       const request: Waiting = { ...wish, id: this.#nextId++ };
-      const now = this.#options.clock.now();
-      // What decoding has used up of a budget is nothing that a plan could count on.
-      this.#arrivals.observe(now, wish.deadline - now);
-      const refusal = this.#options.policy.admit(this.#view(), request);
+      // What making ready uses up of a budget is nothing that a plan could count on.
+      const deadline = request.deadline - readyInMs;
+      this.#observe(deadline);
+      const refusal = this.#refusalOf({ ...request, deadline });
       if (refusal) {
-        for (const queued of requests) this.#take(queued);
+        this.withdraw({ requests });
         throw new RefusedError(refusal);
       }
       requests.push(request);
-      answers.push(this.#enqueue(request, input));
+      insert(this.#reserved, request);
     }
+    return { requests };
+  }
+
+  /**
+   * Queues what was reserved: all inputs before any is started, so that they can be a batch.
+   *
+   * @returns as `submit`, but without RefusedError.
+   */
+  async redeem(
+    reservation: Reservation,
+    inputs: readonly Input[],
+    signal?: AbortSignal,
+  ): Promise<readonly Served<Output>[]> {
+    const { requests } = reservation;
+    this.#release(requests);
+    signal?.throwIfAborted();
+    const answers = requests.map((request, index) => this.#enqueue(request, inputs[index]!));
     signal?.addEventListener('abort', () => this.#cancel(requests, signal.reason), { once: true });
     this.#step();
     return Promise.all(answers);
   }
 
+  /** Gives up what was reserved: the inputs will not come. */
+  withdraw({ requests }: Reservation): void {
+    this.#release(requests);
+    this.#closed = null;
+  }
+
+  #release(requests: readonly Waiting[]): void {
+    for (const { id } of requests) {
+      const index = this.#reserved.findIndex((request) => request.id === id);
+      this.#reserved.splice(index, 1);
+    }
+  }
+
+  #observe(deadline: number): void {
+    const now = this.#options.clock.now();
+    this.#arrivals.observe(now, deadline - now);
+  }
+
+  #refusalOf(request: Waiting): Refusal | null {
+    const now = this.#options.clock.now();
+    const known = this.#closed;
+    if (
+      known &&
+      request.skip === undefined &&
+      request.minAccuracy === known.floor &&
+      request.deadline <= known.until &&
+      now - known.since <= CLOSED_MS
+    ) {
+      return {
+        reason: now + known.quickestMs > request.deadline ? 'budget-too-small' : 'overload',
+        smallestBudgetMs: known.smallestDeadline - request.arrivedAt,
+      };
+    }
+    const refusal = this.#options.policy.admit(this.#view(), request);
+    if (refusal?.closed && request.skip === undefined) {
+      const smallestDeadline = request.arrivedAt + refusal.smallestBudgetMs;
+      this.#closed = {
+        ...refusal.closed,
+        floor: request.minAccuracy,
+        smallestDeadline,
+        since: now,
+      };
+    }
+    return refusal;
+  }
+
   #enqueue(request: Waiting, input: Input): Promise<Served<Output>> {
     return new Promise((resolve, reject) => {
       const enqueuedAt = this.#options.clock.now();
-      const after = this.#queue.findLastIndex((other) => other.deadline <= request.deadline);
-      this.#queue.splice(after + 1, 0, { ...request, input, enqueuedAt, resolve, reject });
+      insert(this.#queue, { ...request, input, enqueuedAt, resolve, reject });
     });
   }
 
@@ -186,17 +273,6 @@ export class Scheduler<Input, Output> {
     for (const entry of waiting) this.#take(entry).reject(reason);
     // Whoever would have shared a batch with them may now have a better choice.
     if (waiting.length > 0) this.#step();
-  }
-
-  /**
-   * Runs `input` on `tier` for nothing but the time that it takes, if no engine is needed now.
-   */
-  probe(input: Input, tier: Tier): void {
-    if (!this.idle) return;
-    const now = this.#options.clock.now();
-    const nobody = { resolve: () => {}, reject: () => {} };
-    const request = { id: this.#nextId++, arrivedAt: now, deadline: Infinity, minAccuracy: 0 };
-    void this.#dispatch(0, tier, [{ ...request, input, enqueuedAt: now, ...nobody }]);
   }
 
   /** Resolves when nothing is queued or running. */
@@ -215,6 +291,7 @@ export class Scheduler<Input, Output> {
     return {
       now,
       queue: this.#queue,
+      reserved: this.#reserved,
       tiers,
       latency,
       arrivals: this.#arrivals.forecast(now),
@@ -262,6 +339,7 @@ export class Scheduler<Input, Output> {
 
   #take(request: Waiting): Entry<Input, Output> {
     const index = this.#queue.findIndex((entry) => entry.id === request.id);
+    this.#closed = null;
     if (index < 0) throw new Error(`the policy chose request ${request.id}, which does not wait`);
     return this.#queue.splice(index, 1)[0]!;
   }
@@ -279,15 +357,14 @@ export class Scheduler<Input, Output> {
     this.#enginesFreeAt[worker] = dispatchedAt + predicted;
     events?.dispatched?.(tier, batch.length);
     try {
-      const outputs = await engine.run(
+      const { outputs, workMs } = await engine.run(
         worker,
         tier,
         batch.map((entry) => entry.input),
       );
       const inferenceMs = clock.now() - dispatchedAt;
-      latency.observe(tier, batch.length, inferenceMs);
-      // A probe ends no rest: it is there to find out whether what was believed still holds.
-      if (batch[0]!.deadline < Infinity) this.#restingSince = clock.now();
+      latency.observe(tier, batch.length, workMs, inferenceMs - workMs);
+      this.#restingSince = clock.now();
       events?.finished?.(tier, batch.length, predicted, inferenceMs);
       batch.forEach((entry, index) => {
         entry.resolve({
@@ -307,6 +384,7 @@ export class Scheduler<Input, Output> {
       this.#busy[worker] = false;
       this.#running -= batch.length;
       this.#enginesFreeAt[worker] = clock.now();
+      this.#closed = null;
       this.#step();
     }
   }
@@ -315,4 +393,10 @@ export class Scheduler<Input, Output> {
     if (!this.idle) return;
     for (const resolve of this.#idle.splice(0)) resolve();
   }
+}
+
+/** Earliest deadline first; equal deadlines in order of arrival. */
+function insert<Item extends Waiting>(sorted: Item[], item: Item): void {
+  const before = sorted.findLastIndex((other) => other.deadline <= item.deadline);
+  sorted.splice(before + 1, 0, item);
 }

@@ -1,3 +1,4 @@
+import { DecodeQueue } from '../scheduler/decode.ts';
 import { MeasuredLatency } from '../scheduler/latency.ts';
 import type { Policy, Tier } from '../scheduler/policy.ts';
 import { ExpiredError, RefusedError, Scheduler } from '../scheduler/scheduler.ts';
@@ -28,6 +29,10 @@ export interface Setup {
   readonly slowdowns: readonly Slowdown[];
   /** Coefficient of variation of service times; 0: exactly as in the table. */
   readonly jitter: number;
+  /** 95th percentile of the exponential delay of results on top of the work, ms; absent: 0. */
+  readonly delayMs?: number;
+  /** Images that each replica decodes at the same time; absent: any number. */
+  readonly decoders?: number;
 }
 
 /** What became of one request. Times in ms. */
@@ -49,20 +54,37 @@ export async function simulate(setup: Setup): Promise<Outcome[]> {
   const { requests, replicas } = setup;
   const clock = new VirtualClock();
   const schedulers = Array.from({ length: replicas }, (_, index) => replica(setup, clock, index));
+  const decoders = schedulers.map(
+    () => new DecodeQueue(setup.decoders ?? Infinity, () => clock.now()),
+  );
   const choose = balance(setup.balancing, new Random(setup.seed, 3));
   const outcomes: Outcome[] = [];
 
-  const submit = (index: number) => {
+  const arrive = (index: number) => {
     const request = requests[index]!;
-    const { arrivedAt, budget, minAccuracy } = request;
-    const scheduler = schedulers[choose(schedulers)]!;
+    const { arrivedAt, budget, minAccuracy, decodeMs = 0 } = request;
+    const chosen = choose(schedulers);
+    const scheduler = schedulers[chosen]!;
+    const decoder = decoders[chosen]!;
     const settle = (result: Outcome['result'], tier: Tier | null, predictedMs = 0) => {
       const at = clock.now();
       const inTime = tier !== null && at <= arrivedAt + budget + ROUNDING_MS;
       const predictionError = tier === null ? 0 : predictedMs - (at - arrivedAt);
       outcomes[index] = { request, result, at, tier, inTime, predictionError };
     };
-    scheduler.submit(index, { arrivedAt, deadline: arrivedAt + budget, minAccuracy }).then(
+    const ask = async () => {
+      const wish = { arrivedAt, deadline: arrivedAt + budget, minAccuracy };
+      const waitMs = decoder.waitMs(decodeMs, wish.deadline);
+      const reservation = scheduler.reserve(1, wish, waitMs + decodeMs);
+      if (decodeMs > 0) {
+        const done = await decoder.enter(decodeMs, wish.deadline);
+        await new Promise<void>((resolve) => clock.at(clock.now() + decodeMs, resolve));
+        done();
+      }
+      const [served] = await scheduler.redeem(reservation, [index]);
+      return served!;
+    };
+    ask().then(
       (served) => settle('served', served.tier, served.predictedMs),
       (error: unknown) => {
         if (error instanceof RefusedError) settle('refused', null);
@@ -70,11 +92,6 @@ export async function simulate(setup: Setup): Promise<Outcome[]> {
         else throw error;
       },
     );
-  };
-  const arrive = (index: number) => {
-    const { arrivedAt, decodeMs = 0 } = requests[index]!;
-    if (decodeMs > 0) clock.at(arrivedAt + decodeMs, () => submit(index));
-    else submit(index);
     if (index + 1 < requests.length)
       clock.at(requests[index + 1]!.arrivedAt, () => arrive(index + 1));
   };
@@ -88,7 +105,10 @@ const ROUNDING_MS = 1e-6;
 
 /** One server on the virtual clock, as the real one is put together. */
 export function replica(
-  setup: Pick<Setup, 'profile' | 'policy' | 'engines' | 'seed' | 'slowdowns' | 'jitter'>,
+  setup: Pick<
+    Setup,
+    'profile' | 'policy' | 'engines' | 'seed' | 'slowdowns' | 'jitter' | 'delayMs'
+  >,
   clock: VirtualClock,
   index: number,
   events: SchedulerEvents = {},
@@ -104,7 +124,9 @@ export function replica(
         const slow = setup.slowdowns.find(({ from, to }) => now >= from && now < to)?.factor ?? 1;
         const noise = setup.jitter === 0 ? 1 : Math.exp(setup.jitter * random.normal());
         const ms = truth.predict(tier, inputs.length) * slow * noise;
-        clock.at(now + ms, () => resolve(inputs.map(() => null)));
+        // Of an exponential distribution, 95 % are below three times the mean.
+        const delay = setup.delayMs ? (random.exponential() * setup.delayMs) / 3 : 0;
+        clock.at(now + ms + delay, () => resolve({ outputs: inputs.map(() => null), workMs: ms }));
       }),
   };
   return new Scheduler({

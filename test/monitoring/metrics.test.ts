@@ -101,7 +101,7 @@ describe('an image', () => {
 describe('a batch', () => {
   it('keeps an engine busy, and costs and saves multiply-accumulates', async () => {
     const metrics = servingMetrics();
-    metrics.ranBatch(baseNet, 4, 30, 40);
+    metrics.ranBatch(superNet, baseNet, 4, 30, 40);
     expect(await read(metrics, 'depthserve_engine_busy_seconds_total')).toBe(0.04);
     expect(await read(metrics, 'depthserve_macs_total')).toBe(1600);
     expect(await read(metrics, 'depthserve_macs_saved_total')).toBe(2400);
@@ -111,7 +111,7 @@ describe('a batch', () => {
 
   it('saves nothing on the super-net', async () => {
     const metrics = servingMetrics();
-    metrics.ranBatch(superNet, 4, 30, 40);
+    metrics.ranBatch(superNet, superNet, 4, 30, 40);
     expect(await read(metrics, 'depthserve_macs_saved_total')).toBe(0);
   });
 });
@@ -124,13 +124,15 @@ describe('the state at scrape time', () => {
       queueLength: 3,
       oldestAgeMs: 250,
       slowdown: 1.5,
-      predictions: [{ tier: baseNet, batch: 8, ms: 12 }],
+      delayMs: 20,
+      predictions: [{ tier: baseNet, batch: 8, ms: 12, busyMs: 9 }],
     });
     expect(await read(metrics, 'depthserve_ready')).toBe(0);
     expect(await read(metrics, 'depthserve_engines')).toBe(1);
     expect(await read(metrics, 'depthserve_queue_length')).toBe(3);
     expect(await read(metrics, 'depthserve_queue_oldest_age_seconds')).toBe(0.25);
     expect(await read(metrics, 'depthserve_slowdown_factor')).toBe(1.5);
+    expect(await read(metrics, 'depthserve_delay_seconds')).toBe(0.02);
     expect(await read(metrics, 'depthserve_latency_table_seconds{tier="TT",batch="8"}')).toBe(
       0.012,
     );
@@ -140,12 +142,12 @@ describe('the state at scrape time', () => {
 describe('the capacity at full depth', () => {
   it('is that of the deepest tier in its best batch, on all engines', async () => {
     const predictions = [
-      { tier: baseNet, batch: 8, ms: 4 },
-      { tier: superNet, batch: 1, ms: 2 },
-      { tier: superNet, batch: 8, ms: 10 },
+      { tier: baseNet, batch: 8, ms: 6, busyMs: 4 },
+      { tier: superNet, batch: 1, ms: 3, busyMs: 2 },
+      { tier: superNet, batch: 8, ms: 15, busyMs: 10 },
     ];
     const metrics = servingMetrics({ ...calm, predictions });
-    // Two engines, 8 images in 10 ms each.
+    // Two engines, each occupied by 8 images for 10 ms; deadlines leave more.
     expect(await read(metrics, 'depthserve_full_depth_capacity')).toBe(1600);
   });
 
@@ -177,7 +179,7 @@ describe('the exposition', () => {
     const metrics = servingMetrics(calm);
     metrics.answered(answerOf(baseNet), 20, 8);
     metrics.failed('overloaded');
-    metrics.ranBatch(baseNet, 4, 30, 40);
+    metrics.ranBatch(superNet, baseNet, 4, 30, 40);
     metrics.gpus([{ gpu: '0', utilisation: 0.5, usedBytes: 1024, totalBytes: 4096 }]);
     metrics.shadowed(baseNet, true, 5, 1000);
     metrics.feedback.inc({ tier: 'TT', result: 'correct' });

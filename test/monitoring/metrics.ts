@@ -11,19 +11,25 @@ export const calm: LiveState = {
   queueLength: 0,
   oldestAgeMs: 0,
   slowdown: 1,
+  delayMs: 0,
   predictions: [],
 };
 
 /** Metrics of a model with two sub-networks, as after the warm-up. */
 export function servingMetrics(state: LiveState = calm): Metrics {
   const metrics = new Metrics({ name: 'test-model', version: '1.2.3' }, () => state);
-  metrics.serving([superNet, baseNet], [baseNet, superNet]);
+  metrics.serving({
+    manifest: { version: '1.2.3' },
+    engine: { provider: 'cpu', fallback: null },
+    front: [baseNet, superNet],
+  });
   return metrics;
 }
 
 /** An answer of `tier`: 1 ms of decoding, 2 ms in the queue, 4 ms of inference. */
 export const answerOf = (tier: Tier): Answered => ({
   tier,
+  best: superNet,
   decodeMs: 1,
   queueMs: 2,
   inferenceMs: 4,

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { createDecoder } from '../../src/preprocess/decode.ts';
 import { CAT } from '../http/client.ts';
 
-const decode = createDecoder({ height: 32, width: 32, maxPixels: 1_000_000, concurrency: 2 });
+const decode = createDecoder({ height: 32, width: 32, maxPixels: 1_000_000 });
 
 /** Left half red, right half blue. */
 function redBlue(width: number, height: number) {

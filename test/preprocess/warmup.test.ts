@@ -8,7 +8,6 @@ const decoder = (onDecoded?: (file: Buffer) => void) =>
     height: 32,
     width: 32,
     maxPixels: 1e6,
-    concurrency: 1,
     ...(onDecoded && { onDecoded }),
   });
 

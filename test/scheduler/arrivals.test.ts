@@ -53,6 +53,13 @@ describe('what is expected of arrivals', () => {
     expect(dispersion(8)).toBeGreaterThan(3);
   });
 
+  test('takes other budgets than before for no burst', () => {
+    const estimator = new ArrivalEstimator();
+    const times = renewal(constant(200), 1, 70_000, new Random(1));
+    for (const time of times) estimator.observe(time, time < 60_000 ? 60_000 : 40);
+    expect(estimator.forecast(70_000).dispersion).toBeLessThan(1.6);
+  });
+
   test('knows the budgets of late, in order', () => {
     const estimator = new ArrivalEstimator();
     for (let i = 0; i < 200; i++) estimator.observe(i, 1000 - i);

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { DecodeTimes } from '../../src/scheduler/decode.ts';
+import { DecodeQueue, DecodeTimes } from '../../src/scheduler/decode.ts';
 
 const jpeg = (pixels: number) => ({ format: 'jpeg', pixels });
 
@@ -49,5 +49,81 @@ describe('decode times', () => {
     expect(times.lately(jpeg(1e6), 5000)).toBe(0);
     expect(times.lately(jpeg(4e6), 950)).toBe(0);
     expect(times.lately({ format: 'png', pixels: 1e6 }, 950)).toBe(0);
+  });
+});
+
+describe('whose image is decoded next', () => {
+  const at0 = (decoders = 1) => new DecodeQueue(decoders, () => 0);
+  /** Enters jobs of [ms, due] one after the other; in which order do they begin? */
+  async function order(queue: DecodeQueue, jobs: readonly (readonly [number, number])[]) {
+    const begun: number[] = [];
+    const all = jobs.map(async ([ms, due], index) => {
+      const done = await queue.enter(ms, due);
+      begun.push(index);
+      await Promise.resolve();
+      done();
+    });
+    await Promise.all(all);
+    return begun;
+  }
+
+  test('as many at a time as there are decoders', async () => {
+    const queue = at0(2);
+    const first = await queue.enter(5, 100);
+    await queue.enter(5, 100);
+    let begun = false;
+    void queue.enter(5, 100).then(() => (begun = true));
+    await new Promise(setImmediate);
+    expect(begun).toBe(false);
+    first();
+    await new Promise(setImmediate);
+    expect(begun).toBe(true);
+  });
+
+  test('the most urgent', async () => {
+    expect(
+      await order(at0(), [
+        [1, 500],
+        [1, 500],
+        [1, 400],
+        [1, 300],
+      ]),
+    ).toEqual([0, 3, 2, 1]);
+  });
+
+  test('but nobody is overtaken who would be late for it', async () => {
+    expect(
+      await order(at0(), [
+        [10, 500],
+        [10, 20],
+        [10, 19],
+      ]),
+    ).toEqual([0, 1, 2]);
+  });
+
+  test('the wait is that of the place that an image would get', async () => {
+    const queue = at0();
+    expect(queue.waitMs(10, 20)).toBe(0);
+    await queue.enter(10, 500);
+    expect(queue.waitMs(10, 500)).toBe(5);
+    void queue.enter(10, 100);
+    expect(queue.waitMs(10, 50)).toBe(5);
+    expect(queue.waitMs(10, 200)).toBe(15);
+    // That one was overtaken, and has no time left to be overtaken once more.
+    void queue.enter(60, 90);
+    expect(queue.waitMs(30, 60)).toBe(75);
+  });
+
+  test('who goes away leaves its place', async () => {
+    const queue = at0();
+    const done = await queue.enter(10, 500);
+    const client = new AbortController();
+    const gone = queue.enter(10, 100, client.signal);
+    client.abort(new Error('gone'));
+    await expect(gone).rejects.toThrow('gone');
+    expect(queue.waitMs(10, 500)).toBe(5);
+    done();
+    expect(queue.waitMs(10, 500)).toBe(0);
+    await expect(queue.enter(10, 100, client.signal)).rejects.toThrow('gone');
   });
 });

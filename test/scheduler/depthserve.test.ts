@@ -151,6 +151,7 @@ describe('refusal', () => {
     expect(depthserve.admit(view([]), waiting(0, 1.5))).toEqual({
       reason: 'budget-too-small',
       smallestBudgetMs: 2,
+      closed: { until: 1.5, quickestMs: 2 },
     });
   });
 
@@ -159,6 +160,7 @@ describe('refusal', () => {
     expect(depthserve.admit(view([], busy), waiting(0, 11))).toEqual({
       reason: 'overload',
       smallestBudgetMs: 12,
+      closed: { until: 11, quickestMs: 2 },
     });
     expect(depthserve.admit(view([], busy), waiting(0, 12))).toBeNull();
   });

@@ -69,6 +69,30 @@ describe('slowdown', () => {
   });
 });
 
+describe('delay', () => {
+  test('is added to every batch alike, at the quantile', () => {
+    const latency = model();
+    for (let i = 0; i < 100; i++) latency.observe(shallow, 4, 5, i % 10 === 0 ? 8 : 1);
+    expect(latency.delay).toBe(8);
+    expect(latency.predict(shallow, 1)).toBe(2 + 8);
+    expect(latency.predict(deep, 8)).toBe(18 + 8);
+  });
+
+  test('is forgotten while the engines rest', () => {
+    const latency = model();
+    for (let i = 0; i < 64; i++) latency.observe(shallow, 4, 5, 20);
+    latency.rest(20_000);
+    expect(latency.predict(shallow, 4)).toBeCloseTo(5);
+  });
+});
+
+test('what an engine is occupied for is told apart from what a deadline must leave', () => {
+  const latency = model();
+  for (let i = 0; i < 256; i++) latency.observe(shallow, 4, i % 10 === 0 ? 15 : 5, i % 10);
+  expect(latency.typical(shallow, 4)).toBeCloseTo(5 + 4);
+  expect(latency.predict(shallow, 4)).toBeCloseTo(15 + 9);
+});
+
 describe('correction', () => {
   test('an entry that was measured wrongly is learned without touching the others', () => {
     const latency = model();

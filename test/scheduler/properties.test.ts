@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
 import type { Tier, View, Waiting } from '../../src/scheduler/policy.ts';
-import { linear, TIERS, view } from './support.ts';
+import { exact, linear, TIERS, view } from './support.ts';
 
 /** Any queue, sane or not: late requests, equal deadlines, floors. */
 const queues = (maxLength: number) =>
@@ -126,10 +126,10 @@ describe('every decision', () => {
         views(10),
         fc.array(fc.constantFrom(NaN, Infinity, 0, 1, 1, 1), { minLength: 1, maxLength: 40 }),
         (seen, factors) => {
-          const latency = {
-            predict: (tier: Tier, batch: number) =>
+          const latency = exact(
+            (tier: Tier, batch: number) =>
               seen.latency.predict(tier, batch) * factors[(tier.macs + batch) % factors.length]!,
-          };
+          );
           const { expire, run } = depthserve.decide({ ...seen, latency });
           if (run) expect(run.batch.length).toBeGreaterThan(0);
           else expect(expire).toHaveLength(seen.queue.length);

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
 import { MeasuredLatency } from '../../src/scheduler/latency.ts';
 import { ExpiredError, RefusedError, Scheduler } from '../../src/scheduler/scheduler.ts';
-import type { Served } from '../../src/scheduler/scheduler.ts';
+import type { Engine, SchedulerOptions, Served } from '../../src/scheduler/scheduler.ts';
 import { VirtualClock } from '../../src/simulate/clock.ts';
 import { policiesFor } from '../../src/simulate/policies.ts';
 import { TIERS } from './support.ts';
@@ -44,8 +44,11 @@ async function play(
       run: (_worker, tier, inputs) =>
         new Promise((resolve, reject) => {
           const times = factor(batches++);
-          clock.at(clock.now() + truth.predict(tier, inputs.length) * Math.abs(times), () =>
-            times < 0 ? reject(new Error('broken')) : resolve(inputs.map((input) => `#${input}`)),
+          const ms = truth.predict(tier, inputs.length) * Math.abs(times);
+          clock.at(clock.now() + ms, () =>
+            times < 0
+              ? reject(new Error('broken'))
+              : resolve({ outputs: inputs.map((input) => `#${input}`), workMs: ms }),
           );
         }),
     },
@@ -63,6 +66,29 @@ async function play(
   });
   await clock.run();
   return { settled, scheduler };
+}
+
+/** A scheduler on a virtual clock, without anything around it. */
+function schedulerOn(
+  clock: VirtualClock,
+  engine: Partial<Engine<number, number>> & Pick<Engine<number, number>, 'run'>,
+  rest: Partial<SchedulerOptions<number, number>> = {},
+) {
+  return new Scheduler<number, number>({
+    policy: depthserve,
+    tiers: TIERS,
+    latency: new MeasuredLatency(TABLE),
+    clock,
+    maxBatch: 8,
+    engine: { workers: 1, ...engine },
+    ...rest,
+  });
+}
+
+/** Gives the inputs back after `workMs` of work and `delayMs` on the way. */
+async function echo(clock: VirtualClock, inputs: readonly number[], workMs: number, delayMs = 0) {
+  await new Promise<void>((resolve) => clock.at(clock.now() + workMs + delayMs, resolve));
+  return { outputs: inputs, workMs };
 }
 
 const workload = fc.array(
@@ -174,23 +200,16 @@ describe('several engines', () => {
 test('an engine that failed gets nothing until it has recovered, the other everything', async () => {
   const clock = new VirtualClock();
   const ran: string[] = [];
-  const scheduler = new Scheduler<number, number>({
-    policy: depthserve,
-    tiers: TIERS,
-    latency: new MeasuredLatency(TABLE),
-    clock,
-    maxBatch: 1,
-    engine: {
-      workers: 2,
-      run: async (worker, _tier, inputs) => {
-        ran.push(`${worker} at ${clock.now()}`);
-        if (ran.length === 1) throw new Error('broken');
-        await new Promise<void>((resolve) => clock.at(clock.now() + 4, resolve));
-        return inputs;
-      },
-      recovered: () => new Promise((resolve) => clock.at(10, resolve)),
+  const engine: Engine<number, number> = {
+    workers: 2,
+    run: async (worker, _tier, inputs) => {
+      ran.push(`${worker} at ${clock.now()}`);
+      if (ran.length === 1) throw new Error('broken');
+      return echo(clock, inputs, 4);
     },
-  });
+    recovered: () => new Promise((resolve) => clock.at(10, resolve)),
+  };
+  const scheduler = schedulerOn(clock, engine, { maxBatch: 1 });
   const answers = [0, 1, 2].map((input) =>
     scheduler.submit(input, { arrivedAt: 0, deadline: 30, minAccuracy: 0.9 }),
   );
@@ -201,83 +220,10 @@ test('an engine that failed gets nothing until it has recovered, the other every
   expect(scheduler.idle).toBe(true);
 });
 
-test('a slowdown that has everybody refused is over when probes show so', async () => {
+test('a preview says what would be refused, and changes nothing', () => {
   const clock = new VirtualClock();
-  const latency = new MeasuredLatency(TABLE);
-  const truth = new MeasuredLatency(TABLE);
-  let slow = 20;
-  const scheduler = new Scheduler<number, number>({
-    policy: depthserve,
-    tiers: TIERS,
-    latency,
-    clock,
-    maxBatch: 8,
-    engine: {
-      workers: 1,
-      run: async (_worker, tier, inputs) => {
-        const ms = slow * truth.predict(tier, inputs.length);
-        await new Promise<void>((resolve) => clock.at(clock.now() + ms, resolve));
-        return inputs;
-      },
-    },
-  });
-  const ask = async () => {
-    const now = clock.now();
-    const answer = scheduler.submit(1, { arrivedAt: now, deadline: now + 15, minAccuracy: 0 });
-    const outcome = answer.then(
-      () => 'answered',
-      (error: Error) => error.name,
-    );
-    await clock.run();
-    return outcome;
-  };
-  for (let i = 0; i < 4; i++) await ask();
-  slow = 1;
-  // Nobody is let in, so nothing is learned, however many ask.
-  for (let i = 0; i < 50; i++) expect(await ask()).toBe('RefusedError');
-  for (let i = 0; i < 100; i++) {
-    scheduler.probe(0, TIERS[0]!);
-    await clock.run();
-  }
-  expect(await ask()).toBe('answered');
-});
-
-test('a probe never takes an engine from a request', async () => {
-  const clock = new VirtualClock();
-  let runs = 0;
-  const scheduler = new Scheduler<number, number>({
-    policy: depthserve,
-    tiers: TIERS,
-    latency: new MeasuredLatency(TABLE),
-    clock,
-    maxBatch: 8,
-    engine: {
-      workers: 1,
-      run: async (_worker, _tier, inputs) => {
-        runs++;
-        await new Promise<void>((resolve) => clock.at(clock.now() + 4, resolve));
-        return inputs;
-      },
-    },
-  });
-  const answer = scheduler.submit(1, { arrivedAt: 0, deadline: 30, minAccuracy: 0.9 });
-  scheduler.probe(0, TIERS[0]!);
-  expect(runs).toBe(1);
-  await clock.run();
-  await answer;
-});
-
-test('a preview says what would be refused, and changes nothing', async () => {
-  const clock = new VirtualClock();
-  const scheduler = new Scheduler<number, number>({
-    policy: depthserve,
-    tiers: TIERS,
-    latency: new MeasuredLatency(TABLE),
-    clock,
-    maxBatch: 8,
-    engine: { workers: 1, run: async (_worker, _tier, inputs) => inputs },
-  });
-  expect(scheduler.preview({ arrivedAt: 0, deadline: 1, minAccuracy: 0 })).toEqual({
+  const scheduler = schedulerOn(clock, { run: (_worker, _tier, inputs) => echo(clock, inputs, 4) });
+  expect(scheduler.preview({ arrivedAt: 0, deadline: 1, minAccuracy: 0 })).toMatchObject({
     reason: 'budget-too-small',
     smallestBudgetMs: 2,
   });
@@ -288,17 +234,8 @@ test('a preview says what would be refused, and changes nothing', async () => {
 test('a slow patch that made every budget look hopeless ends, though refusals teach nothing', async () => {
   const clock = new VirtualClock();
   let factor = 100;
-  const scheduler = new Scheduler<number, number>({
-    policy: depthserve,
-    tiers: TIERS,
-    latency: new MeasuredLatency(TABLE),
-    clock,
-    maxBatch: 8,
-    engine: {
-      workers: 1,
-      run: (_worker, _tier, inputs) =>
-        new Promise((resolve) => clock.at(clock.now() + 2 * factor, () => resolve(inputs))),
-    },
+  const scheduler = schedulerOn(clock, {
+    run: (_worker, _tier, inputs) => echo(clock, inputs, 2 * factor),
   });
   const outcomes: boolean[] = [];
   const ask = async () => {
@@ -315,4 +252,126 @@ test('a slow patch that made every budget look hopeless ends, though refusals te
   // Five seconds of trouble, some to get over it.
   expect(outcomes.slice(0, 100)).toContain(false);
   expect(outcomes.slice(-100)).not.toContain(false);
+});
+
+test('a delay on the way counts against deadlines, but makes no batch look slower', async () => {
+  const clock = new VirtualClock();
+  const latency = new MeasuredLatency(TABLE);
+  const truth = new MeasuredLatency(TABLE);
+  const run: Engine<number, number>['run'] = (_worker, tier, inputs) =>
+    echo(clock, inputs, truth.predict(tier, inputs.length), 5);
+  const scheduler = schedulerOn(clock, { run }, { latency });
+  for (let i = 0; i < 5; i++) {
+    const wish = { arrivedAt: clock.now(), deadline: clock.now() + 50, minAccuracy: 0 };
+    const answer = scheduler.submit(0, wish);
+    await clock.run();
+    await answer;
+  }
+  expect(latency.slowdown).toBe(1);
+  for (const [batch, ms] of [
+    [1, 2],
+    [8, 9],
+  ] as const) {
+    expect(latency.predict(TIERS[0]!, batch)).toBeCloseTo(ms + 5);
+  }
+  const tight = { arrivedAt: clock.now(), deadline: clock.now() + 6, minAccuracy: 0 };
+  expect(scheduler.preview(tight)?.smallestBudgetMs).toBeCloseTo(7);
+});
+
+describe('places reserved for inputs that are still being made ready', () => {
+  const patient = { arrivedAt: 0, deadline: 20, minAccuracy: 0 };
+  const scheduled = (clock: VirtualClock) => {
+    const truth = new MeasuredLatency(TABLE);
+    return schedulerOn(clock, {
+      run: (_worker, tier, inputs) => echo(clock, inputs, truth.predict(tier, inputs.length)),
+    });
+  };
+  /** Reserves until nothing more is let in. */
+  const fill = (scheduler: Scheduler<number, number>) => {
+    const places = [];
+    while (!scheduler.preview(patient)) places.push(scheduler.reserve(1, patient));
+    return places;
+  };
+
+  test('count against those that come later, and are kept', async () => {
+    const clock = new VirtualClock();
+    const scheduler = scheduled(clock);
+    const places = fill(scheduler);
+    expect(places.length).toBeGreaterThan(8);
+    expect(scheduler.queueLength).toBe(0);
+    expect(() => scheduler.reserve(1, patient)).toThrow(RefusedError);
+    const answers = places.map((place, index) => scheduler.redeem(place, [index]));
+    await clock.run();
+    expect((await Promise.all(answers)).map(([served]) => served!.output)).toEqual(
+      places.map((_, index) => index),
+    );
+    expect(clock.now()).toBeLessThanOrEqual(patient.deadline);
+  });
+
+  test('are free again at once when the inputs do not come', () => {
+    const scheduler = scheduled(new VirtualClock());
+    const [place] = fill(scheduler);
+    scheduler.withdraw(place!);
+    expect(scheduler.preview(patient)).toBeNull();
+  });
+
+  test('are all given back when one of several is refused', () => {
+    const scheduler = scheduled(new VirtualClock());
+    const count = fill(scheduler).length;
+    const other = scheduled(new VirtualClock());
+    expect(() => other.reserve(count + 1, patient)).toThrow(RefusedError);
+    expect(fill(other)).toHaveLength(count);
+  });
+
+  test('must leave the time that making ready takes', () => {
+    const scheduler = scheduled(new VirtualClock());
+    expect(() => scheduler.reserve(1, { ...patient, deadline: 10 }, 9)).toThrow(RefusedError);
+    expect(scheduler.reserve(1, { ...patient, deadline: 10 }, 8).requests).toHaveLength(1);
+  });
+});
+
+describe('a refusal answers for the like of it', () => {
+  test('as the policy would, as long as nothing gets better', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.integer({ min: 1, max: 60 }), { minLength: 10, maxLength: 40 }),
+        fc.array(fc.tuple(fc.integer({ min: 1, max: 60 }), fc.constantFrom(0, 0.86, 0.9))),
+        (queued, asked) => {
+          const stuck = { run: () => new Promise<never>(() => {}) };
+          const [remembering, asking] = [0, 1].map(() => {
+            const scheduler = schedulerOn(new VirtualClock(), stuck);
+            for (const deadline of queued) {
+              scheduler.submit(0, { arrivedAt: 0, deadline, minAccuracy: 0 }).catch(() => {});
+            }
+            return scheduler;
+          });
+          for (const [deadline, minAccuracy] of asked) {
+            const wish = { arrivedAt: 0, deadline, minAccuracy };
+            // Nobody's place: it makes the scheduler forget what it has refused.
+            asking!.withdraw({ requests: [] });
+            const [known, fresh] = [remembering!.preview(wish), asking!.preview(wish)];
+            expect(known?.reason).toBe(fresh?.reason);
+          }
+        },
+      ),
+    );
+  });
+
+  test('without asking it again', () => {
+    let asked = 0;
+    const policy = {
+      ...depthserve,
+      admit: (...args: Parameters<typeof depthserve.admit>) => {
+        asked++;
+        return depthserve.admit(...args);
+      },
+    };
+    const run = () => new Promise<never>(() => {});
+    const scheduler = schedulerOn(new VirtualClock(), { run }, { policy });
+    const wish = { arrivedAt: 0, deadline: 30, minAccuracy: 0 };
+    for (let i = 0; i < 200; i++) scheduler.submit(0, wish).catch(() => {});
+    const before = asked;
+    for (let i = 0; i < 100; i++) expect(scheduler.preview(wish)?.reason).toBe('overload');
+    expect(asked - before).toBeLessThanOrEqual(1);
+  });
 });

@@ -8,8 +8,13 @@ export const TIERS: readonly Tier[] = [
 ];
 
 /** `fixed + batch` ms on the cheapest tier, 1.5 and 2 times that on the others. */
-export const linear = (fixed: number): LatencyModel => ({
-  predict: ({ macs }, batch) => (macs / 10) * (fixed + batch),
+export const linear = (fixed: number): LatencyModel =>
+  exact(({ macs }, batch) => (macs / 10) * (fixed + batch));
+
+/** Times that do not scatter. */
+export const exact = (predict: LatencyModel['predict']): LatencyModel => ({
+  predict,
+  typical: predict,
 });
 
 export function waiting(id: number, deadline: number, rest: Partial<Waiting> = {}): Waiting {
@@ -21,6 +26,7 @@ export function view(queue: readonly Waiting[], rest: Partial<View> = {}): View 
   return {
     now: 0,
     queue,
+    reserved: [],
     tiers: TIERS,
     latency: linear(1),
     arrivals: { rate: 0, dispersion: 1, budgets: [20, 40] },

@@ -56,6 +56,18 @@ export function deviceDashboard(): Dashboard {
     .withPanel(
       graph(
         {
+          title: 'Delay of results',
+          description:
+            'What batches take beyond the work of the engine: long when the main thread is busy.',
+          unit: 's',
+          min: 0,
+        },
+        [series('depthserve_delay_seconds'), BY_REPLICA],
+      ),
+    )
+    .withPanel(
+      graph(
+        {
           title: 'Execution provider',
           description: '1 for the one in use; fallback=true: CUDA was wanted but did not load.',
           stacked: 'values',

@@ -1,6 +1,7 @@
 import { performance } from 'node:perf_hooks';
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify';
-import type { Classified, Service } from '../../service.ts';
+import type { Classified } from '../../deployment.ts';
+import type { Service } from '../../service.ts';
 import { rounded, serverTimingOf } from '../answer.ts';
 import { cancelOnDisconnect } from '../disconnect.ts';
 import type { Ledger } from '../ledger.ts';
@@ -14,25 +15,29 @@ import { wishOf } from './wish.ts';
 
 /** `POST …/infer`: tensors or encoded images in, tensors out, within the request's budget. */
 export function inferRoutes(service: Service, ledger: Ledger): FastifyPluginAsync {
-  const { config, manifest } = service;
-  const rules = { ...manifest.input, maxImages: config.MAX_IMAGES_PER_REQUEST };
+  const { config } = service;
 
   async function infer(request: FastifyRequest, reply: FastifyReply): Promise<Buffer | object> {
-    assertModel(request.params as ModelParams, manifest);
-    service.assertReady();
+    assertModel(request.params as ModelParams, service.manifest);
+    // Nothing is waited for until it has the request.
+    const deployment = service.serving();
+    const { manifest } = deployment;
     const length = request.headers['inference-header-content-length'];
     const body = (request.body as Buffer | undefined) ?? Buffer.alloc(0);
     const message = readMessage(body, length as string | undefined);
     const wish = wishOf(request, message.json, manifest, config.DEFAULT_BUDGET_MS);
     const wanted = wantedOutputs(message.json, manifest.labels.length);
-    const input = readImages(message, rules);
+    const input = readImages(message, {
+      ...manifest.input,
+      maxImages: config.MAX_IMAGES_PER_REQUEST,
+    });
 
     const { arrivedAt } = request;
     const asked = { ...wish, arrivedAt, cancel: cancelOnDisconnect(request, reply, ledger) };
     const results =
       input.kind === 'pixels'
-        ? await service.classifyPixels(input.images, asked)
-        : await service.classify(input.images, asked);
+        ? await deployment.classifyPixels(input.images, asked)
+        : await deployment.classify(input.images, asked);
 
     const totalMs = performance.now() - arrivedAt;
     const id = message.json.id ?? request.id;

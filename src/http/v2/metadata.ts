@@ -32,9 +32,12 @@ export function metadataRoutes(
   ledger: Ledger,
   version: string,
 ): FastifyPluginAsyncTypebox {
-  const { manifest, config } = service;
-  const { name, input, labels } = manifest;
+  const { config } = service;
   const isReady = () => service.status === 'ready';
+  const served = (params: ModelParams) => {
+    assertModel(params, service.manifest);
+    return service.manifest;
+  };
 
   return async (app) => {
     app.get(
@@ -73,10 +76,10 @@ export function metadataRoutes(
           },
         },
         async ({ params }) => {
-          assertModel(params, manifest);
+          const { name, version, input, labels } = served(params);
           return {
             name,
-            versions: [manifest.version],
+            versions: [version],
             platform: PLATFORM,
             inputs: [
               { name: input.name, datatype: 'UINT8', shape: [-1, input.height, input.width, 3] },
@@ -99,7 +102,7 @@ export function metadataRoutes(
           },
         },
         async ({ params }, reply) => {
-          assertModel(params, manifest);
+          const { name } = served(params);
           return reply.code(isReady() ? 200 : 503).send({ name, ready: isReady() });
         },
       );
@@ -113,7 +116,7 @@ export function metadataRoutes(
           },
         },
         async ({ params }) => {
-          assertModel(params, manifest);
+          const { name, input, labels } = served(params);
           return {
             name,
             platform: PLATFORM,
@@ -130,7 +133,7 @@ export function metadataRoutes(
             instance_group: [
               {
                 name,
-                kind: service.running?.engine.provider === 'cuda' ? 'KIND_GPU' : 'KIND_CPU',
+                kind: service.deployment?.engine.provider === 'cuda' ? 'KIND_GPU' : 'KIND_CPU',
                 count: config.ENGINE_WORKERS,
               },
             ],
@@ -139,7 +142,7 @@ export function metadataRoutes(
             },
             parameters: {
               sub_networks: {
-                string_value: (service.running?.front ?? []).map(({ skip }) => skip).join(','),
+                string_value: (service.deployment?.front ?? []).map(({ skip }) => skip).join(','),
               },
             },
           };
@@ -149,14 +152,14 @@ export function metadataRoutes(
         `${path}/stats`,
         {
           schema: {
-            summary: 'Statistics since the start',
+            summary: 'Statistics since this version is served',
             params: ModelParams,
             response: { 200: ModelStatistics, ...v2Errors(404) },
           },
         },
         async ({ params }) => {
-          assertModel(params, manifest);
-          return { model_stats: [ledger.statistics.report(manifest)] };
+          const manifest = served(params);
+          return { model_stats: [ledger.statisticsOf(manifest).report(manifest)] };
         },
       );
     }

@@ -1,5 +1,5 @@
 import type { Manifest } from '../../model/manifest.ts';
-import type { Classified } from '../../service.ts';
+import type { Classified } from '../../deployment.ts';
 import type { ModelStatistics } from './schemas.ts';
 
 type Stats = ModelStatistics['model_stats'][number];
@@ -21,7 +21,7 @@ class Total {
 
 const NOTHING = { count: 0, ns: 0 };
 
-/** What the statistics extension of the protocol reports, since the server started. */
+/** What the statistics extension of the protocol reports of one version. */
 export class Statistics {
   #lastInference = 0;
   #images = 0;

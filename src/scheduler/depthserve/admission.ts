@@ -1,3 +1,4 @@
+import { admitted } from '../policy.ts';
 import type { Refusal, View, Waiting } from '../policy.ts';
 import { Costs } from './costs.ts';
 import { Demand } from './demand.ts';
@@ -34,23 +35,24 @@ export function admit(view: View, request: Waiting): Refusal | null {
   const door = new Door(view, request, costs);
   if (door.accepts(request.deadline)) return null;
 
-  const alone = view.now + costs.ms(floor, 1);
+  const quickestMs = costs.ms(floor, 1);
+  const { refused, accepted } = door.boundary();
   return {
     // Were the server idle, this budget would still be too small: patience does not help.
-    reason: alone > request.deadline ? 'budget-too-small' : 'overload',
-    smallestBudgetMs: door.smallestDeadline() - request.arrivedAt,
+    reason: view.now + quickestMs > request.deadline ? 'budget-too-small' : 'overload',
+    smallestBudgetMs: accepted - request.arrivedAt,
+    closed: { until: refused, quickestMs },
   };
 }
 
-/** How close the smallest budget is looked for: relative to the time from now. */
-const CLOSE = 1 / 16;
+/** How close the smallest budget is looked for: relative to what it exceeds the given one by. */
+const CLOSE = 1 / 4;
 /** Gives up the search here: it must not take longer than it is worth. */
-const DOUBLINGS = 4;
+const DOUBLINGS = 12;
 
 class Door {
   readonly #start: number;
-  /** When everybody that waits and some more could have been answered. */
-  #behind = 0;
+  readonly #admitted: readonly Waiting[];
   #scarce: boolean | null = null;
   readonly #deadlines: Float64Array;
   readonly #floors: ArrayLike<number>;
@@ -65,9 +67,10 @@ class Door {
     private readonly request: Waiting,
     private readonly costs: Costs,
   ) {
-    this.#start = nextStart(view.enginesFreeAt, view.now, costs.ms(0, view.maxBatch));
-    this.#deadlines = deadlinesOf(view.queue);
-    this.#floors = costs.floors(view.queue);
+    this.#start = nextStart(view.enginesFreeAt, view.now, costs.busyMs(0, view.maxBatch));
+    this.#admitted = admitted(view);
+    this.#deadlines = deadlinesOf(this.#admitted);
+    this.#floors = costs.floors(this.#admitted);
     this.#floor = costs.floor(request);
     const engines = view.enginesFreeAt.length;
     const { latest, size } = latestPlan(this.#deadlines, this.#floors, costs, engines);
@@ -77,7 +80,7 @@ class Door {
     for (let i = 0; i < size.length; i += size[i]!) {
       let floor = 0;
       for (let k = i; k < i + size[i]!; k++) floor = Math.max(floor, this.#floors[k]!);
-      this.#end += costs.ms(floor, size[i]!) / engines;
+      this.#end += costs.busyMs(floor, size[i]!) / engines;
     }
   }
 
@@ -92,7 +95,6 @@ class Door {
     const longest = longestBatchMs(arrivals.budgets);
     const { latest } = latestPlan(deadlines, floors, this.costs, engines);
     const steady = steadySchedule(deadlines, floors, this.costs, engines, this.#start, longest);
-    this.#behind = steady.batchBehind;
     // Plans round the sizes of batches: who comes last may seem one too many, and is not.
     const isLast = at === this.#deadlines.length && this.#lost === 0;
     const fits = isLast && this.#end + ROUNDING_MS <= deadline - this.costs.ms(this.#floor, 1);
@@ -101,30 +103,41 @@ class Door {
     return steady.inTime || deadline >= steady.batchBehind || !this.#timeIsScarce();
   }
 
-  /** The earliest deadline that would be accepted, or a little later. */
-  smallestDeadline(): number {
-    const { now } = this.view;
-    const alone = this.#start - now + this.costs.ms(this.#floor, 1);
-    if (this.accepts(now + alone)) return now + alone;
-    let low = Math.max(alone, this.request.deadline - now);
-    // Behind everybody there is room, unless the queue itself cannot be answered any more.
-    let high = Math.max(low, this.#behind - now);
-    for (let i = 0; i < DOUBLINGS && !this.accepts(now + high); i++) high *= 2;
-    while (high - low > CLOSE * high) {
-      const middle = (low + high) / 2;
-      if (this.accepts(now + middle)) high = middle;
-      else low = middle;
+  /**
+   * Between which deadlines refusals end and acceptance begins, close to each other; for a request
+   * whose own deadline is refused. Most are refused by little, so it looks further step by step.
+   */
+  boundary(): { refused: number; accepted: number } {
+    const alone = this.#start + this.costs.ms(this.#floor, 1);
+    let refused = this.request.deadline;
+    if (refused < alone) {
+      if (this.accepts(alone)) return { refused, accepted: alone };
+      refused = alone;
     }
-    return now + high;
+    const from = refused;
+    const perImage = this.costs.busyMs(this.#floor, this.view.maxBatch) / this.view.maxBatch;
+    let step = perImage;
+    let accepted = from + step;
+    for (let i = 0; i < DOUBLINGS && !this.accepts(accepted); i++) {
+      refused = accepted;
+      step *= 2;
+      accepted = from + step;
+    }
+    while (accepted - refused > Math.max(perImage, CLOSE * (accepted - from))) {
+      const middle = (refused + accepted) / 2;
+      if (this.accepts(middle)) accepted = middle;
+      else refused = middle;
+    }
+    return { refused, accepted };
   }
 
   #timeIsScarce(): boolean {
     if (this.#scarce === null) {
-      const { queue, now, arrivals, enginesFreeAt } = this.view;
+      const { now, arrivals, enginesFreeAt } = this.view;
       const price = priceOf(
         {
-          queue,
-          floors: this.costs.floors(queue),
+          queue: this.#admitted,
+          floors: this.costs.floors(this.#admitted),
           now,
           start: this.#start,
           engines: enginesFreeAt.length,

@@ -7,7 +7,8 @@ const PLANNED = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96];
 export class Costs {
   /** Batch sizes that plans are made of, ascending. */
   readonly sizes: readonly number[];
-  readonly #time: Float64Array;
+  readonly #ms: Float64Array;
+  readonly #busyMs: Float64Array;
   readonly #width: number;
 
   constructor(
@@ -16,18 +17,28 @@ export class Costs {
     readonly maxBatch: number,
   ) {
     this.#width = maxBatch + 1;
-    this.#time = new Float64Array(tiers.length * this.#width);
+    this.#ms = new Float64Array(tiers.length * this.#width);
+    this.#busyMs = new Float64Array(tiers.length * this.#width);
     for (let tier = 0; tier < tiers.length; tier++) {
       for (let batch = 1; batch <= maxBatch; batch++) {
-        this.#time[tier * this.#width + batch] = latency.predict(tiers[tier]!, batch);
+        this.#ms[tier * this.#width + batch] = latency.predict(tiers[tier]!, batch);
+        this.#busyMs[tier * this.#width + batch] = latency.typical(tiers[tier]!, batch);
       }
     }
     this.sizes = [...PLANNED.filter((size) => size < maxBatch), maxBatch];
   }
 
-  /** Predicted ms for `batch` images on the tier with this index. */
+  /** Ms that a deadline must leave for `batch` images on the tier with this index. */
   ms(tier: number, batch: number): number {
-    return this.#time[tier * this.#width + batch]!;
+    return this.#ms[tier * this.#width + batch]!;
+  }
+
+  /**
+   * Ms that an engine is typically occupied by it. Were engines thought to be occupied for as long
+   * as deadlines must leave, a load would seem a multiple of what it is where times scatter.
+   */
+  busyMs(tier: number, batch: number): number {
+    return this.#busyMs[tier * this.#width + batch]!;
   }
 
   /** Index of the cheapest tier accurate enough; `tiers.length` when there is none. */
@@ -37,11 +48,11 @@ export class Costs {
     return tier;
   }
 
-  /** Least time per image of a batch on `tier` that takes at most `limit` ms. */
+  /** Least engine time per image of a batch on `tier` that takes at most `limit` ms. */
   efficientMs(tier: number, limit: number): number {
-    let least = this.ms(tier, 1);
+    let least = this.busyMs(tier, 1);
     for (let batch = 2; batch <= this.maxBatch && this.ms(tier, batch) <= limit; batch++) {
-      least = Math.min(least, this.ms(tier, batch) / batch);
+      least = Math.min(least, this.busyMs(tier, batch) / batch);
     }
     return least;
   }

@@ -48,8 +48,10 @@ export function latestPlan(
     for (let j = 0; ; j++) {
       const batch = Math.min(sizes[j]!, most);
       for (; seen < batch; seen++) floor = Math.max(floor, floors[i + seen]!);
-      const ms = costs.ms(floor, batch);
-      const start = Math.min(deadlines[i]! - ms, latest[i + batch]! - ms / engines);
+      const start = Math.min(
+        deadlines[i]! - costs.ms(floor, batch),
+        latest[i + batch]! - costs.busyMs(floor, batch) / engines,
+      );
       if (start >= best) {
         best = start;
         size[i] = batch;
@@ -116,7 +118,7 @@ export function steadySchedule(
 ): Steady {
   const enough = EFFICIENT * costs.efficientMs(0, longestMs);
   let size = 1;
-  while (size < costs.maxBatch && costs.ms(0, size) > size * enough) size++;
+  while (size < costs.maxBatch && costs.busyMs(0, size) > size * enough) size++;
 
   const length = deadlines.length;
   let inTime = true;
@@ -126,9 +128,8 @@ export function steadySchedule(
     const batch = Math.min(size, length - i);
     let floor = 0;
     for (let k = i; k < i + batch; k++) floor = Math.max(floor, floors[k]!);
-    const ms = costs.ms(floor, batch);
-    if (at + ms > deadlines[i]!) inTime = false;
-    at += ms / engines;
+    if (at + costs.ms(floor, batch) > deadlines[i]!) inTime = false;
+    at += costs.busyMs(floor, batch) / engines;
     slowest = Math.max(slowest, floor);
   }
   return { inTime, batchBehind: at + costs.ms(slowest, size) };

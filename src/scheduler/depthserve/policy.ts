@@ -1,3 +1,4 @@
+import { admitted } from '../policy.ts';
 import type { Decision, Policy, View, Waiting } from '../policy.ts';
 import { admit } from './admission.ts';
 import { Costs } from './costs.ts';
@@ -45,12 +46,17 @@ function decide(view: View): Decision {
   const costs = new Costs(view.tiers, view.latency, maxBatch);
   const floors = costs.floors(queue);
   const engines = view.enginesFreeAt.length;
-  const fullBatchMs = costs.ms(0, maxBatch);
-  const { latest } = latestPlan(deadlinesOf(queue), floors, costs, engines);
+  const fullBatchMs = costs.busyMs(0, maxBatch);
+  // Whose input is not ready can't be started, but must find the time that it was promised.
+  const all = admitted({ ...view, queue });
+  const { latest } = latestPlan(deadlinesOf(all), costs.floors(all), costs, engines);
+  const behind = positionsBehind(queue, all);
+  const perReservedMs = fullBatchMs / maxBatch / engines;
   const demand = new Demand(view.arrivals);
   const start = nextStart(view.enginesFreeAt, now, fullBatchMs);
   const { arrivals } = view;
-  const price = priceOf({ queue, floors, now, start, engines, arrivals, demand }, costs);
+  const outlook = { queue: all, floors: costs.floors(all), now, start, engines, arrivals, demand };
+  const price = priceOf(outlook, costs);
 
   const freeAt = [...view.enginesFreeAt];
   const mine = freeAt.findIndex((at) => at <= now);
@@ -74,12 +80,14 @@ function decide(view: View): Decision {
       floor = Math.max(floor, floors[skipped + batch - 1]!);
       if (costs.ms(floor, batch) > slack) break;
       for (let tier = floor; tier < costs.tiers.length; tier++) {
-        const ms = costs.ms(tier, batch);
-        if (ms > slack) break;
+        if (costs.ms(tier, batch) > slack) break;
+        const ms = costs.busyMs(tier, batch);
         freeAt[mine] = now + ms;
         const again = engines === 1 ? now + ms : nextStart(freeAt, now, fullBatchMs);
         const served = skipped + batch;
-        const lost = firstFeasible(latest, served, again) - served;
+        const rest = behind[served]!;
+        const left = again + (rest - served) * perReservedMs;
+        const lost = firstFeasible(latest, rest, left) - rest;
         const blocked = demand.lostWhileBusy(Math.min(ms, otherFree - now), quickest);
         // What an image costs more here than it should, were the rest to go as this batch does.
         const gain = batch * (costs.tiers[tier]!.accuracy - price.request);
@@ -106,4 +114,15 @@ function skips(needed: number, length: number): number[] {
   for (let skipped = 1; skipped < most; skipped *= 2) tried.push(skipped);
   if (most > 0) tried.push(most);
   return tried;
+}
+
+/** By k: how many of `all` are not due after the first k of the `queue`, which is a part of it. */
+function positionsBehind(queue: readonly Waiting[], all: readonly Waiting[]): Int32Array {
+  const behind = new Int32Array(queue.length + 1);
+  let at = 0;
+  for (let k = 0; k < queue.length; k++) {
+    while (all[at]!.id !== queue[k]!.id) at++;
+    behind[k + 1] = ++at;
+  }
+  return behind;
 }

@@ -106,9 +106,9 @@ function standardSlack(
     const batch = size[i]!;
     let tier = 0;
     for (let k = i; k < i + batch; k++) tier = Math.max(tier, tiers[k]!);
-    const ms = costs.ms(tier, batch);
-    least = Math.min(least, inDeviations(deadlines[i]! - start - ms, due[i]!));
-    start += ms / engines;
+    const slack = deadlines[i]! - start - costs.ms(tier, batch);
+    least = Math.min(least, inDeviations(slack, due[i]!));
+    start += costs.busyMs(tier, batch) / engines;
     i += batch;
   }
 

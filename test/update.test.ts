@@ -1,0 +1,312 @@
+import {
+  mkdir,
+  readFile,
+  readdir,
+  readlink,
+  rename,
+  symlink,
+  truncate,
+  writeFile,
+} from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import sharp from 'sharp';
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import type { Answer } from '../src/http/schemas.ts';
+import type { Manifest } from '../src/model/manifest.ts';
+import { CAT, classify, classifyForm, scrape } from './http/client.ts';
+import { CIFAR10, FIVE_FLAGS, ModelFolder, manifestIn } from './model/folder.ts';
+import { startServer } from './server.ts';
+import type { Server } from './server.ts';
+
+const PATIENT = { 'x-latency-budget-ms': '60000' };
+
+let shipped: Manifest;
+let fiveFlags: Manifest;
+beforeAll(async () => {
+  shipped = await manifestIn(CIFAR10);
+  fiveFlags = await manifestIn(FIVE_FLAGS);
+});
+
+let folder: ModelFolder;
+let server: Server;
+beforeEach(async () => {
+  folder = await ModelFolder.create();
+});
+afterEach(async () => {
+  await server?.stop();
+  await folder.remove();
+});
+
+async function start(env: NodeJS.ProcessEnv = {}, nodeOptions: readonly string[] = []) {
+  server = await startServer(
+    { MODEL_DIR: folder.path, MAX_BATCH: '2', MODEL_POLL_SECONDS: '1', ...env },
+    { nodeOptions },
+  );
+}
+
+interface Info {
+  readonly manifest: Manifest;
+  readonly update: { version: string | null; result: string } | null;
+}
+const info = async () => (await (await fetch(`${server.url}/model`)).json()) as Info;
+const served = async () => (await info()).manifest.version;
+const isReady = async () => (await fetch(`${server.url}/health/ready`)).ok;
+const reloaded = () => server.process.kill('SIGHUP');
+
+async function until(condition: () => Promise<boolean>): Promise<void> {
+  while (!(await condition())) await sleep(50);
+}
+const serves = (version: string) => until(async () => (await served()) === version);
+
+const count = async (result: string) =>
+  Number(
+    new RegExp(`^depthserve_model_updates_total{result="${result}"} (\\d+)$`, 'm').exec(
+      await scrape(server.url),
+    )![1],
+  );
+const times = (message: string) => server.log().split(`"${message}"`).length - 1;
+
+/** Whether labels, flags and version of an answer are those of one model. */
+function isOfOneVersion({ model, predictions, subNetwork }: Answer): boolean {
+  const { labels, flags } = model.version.startsWith('five') ? fiveFlags : shipped;
+  return (
+    subNetwork.skip.length === flags.length &&
+    predictions.every(({ label, index }) => labels[index] === label)
+  );
+}
+
+describe('a new version in the model folder', () => {
+  it('is served without a failed request, and each answer is of exactly one version', async () => {
+    await start();
+    const versions = new Set<string>();
+    const over = new AbortController();
+    const failures: unknown[] = [];
+    const clients = [0, 1, 2, 3].map(async (client) => {
+      while (!over.signal.aborted) {
+        // Every other client sends two images, which must be answered by the same version.
+        const { status, body } =
+          client % 2
+            ? await classifyForm(server.url, [CAT, CAT], PATIENT)
+            : await classify(server.url, CAT, PATIENT);
+        const answers = 'results' in body ? body.results : [body];
+        const answeredBy = new Set(answers.map(({ model }) => model?.version));
+        if (status !== 200 || answeredBy.size !== 1 || !answers.every(isOfOneVersion)) {
+          failures.push({ status, body });
+        }
+        for (const version of answeredBy) versions.add(version);
+        await sleep(20);
+      }
+    });
+    const probes = (async () => {
+      while (!over.signal.aborted) {
+        if (!(await isReady())) failures.push('not ready');
+        await sleep(20);
+      }
+    })();
+
+    // Another input size, other labels, more flags; then back, by the version that was left.
+    await folder.put(FIVE_FLAGS, { version: 'five-1' });
+    await serves('five-1');
+    await sleep(300);
+    await folder.put(CIFAR10);
+    await serves(shipped.version);
+    await folder.put(FIVE_FLAGS, { version: 'five-2' });
+    await serves('five-2');
+    await sleep(300);
+    over.abort();
+    await Promise.all([...clients, probes]);
+
+    expect(failures).toEqual([]);
+    expect(versions).toEqual(new Set([shipped.version, 'five-1', 'five-2']));
+    expect(await count('updated')).toBe(3);
+    expect((await info()).update).toEqual({ version: 'five-2', result: 'updated' });
+    expect(await scrape(server.url)).toContain('depthserve_build_info{model_version="five-2"} 1');
+    // Nothing is left of the sub-networks of the other model.
+    expect(await scrape(server.url)).not.toMatch(
+      /^depthserve_(expected_accuracy_ratio|latency_table_seconds){[^}]*tier="[FT]{4}"/m,
+    );
+
+    const path = `${server.url}/v2/models/${shipped.name}`;
+    expect((await fetch(`${path}/versions/five-2/ready`)).status).toBe(200);
+    expect((await fetch(`${path}/versions/${shipped.version}/ready`)).status).toBe(404);
+    expect(await (await fetch(path)).json()).toMatchObject({
+      versions: ['five-2'],
+      inputs: [{ shape: [-1, 48, 48, 3] }],
+    });
+  });
+
+  it('is found when a mounted volume changes by a link', async () => {
+    const { path } = folder;
+    const versions = ['a', 'b'];
+    for (const version of versions) {
+      await mkdir(join(path, version));
+      const manifest = { ...shipped, version };
+      await writeFile(join(path, version, 'model.json'), JSON.stringify(manifest));
+      await writeFile(
+        join(path, version, 'model.onnx'),
+        await readFile(join(CIFAR10, 'model.onnx')),
+      );
+    }
+    await symlink('a', join(path, '..data'));
+    for (const file of ['model.json', 'model.onnx']) {
+      await symlink(`..data/${file}`, join(path, `${file}.link`));
+      await rename(join(path, `${file}.link`), join(path, file));
+    }
+    await start();
+    expect(await served()).toBe('a');
+    await symlink('b', join(path, '..next'));
+    await rename(join(path, '..next'), join(path, '..data'));
+    await serves('b');
+  });
+
+  it('is looked for at SIGHUP, which ends nothing, and else not at all if so configured', async () => {
+    await start({ MODEL_POLL_SECONDS: '0' });
+    reloaded();
+    await folder.put(CIFAR10, { version: '2.0.0' });
+    await sleep(1500);
+    expect(await served()).toBe(shipped.version);
+    reloaded();
+    await serves('2.0.0');
+  });
+
+  it('does not end a memory: resident size, threads and files are as before', async () => {
+    await start();
+    const state = async () => {
+      const { pid } = server.process;
+      const status = await readFile(`/proc/${pid}/status`, 'utf8');
+      const files = (await readdir(`/proc/${pid}/fd`)).map((fd) => `/proc/${pid}/fd/${fd}`);
+      const open = await Promise.all(files.map((fd) => readlink(fd).catch(() => '')));
+      return {
+        mb: Number(/^VmRSS:\s+(\d+)/m.exec(status)![1]) / 1024,
+        threads: (await readdir(`/proc/${pid}/task`)).length,
+        models: open.filter((file) => file.endsWith('.onnx')).length,
+      };
+    };
+    const swap = async (version: string) => {
+      await folder.put(CIFAR10, { version });
+      reloaded();
+      await until(async () => times('model released') === Number(version));
+    };
+    await swap('1');
+    const before = await state();
+    for (const version of ['2', '3', '4', '5']) await swap(version);
+    const after = await state();
+    expect(after.threads).toBe(before.threads);
+    expect([before.models, after.models]).toEqual([1, 1]);
+    // A session that stayed would be 25 MB, four of them 100.
+    expect(after.mb - before.mb).toBeLessThan(60);
+  });
+});
+
+describe('a version that cannot be served', () => {
+  const garbage = Buffer.from('not a graph');
+  /** The weights of the last layer are no numbers. */
+  async function poisoned(): Promise<Buffer> {
+    const model = await readFile(join(FIVE_FLAGS, 'model.onnx'));
+    const name = model.lastIndexOf('classifier.1.weight');
+    expect(name).toBeGreaterThan(0);
+    // Wherever a float begins, three of these bytes in a row and one more are NaN.
+    return Buffer.concat([
+      model.subarray(0, name + 40),
+      Buffer.alloc(400, 0xff),
+      model.subarray(name + 440),
+    ]);
+  }
+
+  it('is rejected, whatever is wrong with it, and the old one is served on', async () => {
+    await start();
+    const cases: [string, () => Promise<void>, RegExp][] = [
+      ['no JSON', () => folder.putManifest('{"schemaVersion": 1,'), /JSON/],
+      ['schema', () => folder.putManifest({ ...shipped, labels: 'cat' }), /labels/],
+      ['sha256', () => folder.put(CIFAR10, { version: '2', sha256: '0'.repeat(64) }), /sha256 is/],
+      ['no ONNX', () => folder.put(CIFAR10, { version: '2', bytes: 1 }, garbage), /model-\d\.onnx/],
+      ['flags', () => folder.put(CIFAR10, { version: '2', flags: ['a', 'b', 'c', 'd'] }), /input/],
+      [
+        'labels',
+        () => folder.put(CIFAR10, { version: '2', labels: ['cat', 'dog'] }),
+        /10 outputs, the manifest 2 labels/,
+      ],
+      ['NaN', async () => folder.put(FIVE_FLAGS, { version: '2' }, await poisoned()), /not finite/],
+      ['another name', () => folder.put(CIFAR10, { version: '2', name: 'other' }), /restart/],
+      ['same version', () => folder.put(CIFAR10, { created: '2020-01-01T00:00:00Z' }), /already/],
+    ];
+    let rejected = 0;
+    for (const [what, put, why] of cases) {
+      await put();
+      reloaded();
+      rejected += 1;
+      await until(async () => (await count('rejected')) === rejected);
+      const line = server
+        .log()
+        .split('\n')
+        .findLast((text) => text.includes('model update rejected'))!;
+      expect((JSON.parse(line) as { err: { message: string } }).err.message, what).toMatch(why);
+      expect((await info()).update, what).toMatchObject({ result: 'rejected' });
+      expect(await isReady(), what).toBe(true);
+      const { status, body } = await classify(server.url, CAT, PATIENT);
+      expect([status, body.model.version], what).toEqual([200, shipped.version]);
+    }
+    expect(await count('updated')).toBe(0);
+
+    await folder.put(CIFAR10, { version: '2' });
+    await serves('2');
+    expect(await server.stop()).toBe(0);
+  });
+
+  it('because it is still being copied: said once, and served when it is whole', async () => {
+    await start();
+    await folder.put(CIFAR10, { version: '2' });
+    const half = join(folder.path, (await manifestIn(folder.path)).file);
+    const whole = await readFile(half);
+    await truncate(half, 1000);
+    await until(async () => times('model update rejected') === 1);
+    for (const length of [2000, 4000]) {
+      await writeFile(half, whole.subarray(0, length));
+      await sleep(1500);
+    }
+    expect(times('model update rejected')).toBe(1);
+    await writeFile(half, whole);
+    await serves('2');
+    expect((await info()).update).toEqual({ version: '2', result: 'updated' });
+  });
+
+  it.skipIf(process.platform !== 'linux')(
+    'does not come in by a worker that is replaced: the file of the old one is held',
+    async () => {
+      await start({ ENGINE_WORKERS: '1', MODEL_POLL_SECONDS: '0' }, [
+        '--import',
+        './test/faults/preload.mjs',
+      ]);
+      const before = await classify(server.url, CAT, PATIENT);
+      await writeFile(join(folder.path, 'other.onnx'), garbage);
+      await rename(join(folder.path, 'other.onnx'), join(folder.path, 'model.onnx'));
+      // The colour that makes preload.mjs crash the worker.
+      const background = { r: 250, g: 0, b: 0 };
+      const crash = await sharp({ create: { width: 32, height: 32, channels: 3, background } })
+        .png()
+        .toBuffer();
+      expect((await classify(server.url, crash, PATIENT)).status).toBe(503);
+      await until(isReady);
+      const after = await classify(server.url, CAT, PATIENT);
+      expect(after.status).toBe(200);
+      expect(after.body.predictions[0]!.label).toBe(before.body.predictions[0]!.label);
+    },
+  );
+});
+
+describe('SIGTERM during an update', () => {
+  it.each([100, 600, 1500])('%i ms after it began: a clean end', async (ms) => {
+    await start({ MAX_BATCH: '32' });
+    await folder.put(CIFAR10, { version: '2' });
+    reloaded();
+    await until(async () => times('another model version: warming it up') === 1);
+    await sleep(ms);
+    const accepted = classify(server.url, CAT, PATIENT);
+    await sleep(50);
+    expect(await server.stop()).toBe(0);
+    expect([200, 503]).toContain((await accepted).status);
+    expect(server.log()).toContain('"drained"');
+    expect(times('model update rejected')).toBe(0);
+  });
+});
