@@ -1,8 +1,9 @@
 """One ONNX graph that holds every sub-network of an adaptive depth network.
 
 Each run of segments that follow one skip flag becomes an ``If`` with two
-branches; segments that take the flag as a tensor need none. The weights lie
-once, in the root graph, and both branches refer to them. BatchNormalization
+branches; segments that take the flag as a tensor need none. Stages of few weights may
+share a tree of ``If``s, with a branch for each combination of their flags. The weights
+lie once, in the root graph, and all branches refer to them. BatchNormalization
 stays un-folded inside the branches: at load time onnxruntime fuses it with the
 convolution before it into branch-local weights, and only such weights get its
 blocked (NCHWc) layout. Folding the norms here would duplicate the convolutions
@@ -116,20 +117,23 @@ class _Normaliser(nn.Module):
 
 
 class _Variant(nn.Module):
-    """Consecutive segments with their common skip flag decided, ready to be traced."""
+    """Consecutive segments with their skip flags decided, ready to be traced.
 
-    def __init__(self, segments: Sequence[Segment], skip: bool | SkipFlags = False) -> None:
+    Args:
+        skip: one flag per stage, as far as these segments go.
+    """
+
+    def __init__(self, segments: Sequence[Segment], skip: SkipFlags) -> None:
         super().__init__()
+        self.segments, self.skip = segments, skip
         self.links = nn.ModuleList(segment.module for segment in segments)
-        self.flagged = [segment.flag is not None for segment in segments]
-        self.skip = skip
         self.eval()
 
-    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
-        """`skip`, a scalar bool tensor, takes the place of the decision."""
-        decided = self.skip if skip is None else skip
-        for link, flagged in zip(self.links, self.flagged, strict=True):
-            x = link(x, decided) if flagged else link(x)
+    def forward(self, x: Tensor, flag: Tensor | None = None) -> Tensor:
+        """`flag`, a scalar bool tensor, takes the place of the last decision."""
+        skip: tuple[Any, ...] = self.skip if flag is None else (*self.skip[:-1], flag)
+        for segment in self.segments:
+            x = segment.run(x, skip)
         return x
 
 
@@ -189,33 +193,40 @@ def _links(groups: Sequence[Sequence[Segment]], size: int) -> tuple[list[_Piece 
     for index, group in enumerate(groups):
         name = "+".join(segment.name for segment in group)
         out = LOGITS if index == len(groups) - 1 else name
-        flag, tensor_flag = group[-1].flag, group[-1].tensor_flag
+        flag = group[-1].flag
+        full = _Variant(group, (False,) * (0 if flag is None else flag + 1))
         if flag is None:
-            links.append(_Piece(name, _Variant(group), {value: x}, out))
-        elif tensor_flag:
+            links.append(_Piece(name, full, {value: x}, out))
+        elif group[-1].tensor_flag:
             inputs = {value: x, flag_name(flag): torch.tensor(False)}
-            links.append(_Piece(name, _Variant(group), inputs, out))
+            links.append(_Piece(name, full, inputs, out))
         else:
             links.append(_choice(group, flag, (), {value: x}, name, out))
-        full = (False,) * (flag + 1) if flag is not None and group[-1].takes_flags_so_far else False
         with torch.no_grad():
-            x = _Variant(group, full)(x)
+            x = full(x)
         value = out
     return links, x
 
 
 def _groups(segments: Sequence[Segment]) -> list[list[Segment]]:
-    """Neighbours that follow one flag in one way, to be decided at once.
+    """Neighbours to be decided at once: those that follow one flag in one way, and those
+    that ask for it (`Segment.joins_previous`).
 
     The stem joins the first ``If``: only a map that a branch computes itself has the
     blocked layout, and so only to such a map a convolution of that branch can add.
     """
-    groups = [
-        list(group)
-        for _, group in groupby(segments, lambda segment: (segment.flag, segment.tensor_flag))
+    runs = [
+        list(run)
+        for _, run in groupby(segments, lambda segment: (segment.flag, segment.tensor_flag))
     ]
-    if len(groups) > 1 and groups[0][0].flag is None and not groups[1][0].tensor_flag:
-        groups[:2] = [groups[0] + groups[1]]
+    if len(runs) > 1 and runs[0][0].flag is None and not runs[1][0].tensor_flag:
+        runs[:2] = [runs[0] + runs[1]]
+    groups: list[list[Segment]] = []
+    for run in runs:
+        if run[0].joins_previous:
+            groups[-1] += run
+        else:
+            groups.append(run)
     return groups
 
 
@@ -226,29 +237,38 @@ def _choice(
     inputs: dict[str, Tensor],
     name: str,
     out: str,
-) -> _Piece | _Choice:
+) -> _Choice:
     """An ``If`` on `flag`, and inside it on earlier ones where they make a difference.
 
     Args:
         flag: the flag to decide next.
-        decided: what has been decided on the later ones, up to the group's own.
+        decided: what has been decided on the later ones, up to the group's last.
     """
 
     def branch(skip: bool) -> _Piece | _Choice:
         now = (skip, *decided)
         prefix = f"{name}/{'skip' if skip else 'full'}"
-        link = group[-1].module
-        if isinstance(link, RestatedLink):
-            ending = skip_flags.name_of(now)
-            if flag > 0 and any(own.endswith(ending) for own in link.own):
-                return _choice(group, flag - 1, now, inputs, prefix, f"{prefix}/out")
-            # Earlier flags make no difference any more: as if they were equal to this one.
-            variant = _Variant(group, (skip,) * flag + now)
-        else:
-            variant = _Variant(group, skip)
+        if _depends_on_flags_before(group, flag, now):
+            return _choice(group, flag - 1, now, inputs, prefix, f"{prefix}/out")
+        # Earlier flags make no difference any more: as if they were equal to this one.
+        variant = _Variant(group, (skip,) * flag + now)
         return _Piece(prefix, variant, inputs, f"{prefix}/out", in_branch=True)
 
     return _Choice(name, out, flag_name(flag), branch(True), branch(False))
+
+
+def _depends_on_flags_before(group: Sequence[Segment], flag: int, decided: SkipFlags) -> bool:
+    """Whether the group is still open when flags from `flag` on are `decided`."""
+    for segment in group:
+        if segment.flag is None:
+            continue
+        if segment.flag < flag:
+            return True
+        if isinstance(segment.module, RestatedLink):
+            ending = skip_flags.name_of(decided[: segment.flag - flag + 1])
+            if flag > 0 and any(own.endswith(ending) for own in segment.module.own):
+                return True
+    return False
 
 
 class _AllPieces(nn.Module):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -76,13 +77,7 @@ class RestatedNetwork(AdaptiveNetwork):
         return [
             segment
             if segment.flag is None
-            else Segment(
-                segment.name,
-                self.links[segment.name],
-                segment.flag,
-                segment.is_stage,
-                takes_flags_so_far=True,
-            )
+            else replace(segment, module=self.links[segment.name], takes_flags_so_far=True)
             for segment in self.network.segments()
         ]
 

@@ -5,6 +5,7 @@ The published sizes go through the same comparison by ``bench/parity.py``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -48,12 +49,33 @@ def check_weights_are_stored_once(network: torch.nn.Module, graph: onnx.ModelPro
     root = {tensor.name: tuple(tensor.dims) for tensor in graph.graph.initializer}
     for name, parameter in network.named_parameters():
         assert root[name] == tuple(parameter.shape)
-    branches = [
-        attribute.g for node in graph.graph.node for attribute in node.attribute if attribute.g.node
-    ]
     matrices = {tuple(p.shape) for p in network.parameters() if p.dim() > 1}
-    for branch in branches:
+    for branch in branches(graph.graph):
         assert not any(tuple(tensor.dims) in matrices for tensor in branch.initializer)
+
+
+def branches(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Those of `If`s within branches, too."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield attribute.g
+                yield from branches(attribute.g)
+
+
+def test_the_first_three_stages_of_mobilenet_v2_share_one_tree_of_ifs() -> None:
+    """Maps then pass from branch to branch twice, not four times."""
+    network, size = reduced("mobilenet_v2")
+    graph = build_graph(network, size, MEAN, STD).graph
+    trees = [node for node in graph.node if node.op_type == "If"]
+    assert [tree.input[0] for tree in trees] == ["skip_3", "skip_4", "skip_5"]
+    leaves = [
+        branch
+        for attribute in trees[0].attribute
+        for branch in branches(attribute.g)
+        if any(node.op_type == "Conv" for node in branch.node)
+    ]
+    assert len(leaves) == 2**3
 
 
 @pytest.mark.parametrize("family", ["vit_b_16", "swin_t"])

@@ -33,6 +33,10 @@ class Segment:
         takes_flags_so_far: True when the module is called with the flags of all stages
             up to its own, ``skip[: flag + 1]``, instead of its own alone. It is a
             `restate.RestatedLink`.
+        joins_previous: True when the exporter is to decide this segment's flag in one tree
+            of `If`s with that of the segment before. It saves a passage from `If` to `If`,
+            where maps leave onnxruntime's blocked layout, and doubles the copies of both
+            segments' weights that onnxruntime makes: for stages of large maps and few weights.
     """
 
     name: str
@@ -41,6 +45,7 @@ class Segment:
     is_stage: bool = False
     tensor_flag: bool = False
     takes_flags_so_far: bool = False
+    joins_previous: bool = False
 
     def run(self, x: Tensor, skip: Sequence[bool]) -> Tensor:
         if self.flag is None:

@@ -32,6 +32,10 @@ PAPER_SETTINGS = (
     (6, 320, 1, 1),
 )
 
+# The first stages have the large maps and 7 % of the weights: the exporter decides their
+# flags at once, see `Segment.joins_previous`.
+STAGES_DECIDED_AT_ONCE = 3
+
 
 def divisible_by_8(width: float) -> int:
     """The nearest multiple of 8, at least 8 and never below 90 % of `width`."""
@@ -147,6 +151,14 @@ class MobileNetV2(AdaptiveNetwork):
         flag = 0
         for index, module in enumerate(self.features):
             is_stage = isinstance(module, SkippableStage)
-            chain.append(Segment(f"features{index}", module, min(flag, self.flags - 1), is_stage))
+            chain.append(
+                Segment(
+                    f"features{index}",
+                    module,
+                    min(flag, self.flags - 1),
+                    is_stage,
+                    joins_previous=0 < flag < min(STAGES_DECIDED_AT_ONCE, self.flags),
+                )
+            )
             flag += is_stage
         return [*chain, Segment("head", self._join(self.pool, self.classifier))]
