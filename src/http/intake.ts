@@ -12,7 +12,8 @@ import { ServeError } from '../errors.ts';
 export function limitIntake(app: FastifyInstance, maxBytes: number): void {
   let held = 0;
 
-  app.addHook('preParsing', async (_request, reply, payload) => {
+  // Not async: the parser must listen before the first bytes can fail.
+  app.addHook('preParsing', (_request, reply, payload, done) => {
     let mine = 0;
     let over = false;
     reply.raw.once('close', () => {
@@ -20,11 +21,11 @@ export function limitIntake(app: FastifyInstance, maxBytes: number): void {
       over = true;
     });
     const counted: Transform & RequestPayload = new Transform({
-      transform(chunk: Buffer, _encoding, done) {
+      transform(chunk: Buffer, _encoding, passOn) {
         mine += chunk.length;
         if (!over) held += chunk.length;
-        if (held <= maxBytes) done(null, chunk);
-        else done(new ServeError('overloaded', 'Too many uploads are under way.', {}, 1000));
+        if (held <= maxBytes) passOn(null, chunk);
+        else passOn(new ServeError('overloaded', 'Too many uploads are under way.', {}, 1000));
       },
     });
     // Fastify compares this with Content-Length.
@@ -32,6 +33,6 @@ export function limitIntake(app: FastifyInstance, maxBytes: number): void {
     payload.on('error', (error) => counted.destroy(error));
     // A body that is given up must not be left standing in its connection.
     counted.on('error', () => payload.unpipe(counted).resume());
-    return payload.pipe(counted);
+    done(null, payload.pipe(counted));
   });
 }
