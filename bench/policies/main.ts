@@ -31,7 +31,7 @@ const GRIDS = {
     loads: [0.3, 0.5, 0.7, 0.8, 0.95, 1.1, 1.3, 1.6, 2],
     cv2s: [1, 4, 8],
     seeds: 5,
-    count: 10_000,
+    count: 3000,
   },
   quick: { loads: [0.8, 1.3, 2], cv2s: [1, 8], seeds: 2, count: 3000 },
 };

@@ -1,3 +1,4 @@
+import { headroom, missedAims } from './aims.ts';
 import { BOUND } from './cell.ts';
 import type { BenchRecord } from './cell.ts';
 
@@ -45,15 +46,9 @@ export function verdicts(
     const interval = halfWidth(differences);
     const floor = base.get(ours.table)!;
     const share = ours.delivered / bound.delivered;
-    const headroom =
-      bound.accuracy - floor < 1e-3 ? 1 : (ours.accuracy - floor) / (bound.accuracy - floor);
 
-    const missed: string[] = [];
-    if (lead < -interval - 1e-9) missed.push(`below ${rival.policy}`);
-    if (bound.attainment >= 0.999) {
-      if (ours.attainment < 0.999) missed.push('attainment');
-      if (headroom < 0.9) missed.push('headroom');
-    } else if (share < 0.92) missed.push('share of the bound');
+    const missed = missedAims(ours, bound, floor);
+    if (lead < -interval - 1e-9) missed.unshift(`below ${rival.policy}`);
     const traffic = ours.trace ?? `CV² ${ours.cv2}`;
     return {
       table: ours.table,
@@ -65,7 +60,7 @@ export function verdicts(
       lead,
       interval,
       share,
-      headroom,
+      headroom: headroom(ours, bound, floor),
       reached: missed.length === 0,
       missed,
     };
@@ -96,7 +91,7 @@ export function markdown(all: readonly Verdict[]): string {
     `${(100 * cell.lead).toFixed(2)} ± ${(100 * cell.interval).toFixed(2)}`,
     pair(cell.bound),
     (100 * cell.share).toFixed(1),
-    (100 * cell.headroom).toFixed(0),
+    cell.bound.attainment >= 0.999 ? (100 * cell.headroom).toFixed(0) : '',
     cell.reached ? 'yes' : cell.missed.join(', '),
   ]);
   const header = [

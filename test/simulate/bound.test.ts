@@ -3,6 +3,8 @@ import { describe, expect, test } from 'vitest';
 import { dense } from '../../src/scheduler/latency.ts';
 import type { Request } from '../../src/simulate/arrivals.ts';
 import { upperBound } from '../../src/simulate/bound.ts';
+import { byAccuracy, PricedBatches } from '../../src/simulate/bound/batches.ts';
+import { divisibleBound } from '../../src/simulate/bound/divisible.ts';
 import type { Profile } from '../../src/simulate/tables.ts';
 
 const profile = (fixed: number): Profile => ({
@@ -66,28 +68,28 @@ function exhaustive(
   };
 }
 
+const fewRequests = fc
+  .array(
+    fc.record({
+      arrivedAt: fc.integer({ min: 0, max: 8 }),
+      budget: fc.integer({ min: 1, max: 9 }),
+      minAccuracy: fc.constantFrom(0, 0, 0.8),
+    }),
+    { minLength: 1, maxLength: 4 },
+  )
+  .map((all): Request[] => all.sort((a, b) => a.arrivedAt - b.arrivedAt));
+const fixedCosts = fc.constantFrom(0, 1, 3);
+const engineCounts = fc.constantFrom(1, 1, 2);
+
 describe('clairvoyant bound', () => {
   test('is never below the best of all schedules', () => {
     fc.assert(
-      fc.property(
-        fc.array(
-          fc.record({
-            arrivedAt: fc.integer({ min: 0, max: 8 }),
-            budget: fc.integer({ min: 1, max: 9 }),
-            minAccuracy: fc.constantFrom(0, 0, 0.8),
-          }),
-          { minLength: 1, maxLength: 4 },
-        ),
-        fc.constantFrom(0, 1, 3),
-        fc.constantFrom(1, 1, 2),
-        (all, fixed, engines) => {
-          const requests = all.sort((a, b) => a.arrivedAt - b.arrivedAt);
-          const bound = upperBound(profile(fixed), requests, engines);
-          const best = exhaustive(profile(fixed), requests, engines);
-          expect(bound.delivered).toBeGreaterThanOrEqual(best.delivered - 1e-9);
-          expect(bound.attainment).toBeGreaterThanOrEqual(best.attainment - 1e-9);
-        },
-      ),
+      fc.property(fewRequests, fixedCosts, engineCounts, (requests, fixed, engines) => {
+        const bound = upperBound(profile(fixed), requests, engines);
+        const best = exhaustive(profile(fixed), requests, engines);
+        expect(bound.delivered).toBeGreaterThanOrEqual(best.delivered - 1e-9);
+        expect(bound.attainment).toBeGreaterThanOrEqual(best.attainment - 1e-9);
+      }),
       { numRuns: 300 },
     );
   });
@@ -117,5 +119,38 @@ describe('clairvoyant bound', () => {
     const requests = [request(0, 2), request(0, 2)];
     expect(upperBound({ ...profile(1), maxBatch: 1 }, requests, 1).attainment).toBeCloseTo(0.5);
     expect(upperBound({ ...profile(1), maxBatch: 1 }, requests, 2).attainment).toBeCloseTo(1);
+  });
+
+  test('whatever the prices of requests and the grid of starts are, no schedule is better', () => {
+    fc.assert(
+      fc.property(
+        fewRequests,
+        fixedCosts,
+        engineCounts,
+        fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { minLength: 4, maxLength: 4 }),
+        fc.constantFrom(1, 0.25, 0.3),
+        (requests, fixed, engines, prices, step) => {
+          const batches = new PricedBatches(byAccuracy(profile(fixed)), requests, engines, step);
+          const paid = Float64Array.from(prices.slice(0, requests.length));
+          const bound = batches.bound(paid, new Float64Array(requests.length));
+          const { delivered } = exhaustive(profile(fixed), requests, engines);
+          expect(bound).toBeGreaterThanOrEqual(delivered * requests.length - 1e-9);
+        },
+      ),
+      { numRuns: 300 },
+    );
+  });
+
+  test('knows that a batch cannot be interrupted', () => {
+    // The first alone until 4 ms, or the others together, who must start within 2 ms: two of three.
+    const requests = [request(0, 4), request(1, 6), request(1, 6)];
+    expect(divisibleBound(profile(3), requests, 1).attainment).toBeGreaterThan(0.8);
+    expect(upperBound(profile(3), requests, 1).attainment).toBeLessThan(0.75);
+  });
+
+  test('is the cheaper of the two relaxations where that is said to be enough', () => {
+    const requests = [request(0, 4), request(1, 6), request(1, 6)];
+    const first = divisibleBound(profile(3), requests, 1);
+    expect(upperBound(profile(3), requests, 1, () => true)).toEqual(first);
   });
 });

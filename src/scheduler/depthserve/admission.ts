@@ -17,7 +17,7 @@ import { priceOf } from './price.ts';
  * Whoever makes batches inefficient must be worth it: engine time has become so dear that an
  * answer is worth less than this share of its accuracy beyond the time that it takes.
  */
-const SCARCE = 0.3;
+const SCARCE = 0.8;
 
 /**
  * Refuses a request that even the cheapest sub-networks in the best batches could not answer

@@ -97,7 +97,7 @@ export function longestBatchMs(budgets: readonly number[]): number {
 }
 
 /** An efficient batch takes at most this many times the least time per image. */
-const EFFICIENT = 1.1;
+const EFFICIENT = 1.05;
 
 /** A schedule in efficient batches on the cheapest tiers, in order of deadlines. */
 export interface Steady {
