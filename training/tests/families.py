@@ -10,9 +10,9 @@ from torch import nn
 from adaptive_depth import networks
 from adaptive_depth.networks import AdaptiveNetwork
 
-# Architecture and options of the reduced network, and the size of its images. Channels are
-# multiples of 8: with 4 of them the gradient of a convolution corrupts the heap on CPUs with
-# AVX2 and no AVX-512 (PyTorch 2.15, oneDNN 3.13.3).
+# Architecture and options of the reduced network, and the size of its images. Widths are
+# multiples of 8: PyTorch's gradients of convolutions crash with 4 channels on some CPUs, see
+# README.md.
 REDUCED: dict[str, tuple[str, dict[str, Any], int]] = {
     "small_resnet": ("small_resnet", {"blocks": [2, 2, 2, 2], "widths": [8, 8, 16, 16]}, 32),
     "resnet50": ("resnet50", {"blocks": [2, 3, 2, 2], "widths": [8, 8, 16, 16]}, 64),
