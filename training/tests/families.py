@@ -10,12 +10,14 @@ from torch import nn
 from adaptive_depth import networks
 from adaptive_depth.networks import AdaptiveNetwork
 
-# Architecture and options of the reduced network, and the size of its images.
+# Architecture and options of the reduced network, and the size of its images. Widths are
+# multiples of 8: PyTorch's gradients of convolutions crash with 4 channels on some CPUs, see
+# README.md.
 REDUCED: dict[str, tuple[str, dict[str, Any], int]] = {
-    "small_resnet": ("small_resnet", {"blocks": [2, 2, 2, 2], "widths": [4, 8, 8, 16]}, 32),
-    "resnet50": ("resnet50", {"blocks": [2, 3, 2, 2], "widths": [4, 4, 8, 8]}, 64),
-    "resnet101": ("resnet101", {"blocks": [2, 2, 5, 2], "widths": [4, 4, 4, 8]}, 64),
-    "resnet50vd": ("resnet50vd", {"blocks": [2, 2, 2, 2], "widths": [4, 4, 8, 8]}, 72),
+    "small_resnet": ("small_resnet", {"blocks": [2, 2, 2, 2], "widths": [8, 8, 16, 16]}, 32),
+    "resnet50": ("resnet50", {"blocks": [2, 3, 2, 2], "widths": [8, 8, 16, 16]}, 64),
+    "resnet101": ("resnet101", {"blocks": [2, 2, 5, 2], "widths": [8, 8, 8, 16]}, 64),
+    "resnet50vd": ("resnet50vd", {"blocks": [2, 2, 2, 2], "widths": [8, 8, 16, 16]}, 72),
     "mobilenet_v2": (
         "mobilenet_v2",
         {

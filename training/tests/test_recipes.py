@@ -156,7 +156,7 @@ def test_embeddings_and_vectors_are_decayed_as_asked() -> None:
 
 def test_two_processes_train_one_network(folder_tree: Path, tmp_path: Path) -> None:
     """Started by torchrun; only the first one writes."""
-    options = "--blocks 2,2 --widths 4,8 --size 16 --epochs 2 --batch-size 12 --lr 0.05"
+    options = "--blocks 2,2 --widths 8,16 --size 16 --epochs 2 --batch-size 12 --lr 0.05"
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
         *("--standalone", "-m", "adaptive_depth.cli", "train"),

@@ -91,7 +91,7 @@ def test_layer_norms_have_nothing_to_re_estimate() -> None:
 
 
 def test_the_command(folder_tree: Path, tmp_path: Path) -> None:
-    options = "--blocks 2,2 --widths 4,8 --size 16 --epochs 1 --batch-size 12 --lr 0.05"
+    options = "--blocks 2,2 --widths 8,16 --size 16 --epochs 1 --batch-size 12 --lr 0.05"
     run, out = tmp_path / "run", tmp_path / "model"
     assert main(["train", "--data", str(folder_tree), "--out", str(run), *options.split()]) == 0
     export = ["export", "--run", str(run), "--out", str(out), "--name", "a", "--version", "1.0.0"]
