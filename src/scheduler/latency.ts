@@ -52,6 +52,7 @@ export class MeasuredLatency implements LatencyModel {
   #slowdown = 1;
   #spread = 1;
   #delay = 0;
+  #revision = 0;
 
   /**
    * @param quantile that predictions aim at, 0 to 1.
@@ -89,6 +90,10 @@ export class MeasuredLatency implements LatencyModel {
     return this.#delay;
   }
 
+  get revision(): number {
+    return this.#revision;
+  }
+
   predict(tier: Tier, batch: number): number {
     return this.#corrected(this.#row(tier), batch) * this.#slowdown * this.#spread + this.#delay;
   }
@@ -99,9 +104,9 @@ export class MeasuredLatency implements LatencyModel {
 
   /** Learns from a batch on which an engine worked for `ms`, and that took `delay` ms beyond. */
   observe(tier: Tier, batch: number, ms: number, delay = 0): void {
-    this.#delays.add(Math.max(0, delay));
     // A clock too coarse to see the batch teaches nothing; ratios to zero would break the rest.
     if (!(ms > 0)) return;
+    this.#delays.add(Math.max(0, delay));
     const row = this.#row(tier);
     const ratio = ms / this.#corrected(row, batch);
     this.#ratios.add(ratio);
@@ -111,6 +116,7 @@ export class MeasuredLatency implements LatencyModel {
     const cell = cellOf(row, batch);
     cell.factors.add(ms / (measured(row, batch) * this.#slowdown));
     cell.correction = cell.factors.quantile(0.5);
+    this.#revision++;
   }
 
   /**
@@ -125,6 +131,7 @@ export class MeasuredLatency implements LatencyModel {
     this.#scatter.map(fade);
     this.#delays.map((delay) => delay * kept);
     this.#summarise();
+    this.#revision++;
   }
 
   #summarise(): void {

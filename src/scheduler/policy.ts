@@ -37,6 +37,8 @@ export interface LatencyModel {
   predict(tier: Tier, batch: number): number;
   /** The same, typically: what the engine is occupied for. */
   typical(tier: Tier, batch: number): number;
+  /** Another number whenever predictions may have changed; absent: they may at any time. */
+  readonly revision?: number;
 }
 
 /** What the arrivals so far let expect of the next ones. */

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
-import { linear, view, waiting } from './support.ts';
+import { MeasuredLatency } from '../../src/scheduler/latency.ts';
+import { TIERS, linear, view, waiting } from './support.ts';
 
 const queueOf = (deadlines: readonly number[]) => deadlines.map((at, id) => waiting(id, at));
 const tierOf = (queue: ReturnType<typeof queueOf>, rest = {}) =>
@@ -108,6 +109,19 @@ describe('accuracy floors', () => {
 test('what fits to the last bit has not become hopeless by rounding', () => {
   const queue = [waiting(0, 2)];
   expect(depthserve.decide(view(queue, { now: Number.MIN_VALUE })).expire).toEqual([]);
+});
+
+test('a decision knows what the last batch taught', () => {
+  const latency = new MeasuredLatency({ TT: { 1: 2 }, TF: { 1: 3 }, FF: { 1: 4 } });
+  const choice = () => {
+    const { run } = depthserve.decide(view([waiting(0, 5)], { latency }));
+    return run?.tier.skip;
+  };
+  expect(choice()).toBe('FF');
+  for (let i = 0; i < 3; i++) latency.observe(TIERS[2]!, 1, 4.8);
+  expect(choice()).toBe('TF');
+  latency.rest(60_000);
+  expect(choice()).toBe('FF');
 });
 
 describe('refusal', () => {

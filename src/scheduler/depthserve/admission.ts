@@ -1,6 +1,7 @@
 import { admitted } from '../policy.ts';
 import type { Refusal, View, Waiting } from '../policy.ts';
-import { Costs } from './costs.ts';
+import { costsOf } from './costs.ts';
+import type { Costs } from './costs.ts';
 import { Demand } from './demand.ts';
 import {
   ROUNDING_MS,
@@ -27,7 +28,7 @@ const SCARCE = 0.8;
  * accepted is kept.
  */
 export function admit(view: View, request: Waiting): Refusal | null {
-  const costs = new Costs(view.tiers, view.latency, view.maxBatch);
+  const costs = costsOf(view);
   const floor = costs.floor(request);
   if (floor === costs.tiers.length) {
     return { reason: 'accuracy-unavailable', smallestBudgetMs: Infinity };

@@ -1,9 +1,21 @@
-import type { LatencyModel, Tier, Waiting } from '../policy.ts';
+import type { LatencyModel, Tier, View, Waiting } from '../policy.ts';
 
 /** Batch sizes that plans are made of; the largest allowed comes on top. */
 const PLANNED = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96];
 
-/** The predictions that one decision needs, read once. */
+/** The last for each model: decisions are many between two batches, and read hundreds of times. */
+const known = new WeakMap<LatencyModel, { readonly revision: number; readonly costs: Costs }>();
+
+/** The predictions that a decision needs. */
+export function costsOf({ tiers, latency, maxBatch }: View): Costs {
+  const { revision } = latency;
+  const last = known.get(latency);
+  if (last && last.revision === revision && last.costs.isOf(tiers, maxBatch)) return last.costs;
+  const costs = new Costs(tiers, latency, maxBatch);
+  if (revision !== undefined) known.set(latency, { revision, costs });
+  return costs;
+}
+
 export class Costs {
   /** Batch sizes that plans are made of, ascending. */
   readonly sizes: readonly number[];
@@ -26,6 +38,10 @@ export class Costs {
       }
     }
     this.sizes = [...PLANNED.filter((size) => size < maxBatch), maxBatch];
+  }
+
+  isOf(tiers: readonly Tier[], maxBatch: number): boolean {
+    return this.tiers === tiers && this.maxBatch === maxBatch;
   }
 
   /** Ms that a deadline must leave for `batch` images on the tier with this index. */

@@ -1,7 +1,7 @@
 import { admitted } from '../policy.ts';
 import type { Decision, Policy, View, Waiting } from '../policy.ts';
 import { admit } from './admission.ts';
-import { Costs } from './costs.ts';
+import { costsOf } from './costs.ts';
 import { Demand } from './demand.ts';
 import { ROUNDING_MS, deadlinesOf, firstFeasible, latestPlan, nextStart } from './plan.ts';
 import { priceOf } from './price.ts';
@@ -43,7 +43,7 @@ function decide(view: View): Decision {
   const length = queue.length;
   if (length === 0) return { expire, run: null, wakeAt: null };
 
-  const costs = new Costs(view.tiers, view.latency, maxBatch);
+  const costs = costsOf(view);
   const floors = costs.floors(queue);
   const engines = view.enginesFreeAt.length;
   const fullBatchMs = costs.busyMs(0, maxBatch);
