@@ -107,7 +107,7 @@ def test_what_differs_is_listed(small_resnet50, tmp_path: Path, capsys) -> None:
     message = capsys.readouterr().err
     assert "3 tensors differ" in message
     assert "missing: layer1.0.bn2_skip.bias" in message
-    assert "layer4.0.conv1.weight: shape 4x32x1x1, expected 8x32x1x1" in message
+    assert "layer4.0.conv1.weight: shape 4x64x1x1, expected 16x64x1x1" in message
     assert "unknown: layer9.weight" in message
     assert not (tmp_path / "model").exists()
 
