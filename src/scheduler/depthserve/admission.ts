@@ -106,7 +106,7 @@ class Door {
 
   /**
    * Between which deadlines refusals end and acceptance begins, close to each other; for a request
-   * whose own deadline is refused. Most are refused by little, so it looks further step by step.
+   * whose own deadline is refused. It looks one place further, then behind everybody that waits.
    */
   boundary(): { refused: number; accepted: number } {
     const alone = this.#start + this.costs.ms(this.#floor, 1);
@@ -117,11 +117,12 @@ class Door {
     }
     const from = refused;
     const perImage = this.costs.busyMs(this.#floor, this.view.maxBatch) / this.view.maxBatch;
+    const behind = this.#end + this.costs.ms(this.#floor, 1) + perImage;
     let step = perImage;
     let accepted = from + step;
     for (let i = 0; i < DOUBLINGS && !this.accepts(accepted); i++) {
       refused = accepted;
-      step *= 2;
+      step = Math.max(2 * step, behind - from);
       accepted = from + step;
     }
     while (accepted - refused > Math.max(perImage, CLOSE * (accepted - from))) {
