@@ -12,8 +12,8 @@ const CELL_BATCHES = 31;
 const CELL_TRUST = 7;
 /** Batches, of any kind, that tell how far times scatter. */
 const SPREAD_BATCHES = 256;
-/** The spread starts as if this many batches had come exactly as predicted. */
-const SPREAD_TRUST = 20;
+/** Spread and delay start as if this many batches had come as predicted: the first are often cold. */
+const FIRST_TRUST = 20;
 
 /** Batches that tell how long results are on their way. */
 const DELAY_BATCHES = 64;
@@ -72,7 +72,10 @@ export class MeasuredLatency implements LatencyModel {
       }),
     );
     for (let i = 0; i < SLOWDOWN_BATCHES; i++) this.#ratios.add(1);
-    for (let i = 0; i < SPREAD_TRUST; i++) this.#scatter.add(1);
+    for (let i = 0; i < FIRST_TRUST; i++) {
+      this.#scatter.add(1);
+      this.#delays.add(0);
+    }
   }
 
   /** 1: as fast as at start; 2: batches take twice as long. */

@@ -78,6 +78,12 @@ describe('delay', () => {
     expect(latency.predict(deep, 8)).toBe(18 + 8);
   });
 
+  test('of a first batch on a cold server is not that of the next', () => {
+    const latency = model();
+    latency.observe(shallow, 4, 5, 40);
+    expect(latency.delay).toBe(0);
+  });
+
   test('is forgotten while the engines rest', () => {
     const latency = model();
     for (let i = 0; i < 64; i++) latency.observe(shallow, 4, 5, 20);
