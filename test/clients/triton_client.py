@@ -1,10 +1,10 @@
 """The unmodified tritonclient against a running server: python triton_client.py HOST:PORT IMAGE"""
 
+import json
 import sys
 import time
 import unittest
 import urllib.request
-import json
 
 import numpy as np
 import tritonclient.http as triton
@@ -133,29 +133,33 @@ class TritonClient(unittest.TestCase):
         self.assertEqual(result.as_numpy("logits").shape, (1, len(self.labels)))
 
     def test_timeout_drives_the_depth(self):
-        # Retried over a sweep of time-outs, for what a busy machine manages is its own affair.
         tensor = self.tensor(self.pixels(1))
-        served = {}
-        for timeout in np.geomspace(1_000, 60 * SECOND, 40):
-            try:
-                answer = self.infer(tensor, timeout=int(timeout)).get_response()[
-                    "parameters"
-                ]
-                served[answer["sub_network"]] = answer["expected_accuracy"]
-            except InferenceServerException as error:
-                self.assertEqual(error.status(), "503")
-        # Where the deepest gains next to nothing over the tier below, either will do. The sweep is
-        # load, which makes depth dear, as does a busy machine: so what is best after a pause counts.
+
+        def accuracy(timeout: float) -> float:
+            answer = self.infer(tensor, timeout=int(timeout)).get_response()
+            return answer["parameters"]["expected_accuracy"]
+
+        # Where the deepest gains next to nothing over the tier below, either will do.
         enough = self.info["tiers"][-2]["accuracy"]
-        patient = 0
+        # What time-out a busy machine meets with which tier is its own affair, so they are swept,
+        # several times: the tight ones are refused, or run out in the queue.
+        shallowest = 1.0
+        for timeout in np.tile(np.geomspace(1_000, SECOND, 40), 20):
+            try:
+                shallowest = min(shallowest, accuracy(timeout))
+            except InferenceServerException as error:
+                self.assertIn(error.status(), ("503", "504"))
+            if shallowest < enough:
+                break
+        self.assertLess(shallowest, enough, "shorter time-outs get shallower ones")
+        # The sweep is load, which makes depth dear: so what is best after a pause counts.
+        patient = 0.0
         for _ in range(5):
             time.sleep(3)
-            answer = self.infer(tensor, timeout=60 * SECOND).get_response()["parameters"]
-            patient = max(patient, answer["expected_accuracy"])
+            patient = max(patient, accuracy(60 * SECOND))
             if patient >= enough:
                 break
         self.assertGreaterEqual(patient, enough, "a minute is plenty")
-        self.assertLess(min(served.values()), enough, "shorter time-outs get shallower ones")
 
     def test_hopeless_timeout_is_refused_with_what_would_work(self):
         error = self.refusal(self.tensor(self.pixels(1)), timeout=1)
