@@ -228,27 +228,10 @@ export class Deployment {
    */
   async classify(files: readonly Buffer[], asked: Asked): Promise<readonly Classified[]> {
     const { MAX_BATCH } = this.#options.config;
-    return this.#allOrNone(asked.cancel, async (signal) => {
-      const parts = chunks(files, MAX_BATCH).map(async (chunk, part) => {
-        const started = clock.now();
-        const reservation = this.#reserve(chunk, asked);
-        const decoding = chunk.map(async (file, index) => {
-          const ms = this.#expectedDecodeMs(file);
-          const done = await this.#decoding.enter(ms, this.#decodeDue(asked), signal);
-          try {
-            return await this.#decode(file);
-          } catch (error) {
-            throw numbered(error, part * MAX_BATCH + index, files.length);
-          } finally {
-            done();
-          }
-        });
-        const pixels = await Promise.all(decoding).catch((error: unknown) => {
-          this.scheduler.withdraw(reservation);
-          throw error;
-        });
-        return this.#submit(reservation, pixels, asked, signal, clock.now() - started);
-      });
+    return this.#allOrNone(asked.cancel, async (cancel) => {
+      const parts = chunks(files, MAX_BATCH).map((chunk, part) =>
+        this.#classifyPart(chunk, { first: part * MAX_BATCH, of: files.length }, asked, cancel),
+      );
       return (await Promise.all(parts)).flat();
     });
   }
@@ -260,9 +243,9 @@ export class Deployment {
    * @throws {RefusedError | ExpiredError | EngineError}
    */
   async classifyPixels(images: readonly Pixels[], asked: Asked): Promise<readonly Classified[]> {
-    return this.#allOrNone(asked.cancel, (signal) => {
+    return this.#allOrNone(asked.cancel, async ({ signal }) => {
       signal.throwIfAborted();
-      const reservation = this.#admit(images.length, asked, 0, 0);
+      const reservation = this.scheduler.reserve(images.length, wishOf(asked));
       return this.#submit(reservation, images, asked, signal, 0);
     });
   }
@@ -295,13 +278,13 @@ export class Deployment {
   /** Runs the parts of one request; when one fails, the others are given up. */
   async #allOrNone<Result>(
     cancel = new AbortController(),
-    run: (signal: AbortSignal) => Promise<Result>,
+    run: (cancel: AbortController) => Promise<Result>,
   ): Promise<Result> {
     // One listener for each batch of a large request is no leak.
     setMaxListeners(0, cancel.signal);
     this.#underWay += 1;
     try {
-      return await run(cancel.signal);
+      return await run(cancel);
     } catch (error) {
       cancel.abort(error);
       throw error;
@@ -312,12 +295,50 @@ export class Deployment {
   }
 
   /**
-   * Admits images that are still to be decoded, if they can be answered in time though decoding
-   * takes as long as it mostly does: before the time is spent.
+   * Admits images before the time to decode them is spent, then decodes and queues them.
    *
-   * @throws {RefusedError}
+   * @param place of these images among all of the request.
+   * @throws {ServeError | RefusedError | ExpiredError | EngineError}
    */
-  #reserve(files: readonly Buffer[], asked: Asked): Reservation {
+  async #classifyPart(
+    files: readonly Buffer[],
+    place: { readonly first: number; readonly of: number },
+    asked: Asked,
+    cancel: AbortController,
+  ): Promise<readonly Classified[]> {
+    const { signal } = cancel;
+    const started = clock.now();
+    const { mostlyMs, atMostMs } = this.#untilDecoded(files, asked);
+    const giveUp = (error: RefusedError) => cancel.abort(error);
+    try {
+      const reservation = this.scheduler.reserve(files.length, wishOf(asked), mostlyMs, giveUp);
+      const decoding = files.map(async (file, index) => {
+        const ms = this.#expectedDecodeMs(file);
+        const done = await this.#decoding.enter(ms, this.#decodeDue(asked), signal);
+        try {
+          return await this.#decode(file);
+        } catch (error) {
+          throw numbered(error, place.first + index, place.of);
+        } finally {
+          done();
+        }
+      });
+      const pixels = await Promise.all(decoding).catch((error: unknown) => {
+        this.scheduler.withdraw(reservation);
+        throw error;
+      });
+      return await this.#submit(reservation, pixels, asked, signal, clock.now() - started);
+    } catch (error) {
+      if (!(error instanceof RefusedError)) throw error;
+      throw new RefusedError(withDecoding(error.refusal, atMostMs));
+    }
+  }
+
+  /**
+   * Ms until images that come now are decoded: mostly, and for such as take longer than most, for
+   * whom what is said to be enough must be enough, too.
+   */
+  #untilDecoded(files: readonly Buffer[], asked: Asked): { mostlyMs: number; atMostMs: number } {
     const headers = files.map(headerOf).filter((header) => header !== null);
     const { MAX_DECODES } = this.#options.config;
     const rounds = Math.ceil(files.length / MAX_DECODES);
@@ -326,21 +347,7 @@ export class Deployment {
     const mostly = longest(headers.map((header) => this.#decodeTimes.lately(header, now)));
     const atMost = longest(headers.map((header) => this.#decodeTimes.predict(header, 0.95)));
     const waitMs = this.#decoding.waitMs(mostly, this.#decodeDue(asked));
-    return this.#admit(files.length, asked, waitMs + mostly, waitMs + Math.max(mostly, atMost));
-  }
-
-  /**
-   * @param readyInMs until the images are decoded, mostly; `atMostMs`: for an image that takes
-   *   longer than most, for which what is said to be enough must be enough, too.
-   * @throws {RefusedError}
-   */
-  #admit(count: number, asked: Asked, readyInMs: number, atMostMs: number): Reservation {
-    try {
-      return this.scheduler.reserve(count, wishOf(asked), readyInMs);
-    } catch (error) {
-      if (!(error instanceof RefusedError)) throw error;
-      throw new RefusedError(withDecoding(error.refusal, atMostMs));
-    }
+    return { mostlyMs: waitMs + mostly, atMostMs: waitMs + Math.max(mostly, atMost) };
   }
 
   /** When decoding must be over for the quickest sub-network to answer in time. */

@@ -54,6 +54,7 @@ function joined(a: Decision, b: Decision): Decision {
     ...a,
     ...b,
     expire: [...a.expire, ...b.expire],
+    giveUp: [...(a.giveUp ?? []), ...(b.giveUp ?? [])],
     wakeAt: wakeAt === Infinity ? null : wakeAt,
   };
 }

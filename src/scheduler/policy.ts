@@ -89,9 +89,17 @@ export interface Refusal {
   readonly closed?: Closed;
 }
 
+/** A request that was let in and is refused after all, for the sake of others. */
+export interface GivenUp {
+  readonly request: Waiting;
+  readonly refusal: Refusal;
+}
+
 export interface Decision {
   /** Requests in the queue that can no longer be answered in time: 504 at once. */
   readonly expire: readonly Waiting[];
+  /** Requests, ready or reserved, that have lost their places to others: 503 at once. */
+  readonly giveUp?: readonly GivenUp[];
   /** What to start on a free engine now; null: nothing yet. */
   readonly run: { readonly batch: readonly Waiting[]; readonly tier: Tier } | null;
   /** When to decide again if nothing happens before; null: at the next arrival or result. */
@@ -100,15 +108,19 @@ export interface Decision {
 
 export interface Policy {
   readonly name: string;
-  /** Whether to let `request` join `view.queue` (which does not hold it yet). */
+  /**
+   * Whether to let `request` join `view.queue` (which does not hold it yet), though it may cost
+   * another its place.
+   */
   admit(view: View, request: Waiting): Refusal | null;
   /** What to do now that at least one engine is free and the queue is not empty. */
   decide(view: View): Decision;
   /**
    * Asked while every engine is busy: which requests could not be answered in time even if an
-   * engine came free now, and when to ask again if nothing happens before.
+   * engine came free now, which not together with the others, and when to ask again if nothing
+   * happens before.
    */
-  hopeless?(view: View): Pick<Decision, 'expire' | 'wakeAt'>;
+  hopeless?(view: View): Pick<Decision, 'expire' | 'giveUp' | 'wakeAt'>;
 }
 
 /** Everybody that was admitted and waits, ready or not; earliest deadline first. */

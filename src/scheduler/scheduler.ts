@@ -45,7 +45,7 @@ export interface SchedulerEvents {
   finished?(tier: Tier, batchSize: number, predictedMs: number, actualMs: number): void;
 }
 
-/** Refused on arrival: it would have missed its deadline. */
+/** Refused, on arrival or as soon as others had to be preferred: it would miss its deadline. */
 export class RefusedError extends Error {
   override readonly name = 'RefusedError';
   constructor(readonly refusal: Refusal) {
@@ -71,6 +71,13 @@ export type Wish = Omit<Waiting, 'id'>;
 /** Places in the queue for inputs that are still being made ready. */
 export interface Reservation {
   readonly requests: readonly Waiting[];
+  /** Set when one of the places was lost to others. */
+  readonly refused: RefusedError | null;
+}
+
+/** What a reservation becomes when it is refused after all. */
+interface Reserved extends Waiting {
+  readonly giveUp: (error: RefusedError) => void;
 }
 
 export interface SchedulerOptions<Input, Output> {
@@ -91,14 +98,14 @@ const LONG_REST_MS = 100;
 
 /**
  * Holds the queue, asks the policy, hands batches to the engine. Every submitted request is
- * settled exactly once: served, refused on arrival, or expired.
+ * settled exactly once: served, refused, or expired.
  */
 export class Scheduler<Input, Output> {
   readonly #options: SchedulerOptions<Input, Output>;
   /** Earliest deadline first; equal deadlines in order of arrival. */
   readonly #queue: Entry<Input, Output>[] = [];
   /** Admitted, but their inputs are not ready yet; earliest deadline first. */
-  readonly #reserved: Waiting[] = [];
+  readonly #reserved: Reserved[] = [];
   /** Who is refused without asking the policy again, and since when; null: ask. */
   #closed: (Closed & { floor: number; smallestDeadline: number; since: number }) | null = null;
   readonly #enginesFreeAt: number[];
@@ -175,10 +182,21 @@ export class Scheduler<Input, Output> {
    * from now on they count against those that come later.
    *
    * @param readyInMs when the inputs will be there, as far as is known.
+   * @param givenUp called when a place is lost to others while the inputs are being made ready.
    * @throws {RefusedError}
    */
-  reserve(count: number, wish: Wish, readyInMs = 0): Reservation {
+  reserve(
+    count: number,
+    wish: Wish,
+    readyInMs = 0,
+    givenUp?: (error: RefusedError) => void,
+  ): Reservation {
     const requests: Waiting[] = [];
+    const reservation = { requests, refused: null as RefusedError | null };
+    const giveUp = (error: RefusedError) => {
+      reservation.refused = error;
+      givenUp?.(error);
+    };
     for (let i = 0; i < count; i++) {
       const request: Waiting = { ...wish, id: this.#nextId++ };
       // What making ready uses up of a budget is nothing that a plan could count on.
@@ -186,27 +204,28 @@ export class Scheduler<Input, Output> {
       this.#observe(deadline);
       const refusal = this.#refusalOf({ ...request, deadline });
       if (refusal) {
-        this.withdraw({ requests });
+        this.withdraw(reservation);
         throw new RefusedError(refusal);
       }
       requests.push(request);
-      insert(this.#reserved, request);
+      insert(this.#reserved, { ...request, giveUp });
     }
-    return { requests };
+    return reservation;
   }
 
   /**
    * Queues what was reserved: all inputs before any is started, so that they can be a batch.
    *
-   * @returns as `submit`, but without RefusedError.
+   * @returns as `submit`.
    */
   async redeem(
     reservation: Reservation,
     inputs: readonly Input[],
     signal?: AbortSignal,
   ): Promise<readonly Served<Output>[]> {
-    const { requests } = reservation;
+    const { requests, refused } = reservation;
     this.#release(requests);
+    if (refused) throw refused;
     signal?.throwIfAborted();
     const answers = requests.map((request, index) => this.#enqueue(request, inputs[index]!));
     signal?.addEventListener('abort', () => this.#cancel(requests, signal.reason), { once: true });
@@ -223,7 +242,8 @@ export class Scheduler<Input, Output> {
   #release(requests: readonly Waiting[]): void {
     for (const { id } of requests) {
       const index = this.#reserved.findIndex((request) => request.id === id);
-      this.#reserved.splice(index, 1);
+      // Who has been given up is gone already.
+      if (index >= 0) this.#reserved.splice(index, 1);
     }
   }
 
@@ -321,6 +341,9 @@ export class Scheduler<Input, Output> {
           : policy.decide(this.#view());
       if (!decision) break;
       for (const request of decision.expire) this.#take(request).reject(new ExpiredError());
+      for (const { request, refusal } of decision.giveUp ?? []) {
+        this.#giveUp(request, new RefusedError(refusal));
+      }
       if (!decision.run) {
         if (decision.wakeAt !== null && this.#queue.length > 0) {
           this.#cancelWake = this.#options.clock.at(decision.wakeAt, () => this.#step());
@@ -335,6 +358,12 @@ export class Scheduler<Input, Output> {
       );
     }
     this.#reportIdle();
+  }
+
+  #giveUp(request: Waiting, error: RefusedError): void {
+    const reserved = this.#reserved.findIndex(({ id }) => id === request.id);
+    if (reserved < 0) this.#take(request).reject(error);
+    else this.#reserved.splice(reserved, 1)[0]!.giveUp(error);
   }
 
   #take(request: Waiting): Entry<Input, Output> {

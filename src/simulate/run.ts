@@ -75,9 +75,11 @@ export async function simulate(setup: Setup): Promise<Outcome[]> {
     const ask = async () => {
       const wish = { arrivedAt, deadline: arrivedAt + budget, minAccuracy };
       const waitMs = decoder.waitMs(decodeMs, wish.deadline);
-      const reservation = scheduler.reserve(1, wish, waitMs + decodeMs);
+      const lost = new AbortController();
+      const giveUp = (error: RefusedError) => lost.abort(error);
+      const reservation = scheduler.reserve(1, wish, waitMs + decodeMs, giveUp);
       if (decodeMs > 0) {
-        const done = await decoder.enter(decodeMs, wish.deadline);
+        const done = await decoder.enter(decodeMs, wish.deadline, lost.signal);
         await new Promise<void>((resolve) => clock.at(clock.now() + decodeMs, resolve));
         done();
       }

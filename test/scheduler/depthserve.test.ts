@@ -140,6 +140,33 @@ describe('refusal', () => {
     expect(refusal.smallestBudgetMs).toBeLessThan(21);
   });
 
+  test('in a burst, the places of those with little time go to those with more', () => {
+    // Busy until 10 ms, then two batches of 8, 9 ms each, are just in time.
+    const busy = { enginesFreeAt: [10] };
+    const queue = queueOf([...Array(8).fill(19), ...Array(8).fill(28)]);
+    expect(depthserve.hopeless!(view(queue, busy)).giveUp).toEqual([]);
+    // There is time for 16 of 17, whoever they are; 19 ms are nearly as much as 28.
+    expect(depthserve.admit(view(queue, busy), waiting(99, 28))?.reason).toBe('overload');
+    const newcomer = waiting(99, 29);
+    expect(depthserve.admit(view(queue, busy), newcomer)).toBeNull();
+    const { giveUp } = depthserve.hopeless!(view([...queue, newcomer], busy));
+    expect(giveUp!.map(({ request }) => request.id)).toEqual([0]);
+    expect(giveUp![0]!.refusal.reason).toBe('overload');
+    expect(giveUp![0]!.refusal.smallestBudgetMs).toBeGreaterThan(19);
+  });
+
+  test('while overload lasts, nobody takes the place of another', () => {
+    const queue = queueOf([...Array(8).fill(19), ...Array(8).fill(28)]);
+    const newcomer = waiting(99, 29);
+    const refused = (rate: number) => {
+      const arrivals = { rate, dispersion: 1, budgets: [20, 40] };
+      return depthserve.admit(view(queue, { enginesFreeAt: [10], arrivals }), newcomer);
+    };
+    // TT answers 8 in 9 ms, at the most.
+    expect(refused(0.8)).toBeNull();
+    expect(refused(1)?.reason).toBe('overload');
+  });
+
   test('an urgent request that would break promises made to others is refused', () => {
     const queue = queueOf(Array(16).fill(18.5));
     expect(depthserve.admit(view(queue), waiting(99, 5))?.reason).toBe('overload');

@@ -167,17 +167,55 @@ describe('promises', () => {
     return answered;
   }
 
-  test('all that is accepted is answered, when nothing more arrives', () => {
+  /** Lets one in, if it may; whoever loses the place is gone. */
+  function letIn(seen: View, request: Waiting): readonly Waiting[] {
+    if (depthserve.admit(seen, request)) return seen.queue;
+    const queue = [...seen.queue, request].sort((a, b) => a.deadline - b.deadline || a.id - b.id);
+    const gone = depthserve.hopeless!({ ...seen, queue }).giveUp!.map(({ request: { id } }) => id);
+    return queue.filter(({ id }) => !gone.includes(id));
+  }
+
+  test('all that is accepted and not given up is answered, when nothing more arrives', () => {
     fc.assert(
       fc.property(views(40), (seen) => {
-        const one = { ...seen, enginesFreeAt: [-Infinity] };
-        const accepted: Waiting[] = [];
-        for (const request of seen.queue.toSorted((a, b) => a.id - b.id)) {
-          if (depthserve.admit({ ...one, queue: accepted }, request)) continue;
-          accepted.push(request);
-          accepted.sort((a, b) => a.deadline - b.deadline || a.id - b.id);
+        let one: View = { ...seen, queue: [], enginesFreeAt: [-Infinity] };
+        for (const request of seen.queue.toSorted((a, b) => a.arrivedAt - b.arrivedAt)) {
+          one = { ...one, queue: letIn(one, request) };
         }
-        expect(playOut({ ...one, queue: accepted }).size).toBe(accepted.length);
+        expect(playOut(one).size).toBe(one.queue.length);
+      }),
+    );
+  });
+
+  test('whoever is let in costs at most one other its place, and one with less time', () => {
+    fc.assert(
+      fc.property(views(40), (seen) => {
+        let one: View = { ...seen, tiers: TIERS.slice(0, 1), queue: [], enginesFreeAt: [3] };
+        for (const each of seen.queue.toSorted((a, b) => a.arrivedAt - b.arrivedAt)) {
+          const request = { ...each, minAccuracy: 0 };
+          const after = letIn(one, request);
+          expect(after.length).toBeGreaterThanOrEqual(one.queue.length);
+          for (const other of one.queue) {
+            if (!after.includes(other)) expect(other.deadline).toBeLessThan(request.deadline);
+          }
+          one = { ...one, queue: after };
+        }
+      }),
+    );
+  });
+
+  test('a request that is given up is told a budget that would have been accepted', () => {
+    fc.assert(
+      fc.property(views(40), (seen) => {
+        const busy = { ...seen, enginesFreeAt: [20] };
+        const { expire, giveUp } = depthserve.hopeless!(busy);
+        const gone = new Set([...expire, ...giveUp!.map(({ request }) => request)]);
+        const rest = { ...busy, queue: busy.queue.filter((request) => !gone.has(request)) };
+        for (const { request, refusal } of giveUp!) {
+          const deadline = request.arrivedAt + refusal.smallestBudgetMs + 1e-9;
+          expect(deadline).toBeGreaterThan(request.deadline);
+          expect(depthserve.admit(rest, { ...request, deadline })).toBeNull();
+        }
       }),
     );
   });

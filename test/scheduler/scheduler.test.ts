@@ -129,7 +129,7 @@ describe('every request', () => {
     },
   );
 
-  test('that was accepted is answered in time, when batches take what was predicted', async () => {
+  test('is answered in time or refused, when batches take what was predicted', async () => {
     await fc.assert(
       fc.asyncProperty(workload, async (arrivals) => {
         const { settled } = await play(arrivals);
@@ -160,12 +160,14 @@ describe('every request', () => {
     );
   });
 
-  test('that was refused is told at once', async () => {
+  test('that is refused is told at once: when it comes, or when another takes its place', async () => {
     await fc.assert(
       fc.asyncProperty(workload, async (arrivals) => {
         const { settled } = await play(arrivals);
+        const moments = new Set(arrivals.map(({ at }) => at));
         settled.forEach(([outcome], index) => {
-          if (outcome!.error) expect(outcome!.at).toBe(arrivals[index]!.at);
+          if (!outcome!.error || outcome!.at === arrivals[index]!.at) return;
+          expect(moments).toContain(outcome!.at);
         });
       }),
       { numRuns: 30 },
@@ -323,6 +325,24 @@ describe('places reserved for inputs that are still being made ready', () => {
     expect(fill(other)).toHaveLength(count);
   });
 
+  test('are lost to those who come with more time, when a burst is too much; told at once', () => {
+    const scheduler = scheduled(new VirtualClock());
+    void scheduler.submit(0, patient);
+    const lost: RefusedError[] = [];
+    const tight = { ...patient, deadline: 12 };
+    const places = [];
+    while (!scheduler.preview(tight)) {
+      places.push(scheduler.reserve(1, tight, 0, (error) => lost.push(error)));
+    }
+    const asked = Array.from({ length: 8 }, (_, index) => scheduler.submit(index, patient));
+    expect(lost.length).toBeGreaterThan(0);
+    expect(lost[0]!.refusal.smallestBudgetMs).toBeGreaterThan(12);
+    const refused = places.filter((place) => place.refused !== null);
+    expect(refused.map((place) => place.refused)).toEqual(lost);
+    for (const promise of asked) promise.catch(() => {});
+    return expect(scheduler.redeem(refused[0]!, [99])).rejects.toBe(lost[0]);
+  });
+
   test('must leave the time that making ready takes', () => {
     const scheduler = scheduled(new VirtualClock());
     expect(() => scheduler.reserve(1, { ...patient, deadline: 10 }, 9)).toThrow(RefusedError);
@@ -348,7 +368,7 @@ describe('a refusal answers for the like of it', () => {
           for (const [deadline, minAccuracy] of asked) {
             const wish = { arrivedAt: 0, deadline, minAccuracy };
             // Nobody's place: it makes the scheduler forget what it has refused.
-            asking!.withdraw({ requests: [] });
+            asking!.withdraw({ requests: [], refused: null });
             const [known, fresh] = [remembering!.preview(wish), asking!.preview(wish)];
             expect(known?.reason).toBe(fresh?.reason);
           }

@@ -1,5 +1,5 @@
 import { admitted } from '../policy.ts';
-import type { Refusal, View, Waiting } from '../policy.ts';
+import type { GivenUp, Refusal, View, Waiting } from '../policy.ts';
 import { costsOf } from './costs.ts';
 import type { Costs } from './costs.ts';
 import { Demand } from './demand.ts';
@@ -12,20 +12,24 @@ import {
   nextStart,
   steadySchedule,
 } from './plan.ts';
-import { priceOf } from './price.ts';
+import { CAUTION } from './price.ts';
+
+/** Looks this many longest budgets ahead for an end of the overload. */
+const AHEAD = [2, 4, 8, 16];
 
 /**
- * Whoever makes batches inefficient must be worth it: engine time has become so dear that an
- * answer is worth less than this share of its accuracy beyond the time that it takes.
+ * A newcomer may cost another its place that has at most this share of its time left. For one with
+ * as much time, nothing would be gained; reading and decoding its image was work, too.
  */
-const SCARCE = 0.8;
+const YIELDS = 2 / 3;
 
 /**
  * Refuses a request that even the cheapest sub-networks in the best batches could not answer
- * together with all that was accepted before. Under overload also one whose deadline forces small
- * batches: they cost others their place, and a queue of tight deadlines never gets out of them.
- * So overload is refused at the door, while another replica may still be tried, and what is
- * accepted is kept.
+ * together with all that was accepted before. When a burst is too much, the earliest deadlines are
+ * what to give up (`latestPlan`): so a request with more time is let in all the same, and costs
+ * others their places (`givenUp`). While overload lasts, that would go on and on; instead,
+ * deadlines that force small batches are refused: they, too, cost others their place, and a queue
+ * of tight deadlines never gets out of them.
  */
 export function admit(view: View, request: Waiting): Refusal | null {
   const costs = costsOf(view);
@@ -46,6 +50,27 @@ export function admit(view: View, request: Waiting): Refusal | null {
   };
 }
 
+/**
+ * Who waits in vain: what even the cheapest sub-networks, were they as quick as they typically are,
+ * could not answer with the others. To be told at once, while another replica may still be tried.
+ */
+export function givenUp(view: View): GivenUp[] {
+  const all = admitted(view);
+  const costs = costsOf(view).typically();
+  const start = nextStart(view.enginesFreeAt, view.now, costs.busyMs(0, view.maxBatch));
+  const engines = view.enginesFreeAt.length;
+  const { latest } = latestPlan(deadlinesOf(all), costs.floors(all), costs, engines);
+  const lost = all.slice(0, firstFeasible(latest, 0, start));
+  if (lost.length === 0) return [];
+  const kept = ({ id }: Waiting) => !lost.some((other) => other.id === id);
+  const rest = { ...view, queue: view.queue.filter(kept), reserved: view.reserved.filter(kept) };
+  return lost.map((request) => {
+    const { accepted } = new Door(rest, request, costsOf(view)).boundary();
+    const smallestBudgetMs = accepted - request.arrivedAt;
+    return { request, refusal: { reason: 'overload', smallestBudgetMs } };
+  });
+}
+
 /** How close the smallest budget is looked for: relative to what it exceeds the given one by. */
 const CLOSE = 1 / 4;
 /** Gives up the search here: it must not take longer than it is worth. */
@@ -54,7 +79,7 @@ const DOUBLINGS = 12;
 class Door {
   readonly #start: number;
   readonly #admitted: readonly Waiting[];
-  #scarce: boolean | null = null;
+  #lasting: boolean | null = null;
   readonly #deadlines: Float64Array;
   readonly #floors: ArrayLike<number>;
   readonly #floor: number;
@@ -99,9 +124,13 @@ class Door {
     // Plans round the sizes of batches: who comes last may seem one too many, and is not.
     const isLast = at === this.#deadlines.length && this.#lost === 0;
     const fits = isLast && this.#end + ROUNDING_MS <= deadline - this.costs.ms(this.#floor, 1);
-    if (!fits && firstFeasible(latest, 0, this.#start, 0) > this.#lost) return false;
+    const lost = firstFeasible(latest, 0, this.#start, 0);
+    if (!fits && lost > this.#lost) {
+      const { now } = this.view;
+      if (at < lost || deadlines[lost - 1]! - now > YIELDS * (deadline - now)) return false;
+    }
     // Patience enough to wait for all the others and then some harms nobody.
-    return steady.inTime || deadline >= steady.batchBehind || !this.#timeIsScarce();
+    return steady.inTime || deadline >= steady.batchBehind || !this.#overloadLasts();
   }
 
   /**
@@ -133,24 +162,23 @@ class Door {
     return { refused, accepted };
   }
 
-  #timeIsScarce(): boolean {
-    if (this.#scarce === null) {
+  /** Whether the cheapest tier is unlikely to catch up, however far ahead one looks. */
+  #overloadLasts(): boolean {
+    if (this.#lasting === null) {
       const { now, arrivals, enginesFreeAt } = this.view;
-      const price = priceOf(
-        {
-          queue: this.#admitted,
-          floors: this.costs.floors(this.#admitted),
-          now,
-          start: this.#start,
-          engines: enginesFreeAt.length,
-          arrivals,
-          demand: new Demand(arrivals),
-        },
-        this.costs,
-      );
-      this.#scarce = price.request < SCARCE * this.costs.tiers[0]!.accuracy;
+      const { budgets } = arrivals;
+      const demand = new Demand(arrivals);
+      const ms = this.costs.efficientMs(0, longestBatchMs(budgets)) / enginesFreeAt.length;
+      const longest = budgets.at(-1) ?? 0;
+      const last = (this.#deadlines.at(-1) ?? now) - now;
+      this.#lasting = AHEAD.every((times) => {
+        const ahead = Math.max(times * longest, last);
+        const count = demand.dueWithin(ahead);
+        const room = (now + ahead - this.#end) / ms - count;
+        return demand.deviations(room, count, CAUTION) < 0;
+      });
     }
-    return this.#scarce;
+    return this.#lasting;
   }
 }
 

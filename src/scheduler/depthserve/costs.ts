@@ -22,10 +22,11 @@ export class Costs {
   readonly #ms: Float64Array;
   readonly #busyMs: Float64Array;
   readonly #width: number;
+  #typical: Costs | null = null;
 
   constructor(
     readonly tiers: readonly Tier[],
-    latency: LatencyModel,
+    private readonly latency: LatencyModel,
     readonly maxBatch: number,
   ) {
     this.#width = maxBatch + 1;
@@ -55,6 +56,14 @@ export class Costs {
    */
   busyMs(tier: number, batch: number): number {
     return this.#busyMs[tier * this.#width + batch]!;
+  }
+
+  /** The same, were deadlines to leave no more than the typical time. */
+  typically(): Costs {
+    const { latency, tiers, maxBatch } = this;
+    const predict = (tier: Tier, batch: number) => latency.typical(tier, batch);
+    this.#typical ??= new Costs(tiers, { predict, typical: predict }, maxBatch);
+    return this.#typical;
   }
 
   /** Index of the cheapest tier accurate enough; `tiers.length` when there is none. */

@@ -5,12 +5,14 @@ export class Demand {
   readonly #budgets: readonly number[];
   /** `sums[k]`: sum of the k shortest budgets. */
   readonly #sums: Float64Array;
+  readonly #surprise: number;
 
   constructor(private readonly arrivals: ArrivalForecast) {
     const { budgets } = arrivals;
     this.#budgets = budgets;
     this.#sums = new Float64Array(budgets.length + 1);
     for (let k = 0; k < budgets.length; k++) this.#sums[k + 1] = this.#sums[k]! + budgets[k]!;
+    this.#surprise = Math.min(0.5, this.dueWithin(2 * (budgets.at(-1) ?? 0))) + 1e-9;
   }
 
   /** Expected number of requests that arrive from now on and are due within `ms`. */
@@ -26,6 +28,17 @@ export class Demand {
   lostWhileBusy(ms: number, quickest: number): number {
     const late = ms + quickest;
     return this.#rate(late) * this.#arrivedIn(late, this.#below(quickest), this.#below(late));
+  }
+
+  /**
+   * Room for `more` requests beyond the `count` expected, in standard deviations of how many come.
+   *
+   * @param caution takes the variance so many times.
+   */
+  deviations(more: number, count: number, caution: number): number {
+    // Even where few are expected, half a request more may come, if any do.
+    const mean = count + this.#surprise;
+    return gammaScore(1 + more / mean, mean / (this.arrivals.dispersion * caution));
   }
 
   /** Mean rate over the next `ms`, of each of the budgets. */
@@ -54,4 +67,15 @@ export class Demand {
     }
     return low;
   }
+}
+
+/**
+ * The standard normal deviate that is exceeded as rarely as `ratio` times the mean by a gamma
+ * distribution of this shape (Wilson and Hilferty). Counts of bursty arrivals are far more skewed
+ * than normal ones.
+ */
+function gammaScore(ratio: number, shape: number): number {
+  if (ratio <= 0) return -Infinity;
+  const ninth = 1 / (9 * shape);
+  return (Math.cbrt(ratio) - 1 + ninth) / Math.sqrt(ninth);
 }

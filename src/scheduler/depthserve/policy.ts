@@ -1,6 +1,6 @@
 import { admitted } from '../policy.ts';
 import type { Decision, Policy, View, Waiting } from '../policy.ts';
-import { admit } from './admission.ts';
+import { admit, givenUp } from './admission.ts';
 import { costsOf } from './costs.ts';
 import { Demand } from './demand.ts';
 import { ROUNDING_MS, deadlinesOf, firstFeasible, latestPlan, nextStart } from './plan.ts';
@@ -13,11 +13,16 @@ import { priceOf } from './price.ts';
  */
 export const depthserve: Policy = { name: 'depthserve', admit, decide, hopeless };
 
+function hopeless(view: View): Pick<Decision, 'expire' | 'giveUp' | 'wakeAt'> {
+  const { expire, wakeAt } = expiring(view);
+  return { expire, giveUp: givenUp({ ...view, queue: without(expire, view.queue) }), wakeAt };
+}
+
 /** An engine may come free at the very last moment. */
 const GRACE_MS = 0.01;
 
 /** Requests that no sub-network can answer in time even if it started now. */
-function hopeless(view: View): { expire: Waiting[]; wakeAt: number | null } {
+function expiring(view: View): { expire: Waiting[]; wakeAt: number | null } {
   const expire: Waiting[] = [];
   let wakeAt: number | null = null;
   for (const request of view.queue) {
@@ -30,6 +35,10 @@ function hopeless(view: View): { expire: Waiting[]; wakeAt: number | null } {
   return { expire, wakeAt };
 }
 
+function without(gone: readonly Waiting[], queue: readonly Waiting[]): readonly Waiting[] {
+  return gone.length === 0 ? queue : queue.filter((request) => !gone.includes(request));
+}
+
 /** Cost, in accuracy, of losing a request that could be kept: more than any gain. */
 const PROMISE = 1000;
 /** Cost of losing one of those that cannot all be kept; never nothing. */
@@ -37,9 +46,8 @@ const LEAST = 0.05;
 
 function decide(view: View): Decision {
   const { now, maxBatch } = view;
-  const { expire } = hopeless(view);
-  const queue =
-    expire.length === 0 ? view.queue : view.queue.filter((one) => !expire.includes(one));
+  const { expire } = expiring(view);
+  const queue = without(expire, view.queue);
   const length = queue.length;
   if (length === 0) return { expire, run: null, wakeAt: null };
 

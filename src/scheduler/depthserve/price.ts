@@ -36,7 +36,7 @@ const NEAR = [1, 2];
 /** And this many for losing answers, which nothing mends. */
 const FAR = [1, 2, 4, 8, 16];
 /** Caution: variance of the demand is taken this many times for losing answers. */
-const CAUTION = 2;
+export const CAUTION = 2;
 
 /**
  * The price of engine time: the expected dual of the problem of how deep to answer what waits and
@@ -93,12 +93,8 @@ function standardSlack(
   }
   const { size } = latestPlan(deadlines, tiers, costs, engines);
   const longest = arrivals.budgets.at(-1) ?? 0;
-  // Even where few are expected, half a request more may come, if any do.
-  const surprise = Math.min(0.5, demand.dueWithin(2 * longest)) + 1e-9;
-  const scale = arrivals.dispersion * (lowest ? CAUTION : 1);
-  // What the slack lets come beyond those expected, against how their number scatters.
   const inDeviations = (slack: number, count: number) =>
-    gammaScore(1 + slack / (perRequest * (count + surprise)), (count + surprise) / scale);
+    demand.deviations(slack / perRequest, count, lowest ? CAUTION : 1);
 
   let least = Infinity;
   let start = outlook.start;
@@ -143,17 +139,6 @@ function levelsOf(costs: Costs, budgets: readonly number[]): Level[] {
     }
   }
   return levels;
-}
-
-/**
- * The standard normal deviate that is exceeded as rarely as `ratio` times the mean by a gamma
- * distribution of this shape (Wilson and Hilferty). Counts of bursty arrivals are far more skewed
- * than normal ones.
- */
-function gammaScore(ratio: number, shape: number): number {
-  if (ratio <= 0) return -Infinity;
-  const ninth = 1 / (9 * shape);
-  return (Math.cbrt(ratio) - 1 + ninth) / Math.sqrt(ninth);
 }
 
 /** P(X > z) of a standard normal (Abramowitz and Stegun 26.2.17, error below 1e-7). */
