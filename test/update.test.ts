@@ -266,7 +266,8 @@ describe('a version that cannot be served', () => {
     await folder.put(CIFAR10, { version: '2.0.0' });
     await serves('2.0.0');
     expect(await server.stop()).toBe(0);
-  });
+    // Ten versions, each of which is warmed up as far as it goes, a quarter of the time.
+  }, 300_000);
 
   it('because it is still being copied: said once, and served when it is whole', async () => {
     await start();
