@@ -19,9 +19,13 @@ export function costsOf({ tiers, latency, maxBatch }: View): Costs {
 export class Costs {
   /** Batch sizes that plans are made of, ascending. */
   readonly sizes: readonly number[];
-  readonly #ms: Float64Array;
-  readonly #busyMs: Float64Array;
-  readonly #width: number;
+  /**
+   * What `ms` and `busyMs` give, at tier x `width` + batch: for plans, which look up thousands
+   * for each decision.
+   */
+  readonly allMs: Float64Array;
+  readonly allBusyMs: Float64Array;
+  readonly width: number;
   #typical: Costs | null = null;
 
   constructor(
@@ -29,13 +33,13 @@ export class Costs {
     private readonly latency: LatencyModel,
     readonly maxBatch: number,
   ) {
-    this.#width = maxBatch + 1;
-    this.#ms = new Float64Array(tiers.length * this.#width);
-    this.#busyMs = new Float64Array(tiers.length * this.#width);
+    this.width = maxBatch + 1;
+    this.allMs = new Float64Array(tiers.length * this.width);
+    this.allBusyMs = new Float64Array(tiers.length * this.width);
     for (let tier = 0; tier < tiers.length; tier++) {
       for (let batch = 1; batch <= maxBatch; batch++) {
-        this.#ms[tier * this.#width + batch] = latency.predict(tiers[tier]!, batch);
-        this.#busyMs[tier * this.#width + batch] = latency.typical(tiers[tier]!, batch);
+        this.allMs[tier * this.width + batch] = latency.predict(tiers[tier]!, batch);
+        this.allBusyMs[tier * this.width + batch] = latency.typical(tiers[tier]!, batch);
       }
     }
     this.sizes = [...PLANNED.filter((size) => size < maxBatch), maxBatch];
@@ -47,7 +51,7 @@ export class Costs {
 
   /** Ms that a deadline must leave for `batch` images on the tier with this index. */
   ms(tier: number, batch: number): number {
-    return this.#ms[tier * this.#width + batch]!;
+    return this.allMs[tier * this.width + batch]!;
   }
 
   /**
@@ -55,7 +59,7 @@ export class Costs {
    * as deadlines must leave, a load would seem a multiple of what it is where times scatter.
    */
   busyMs(tier: number, batch: number): number {
-    return this.#busyMs[tier * this.#width + batch]!;
+    return this.allBusyMs[tier * this.width + batch]!;
   }
 
   /** The same, were deadlines to leave no more than the typical time. */

@@ -30,7 +30,7 @@ export function latestPlan(
   costs: Costs,
   engines: number,
 ): Plan {
-  const { maxBatch, sizes } = costs;
+  const { maxBatch, sizes, allMs, allBusyMs, width } = costs;
   const length = deadlines.length;
   const latest = new Float64Array(length + 1);
   const size = new Int32Array(length);
@@ -38,27 +38,33 @@ export function latestPlan(
   const first = floors[0] ?? 0;
   let alike = true;
   for (let i = 1; i < length && alike; i++) alike = floors[i] === first;
+  let row = first * width;
+  // Most of what a decision does is here: no call, and no look-up but in typed arrays.
   for (let i = length - 1; i >= 0; i--) {
-    const most = Math.min(maxBatch, length - i);
+    const left = length - i;
+    const most = left < maxBatch ? left : maxBatch;
+    const deadline = deadlines[i]!;
     let best = -Infinity;
     // Never none, or a plan whose times cannot be predicted would not end.
-    size[i] = 1;
-    let floor = alike ? first : 0;
-    let seen = alike ? most : 0;
-    for (let j = 0; ; j++) {
-      const batch = Math.min(sizes[j]!, most);
-      for (; seen < batch; seen++) floor = Math.max(floor, floors[i + seen]!);
-      const start = Math.min(
-        deadlines[i]! - costs.ms(floor, batch),
-        latest[i + batch]! - costs.busyMs(floor, batch) / engines,
-      );
+    let bestSize = 1;
+    let floor = 0;
+    let seen = 0;
+    for (let j = 0, batch = 0; batch !== most; j++) {
+      const planned = sizes[j]!;
+      batch = planned < most ? planned : most;
+      if (!alike) {
+        for (; seen < batch; seen++) floor = Math.max(floor, floors[i + seen]!);
+        row = floor * width;
+      }
+      const inTime = deadline - allMs[row + batch]!;
+      const start = Math.min(inTime, latest[i + batch]! - allBusyMs[row + batch]! / engines);
       if (start >= best) {
         best = start;
-        size[i] = batch;
+        bestSize = batch;
       }
-      if (batch === most) break;
     }
     latest[i] = best;
+    size[i] = bestSize;
   }
   return { latest, size };
 }

@@ -23,16 +23,16 @@ const GRACE_MS = 0.01;
 
 /** Requests that no sub-network can answer in time even if it started now. */
 function expiring(view: View): { expire: Waiting[]; wakeAt: number | null } {
+  const costs = costsOf(view);
   const expire: Waiting[] = [];
-  let wakeAt: number | null = null;
+  let soonest = Infinity;
   for (const request of view.queue) {
-    const tier = view.tiers.find(({ accuracy }) => accuracy >= request.minAccuracy)!;
-    const latest = request.deadline - view.latency.predict(tier, 1);
+    const latest = request.deadline - costs.ms(costs.floor(request), 1);
     // What cannot be predicted has no hope either.
     if (!(latest >= view.now - ROUNDING_MS)) expire.push(request);
-    else if (wakeAt === null || latest + GRACE_MS < wakeAt) wakeAt = latest + GRACE_MS;
+    else if (latest < soonest) soonest = latest;
   }
-  return { expire, wakeAt };
+  return { expire, wakeAt: soonest === Infinity ? null : soonest + GRACE_MS };
 }
 
 function without(gone: readonly Waiting[], queue: readonly Waiting[]): readonly Waiting[] {
@@ -57,13 +57,14 @@ function decide(view: View): Decision {
   const fullBatchMs = costs.busyMs(0, maxBatch);
   // Whose input is not ready can't be started, but must find the time that it was promised.
   const all = admitted({ ...view, queue });
-  const { latest } = latestPlan(deadlinesOf(all), costs.floors(all), costs, engines);
+  const allFloors = all === queue ? floors : costs.floors(all);
+  const { latest } = latestPlan(deadlinesOf(all), allFloors, costs, engines);
   const behind = positionsBehind(queue, all);
   const perReservedMs = fullBatchMs / maxBatch / engines;
   const demand = new Demand(view.arrivals);
   const start = nextStart(view.enginesFreeAt, now, fullBatchMs);
   const { arrivals } = view;
-  const outlook = { queue: all, floors: costs.floors(all), now, start, engines, arrivals, demand };
+  const outlook = { queue: all, floors: allFloors, now, start, engines, arrivals, demand };
   const price = priceOf(outlook, costs);
 
   const freeAt = [...view.enginesFreeAt];

@@ -48,7 +48,8 @@ export function priceOf(outlook: Outlook, costs: Costs): Price {
   const { queue, now, arrivals, demand } = outlook;
   const levels = levelsOf(costs, arrivals.budgets);
   // Who will come and be due before each of those that wait.
-  const due = Float64Array.from(queue, ({ deadline }) => demand.dueWithin(deadline - now));
+  const due = new Float64Array(queue.length);
+  for (let i = 0; i < due.length; i++) due[i] = demand.dueWithin(queue[i]!.deadline - now);
   const shortfall = (index: number) => {
     const z = standardSlack(outlook, due, costs, levels[index]!, index === 0);
     return normalTail(z);
