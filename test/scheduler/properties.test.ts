@@ -167,22 +167,23 @@ describe('promises', () => {
     return answered;
   }
 
-  /** Lets one in, if it may; whoever loses the place is gone. */
-  function letIn(seen: View, request: Waiting): readonly Waiting[] {
-    if (depthserve.admit(seen, request)) return seen.queue;
-    const queue = [...seen.queue, request].sort((a, b) => a.deadline - b.deadline || a.id - b.id);
-    const gone = depthserve.hopeless!({ ...seen, queue }).giveUp!.map(({ request: { id } }) => id);
-    return queue.filter(({ id }) => !gone.includes(id));
+  /** Who waits after `request` has come: it may be refused, and others may lose their places. */
+  function after(seen: View, waits: readonly Waiting[], request: Waiting): readonly Waiting[] {
+    if (depthserve.admit({ ...seen, queue: waits }, request)) return waits;
+    const queue = [...waits, request].sort((a, b) => a.deadline - b.deadline || a.id - b.id);
+    const { giveUp } = depthserve.hopeless!({ ...seen, queue });
+    const gone = new Set(giveUp!.map(({ request: { id } }) => id));
+    return queue.filter(({ id }) => !gone.has(id));
   }
+  const byArrival = ({ queue }: View) => queue.toSorted((a, b) => a.arrivedAt - b.arrivedAt);
 
   test('all that is accepted and not given up is answered, when nothing more arrives', () => {
     fc.assert(
       fc.property(views(40), (seen) => {
-        let one: View = { ...seen, queue: [], enginesFreeAt: [-Infinity] };
-        for (const request of seen.queue.toSorted((a, b) => a.arrivedAt - b.arrivedAt)) {
-          one = { ...one, queue: letIn(one, request) };
-        }
-        expect(playOut(one).size).toBe(one.queue.length);
+        const idle = { ...seen, enginesFreeAt: [-Infinity] };
+        let waits: readonly Waiting[] = [];
+        for (const request of byArrival(seen)) waits = after(idle, waits, request);
+        expect(playOut({ ...idle, queue: waits }).size).toBe(waits.length);
       }),
     );
   });
@@ -190,15 +191,16 @@ describe('promises', () => {
   test('whoever is let in costs at most one other its place, and one with less time', () => {
     fc.assert(
       fc.property(views(40), (seen) => {
-        let one: View = { ...seen, tiers: TIERS.slice(0, 1), queue: [], enginesFreeAt: [3] };
-        for (const each of seen.queue.toSorted((a, b) => a.arrivedAt - b.arrivedAt)) {
+        const busy = { ...seen, tiers: TIERS.slice(0, 1), enginesFreeAt: [3] };
+        let before: readonly Waiting[] = [];
+        for (const each of byArrival(seen)) {
           const request = { ...each, minAccuracy: 0 };
-          const after = letIn(one, request);
-          expect(after.length).toBeGreaterThanOrEqual(one.queue.length);
-          for (const other of one.queue) {
-            if (!after.includes(other)) expect(other.deadline).toBeLessThan(request.deadline);
+          const waits = after(busy, before, request);
+          expect(waits.length).toBeGreaterThanOrEqual(before.length);
+          for (const other of before) {
+            if (!waits.includes(other)) expect(other.deadline).toBeLessThan(request.deadline);
           }
-          one = { ...one, queue: after };
+          before = waits;
         }
       }),
     );
