@@ -14,6 +14,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import type { LatencyTable } from '../../src/scheduler/latency.ts';
 import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
 import { constant, parseTrace, renewal } from '../../src/simulate/arrivals.ts';
 import type { Request } from '../../src/simulate/arrivals.ts';
@@ -173,7 +174,7 @@ async function play(
   seed: number,
   idle: Idle,
 ) {
-  const { profile } = await modelOf(url);
+  const { profile: before } = await modelOf(url);
   const states: State[] = [];
   const sampling = setInterval(() => {
     void modelOf(url).then(({ state }) => states.push(state));
@@ -182,8 +183,10 @@ async function play(
   clearInterval(sampling);
   const seconds = times.at(-1)! / 1000;
 
-  const typical = (of: keyof State) => median(states.map((state) => state[of]));
+  const typical = (of: Exclude<keyof State, 'latencyNow'>) =>
+    median(states.map((state) => state[of]));
   const [slowdown, spread, delayMs] = [typical('slowdown'), typical('spread'), typical('delayMs')];
+  const profile = { ...before, latency: typicalTable(states.map(({ latencyNow }) => latencyNow)) };
   const decodeFactor = typical('decodeMs') / median(idle.decodeMs);
   // Of a log-normal distribution, the 95th percentile is exp(1.645 sigma) times the median.
   const jitter = Math.log(spread) / 1.645;
@@ -195,7 +198,7 @@ async function play(
     engines: profile.engineWorkers,
     replicas: 1,
     balancing: 'round-robin',
-    slowdowns: [{ from: 0, to: Infinity, factor: slowdown }],
+    slowdowns: [],
     jitter,
     delayMs,
     decoders: typical('decoders'),
@@ -236,8 +239,22 @@ function asSimulated(
     .sort((a, b) => a.arrivedAt - b.arrivedAt);
 }
 
+function typicalTable(tables: readonly LatencyTable[]): LatencyTable {
+  const entries = Object.entries(tables[0]!).map(([skip, row]) => [
+    skip,
+    Object.fromEntries(
+      Object.keys(row).map((size) => [
+        size,
+        median(tables.map((table) => table[skip]![Number(size)]!)),
+      ]),
+    ),
+  ]);
+  return Object.fromEntries(entries) as LatencyTable;
+}
+
 /** What `GET /model` says of the present. */
 interface State {
+  readonly latencyNow: LatencyTable;
   readonly slowdown: number;
   readonly spread: number;
   readonly delayMs: number;

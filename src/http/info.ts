@@ -16,6 +16,7 @@ export function infoRoutes(service: Service): FastifyPluginAsyncTypebox {
           manifest: manifest as unknown as Static<typeof ModelInfo>['manifest'],
           tiers: [...(deployment?.front ?? [])],
           latency: { ...deployment?.latency.table },
+          latencyNow: deployment?.latency.present ?? {},
           slowdown: deployment?.latency.slowdown ?? 1,
           spread: deployment?.latency.spread ?? 1,
           delayMs: deployment?.latency.delay ?? 0,

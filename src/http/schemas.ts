@@ -123,6 +123,9 @@ export const ModelInfo = Type.Object(
     latency: Type.Record(Type.String(), Type.Record(Type.String(), Type.Number()), {
       description: 'Median ms by sub-network and batch size, measured here at start',
     }),
+    latencyNow: Type.Record(Type.String(), Type.Record(Type.String(), Type.Number()), {
+      description: 'The same as it is now: slowdown included, and what each entry really took',
+    }),
     slowdown: Type.Number({ description: 'Present multiple of the latency table' }),
     spread: Type.Number({
       description: '95th percentile of batch times over their median, of late',

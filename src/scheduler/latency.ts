@@ -105,6 +105,16 @@ export class MeasuredLatency implements LatencyModel {
     return this.#corrected(this.#row(tier), batch) * this.#slowdown + this.#delays.quantile(0.5);
   }
 
+  /** What the table would be if it were measured now: typical ms of work, without delay. */
+  get present(): LatencyTable {
+    const rows = Object.entries(this.table).map(([skip, row]) => {
+      const known = this.#rows.get(skip)!;
+      const typical = (size: string) => this.#corrected(known, Number(size)) * this.#slowdown;
+      return [skip, Object.fromEntries(Object.keys(row).map((size) => [size, typical(size)]))];
+    });
+    return Object.fromEntries(rows) as LatencyTable;
+  }
+
   /** Learns from a batch on which an engine worked for `ms`, and that took `delay` ms beyond. */
   observe(tier: Tier, batch: number, ms: number, delay = 0): void {
     // A clock too coarse to see the batch teaches nothing; ratios to zero would break the rest.

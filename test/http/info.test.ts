@@ -33,8 +33,10 @@ describe('what the service tells of itself', () => {
   });
 
   it('GET /model: a latency for every sub-network at every warmed batch size', async () => {
-    const { latency }: { latency: Record<string, Record<string, number>> } = await get('/model');
-    for (const row of Object.values(latency)) {
+    type Table = Record<string, Record<string, number>>;
+    const info: { latency: Table; latencyNow: Table } = await get('/model');
+    expect(Object.keys(info.latencyNow)).toEqual(Object.keys(info.latency));
+    for (const row of [info.latency, info.latencyNow].flatMap((table) => Object.values(table))) {
       expect(Object.keys(row)).toEqual(['1', '2', '4']);
       for (const ms of Object.values(row)) expect(ms).toBeGreaterThan(0);
     }

@@ -119,6 +119,15 @@ describe('correction', () => {
   });
 });
 
+test('the table as it would be measured now holds slowdown and corrections, but no delay', () => {
+  const latency = model();
+  expect(latency.present).toEqual(latency.table);
+  for (let i = 0; i < 40; i++) latency.observe(deep, 4, 15, 3);
+  expect(latency.present['FF']![4]).toBeCloseTo(15, 0);
+  expect(latency.present['TT']![8]).toBeCloseTo(9 * latency.slowdown);
+  expect(latency.typical(deep, 4)).toBeCloseTo(15 + 3, 0);
+});
+
 describe('quantile', () => {
   test('about the wanted share of batches ends before its prediction', () => {
     for (const quantile of [0.5, 0.95]) {
