@@ -14,7 +14,7 @@ import { policyNamed } from './policies.ts';
 import { Random } from './random.ts';
 import { simulate } from './run.ts';
 import type { Setup } from './run.ts';
-import { plot } from './svg.ts';
+import { plot } from './plot.ts';
 import { capacity, parseProfile } from './tables.ts';
 import type { Profile } from './tables.ts';
 

@@ -9,7 +9,7 @@ import { parseOptions } from '../../src/simulate/options.ts';
 import { Random } from '../../src/simulate/random.ts';
 import { simulate } from '../../src/simulate/run.ts';
 import type { Setup } from '../../src/simulate/run.ts';
-import { plot } from '../../src/simulate/svg.ts';
+import { plot } from '../../src/simulate/plot.ts';
 import { capacity, parseProfile } from '../../src/simulate/tables.ts';
 import type { Profile } from '../../src/simulate/tables.ts';
 

@@ -1,4 +1,4 @@
-/** Charts as one SVG: what docs/ shows of runs. */
+/** Charts as one SVG: what simulations and docs/ show of runs. */
 
 export interface Series {
   readonly name: string;
@@ -31,12 +31,17 @@ export interface Page {
 }
 
 const WIDTH = 460;
-const HEIGHT = 250;
+/** Of a panel without its legend. */
+const HEIGHT = 208;
 const LEFT = 56;
 const RIGHT = 14;
 const TOP = 28;
-const BOTTOM = 70;
+/** Below the axis: its labels, and a margin. */
+const BOTTOM = 28;
 const LEGEND_COLUMNS = 3;
+/** At least so many, so that the panels of most pages are of one size. */
+const LEGEND_ROWS = 3;
+const LEGEND_ROW = 14;
 
 /** Told apart in grey, too, as far as a few can be (Okabe and Ito). */
 const COLOURS = [
@@ -52,11 +57,13 @@ const COLOURS = [
 
 export function drawn(page: Page): string {
   const rows = Math.ceil(page.panels.length / page.columns);
+  const legends = page.panels.map(({ series }) => Math.ceil(series.length / LEGEND_COLUMNS));
+  const tall = HEIGHT + LEGEND_ROW * Math.max(LEGEND_ROWS, ...legends);
   const width = page.columns * WIDTH;
-  const height = 34 + rows * HEIGHT;
+  const height = 34 + rows * tall;
   const panels = page.panels.map((panel, i) => {
     const x = (i % page.columns) * WIDTH;
-    const y = 34 + Math.floor(i / page.columns) * HEIGHT;
+    const y = 34 + Math.floor(i / page.columns) * tall;
     return `<g transform="translate(${x} ${y})">${drawPanel(panel, page)}</g>`;
   });
   return [
@@ -112,7 +119,7 @@ function drawPanel(panel: Panel, { from, to, ticks }: Page): string {
       i,
     ) => {
       const x = LEFT + (i % LEGEND_COLUMNS) * ((right - LEFT) / LEGEND_COLUMNS);
-      const y = bottom + 33 + Math.floor(i / LEGEND_COLUMNS) * 14;
+      const y = bottom + 33 + Math.floor(i / LEGEND_COLUMNS) * LEGEND_ROW;
       parts.push(
         `<rect x="${x}" y="${y - 8}" width="9" height="9" fill="${colour}"/><text x="${x + 13}" y="${y}">${escape(name)}</text>`,
       );
