@@ -191,10 +191,9 @@ describe('promises', () => {
   test('whoever is let in costs at most one other its place, and one with less time', () => {
     fc.assert(
       fc.property(views(40), (seen) => {
-        const busy = { ...seen, tiers: TIERS.slice(0, 1), enginesFreeAt: [3] };
+        const busy = { ...seen, enginesFreeAt: [3] };
         let before: readonly Waiting[] = [];
-        for (const each of byArrival(seen)) {
-          const request = { ...each, minAccuracy: 0 };
+        for (const request of byArrival(seen)) {
           const waits = after(busy, before, request);
           expect(waits.length).toBeGreaterThanOrEqual(before.length);
           for (const other of before) {

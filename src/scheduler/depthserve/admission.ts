@@ -126,8 +126,10 @@ class Door {
     const fits = isLast && this.#end + ROUNDING_MS <= deadline - this.costs.ms(this.#floor, 1);
     const lost = firstFeasible(latest, 0, this.#start, 0);
     if (!fits && lost > this.#lost) {
+      // With a floor it may slow down a whole batch: one place is all that it may take.
+      if (lost > this.#lost + 1 || at < lost) return false;
       const { now } = this.view;
-      if (at < lost || deadlines[lost - 1]! - now > YIELDS * (deadline - now)) return false;
+      if (deadlines[lost - 1]! - now > YIELDS * (deadline - now)) return false;
     }
     // Patience enough to wait for all the others and then some harms nobody.
     return steady.inTime || deadline >= steady.batchBehind || !this.#overloadLasts();
