@@ -37,6 +37,8 @@ const NEAR = [1, 2];
 const FAR = [1, 2, 4, 8, 16];
 /** Caution: variance of the demand is taken this many times for losing answers. */
 export const CAUTION = 2;
+/** Busy for this share of the time even on the lowest level, engines hardly ever come to rest. */
+const RESTLESS = 0.5;
 
 /**
  * The price of engine time: the expected dual of the problem of how deep to answer what waits and
@@ -50,9 +52,13 @@ export function priceOf(outlook: Outlook, costs: Costs): Price {
   // Who will come and be due before each of those that wait.
   const due = new Float64Array(queue.length);
   for (let i = 0; i < due.length; i++) due[i] = demand.dueWithin(queue[i]!.deadline - now);
+  // Once the engines rest, what they were spent on before is forgotten.
+  const busy = (arrivals.rate * levels[0]!.ms) / outlook.engines;
+  const remembered = Math.min(1, busy / RESTLESS);
   const shortfall = (index: number) => {
-    const z = standardSlack(outlook, due, costs, levels[index]!, index === 0);
-    return normalTail(z);
+    const lowest = index === 0;
+    const slack = standardSlack(outlook, due, costs, levels[index]!, lowest);
+    return (lowest ? remembered : 1) * normalTail(slack);
   };
   let perMs = 0;
   let below = 0;
@@ -94,8 +100,6 @@ function standardSlack(
   }
   const { size } = latestPlan(deadlines, tiers, costs, engines);
   const longest = arrivals.budgets.at(-1) ?? 0;
-  const inDeviations = (slack: number, count: number) =>
-    demand.deviations(slack / perRequest, count, lowest ? CAUTION : 1);
 
   let least = Infinity;
   let start = outlook.start;
@@ -104,7 +108,7 @@ function standardSlack(
     let tier = 0;
     for (let k = i; k < i + batch; k++) tier = Math.max(tier, tiers[k]!);
     const slack = deadlines[i]! - start - costs.ms(tier, batch);
-    least = Math.min(least, inDeviations(slack, due[i]!));
+    least = Math.min(least, demand.deviations(slack / perRequest, due[i]!, 1));
     start += costs.busyMs(tier, batch) / engines;
     i += batch;
   }
@@ -113,7 +117,8 @@ function standardSlack(
   for (const horizons of lowest ? FAR : NEAR) {
     const ms = Math.max(horizons * longest, last);
     const count = demand.dueWithin(ms);
-    least = Math.min(least, inDeviations(now + ms - start - perRequest * count, count));
+    const room = (now + ms - start) / perRequest - count;
+    least = Math.min(least, demand.deviations(room, count, lowest ? CAUTION : 1));
   }
   return least;
 }
