@@ -5,6 +5,7 @@ import { Answer } from '../../src/http/schemas.ts';
 import { startServer } from '../server.ts';
 import type { Server } from '../server.ts';
 import { CAT, classify, classifyForm } from './client.ts';
+import type { Problem } from './client.ts';
 
 /** Long enough for any machine: only the tests of the budget itself use another. */
 const RELAXED = { 'x-latency-budget-ms': '20000' };
@@ -159,5 +160,24 @@ describe('POST /classify', () => {
       expect(body.id).toBe(`client-${index}`);
       expect(body.predictions[0]!.label === 'cat').toBe(index % 2 === 0);
     });
+  });
+
+  it('in a burst of all kinds of budgets, answers or says what would have been enough', async () => {
+    const budgets = Array.from({ length: 240 }, (_, index) => 20 * 2 ** (index % 6));
+    const replies = await Promise.all(
+      budgets.map((budget) =>
+        classify<Problem>(server.url, CAT, { 'x-latency-budget-ms': String(budget) }),
+      ),
+    );
+    const refused = replies.flatMap((reply, index) =>
+      reply.status === 503 ? [[reply.body, budgets[index]!] as const] : [],
+    );
+    expect(replies.every(({ status }) => [200, 503, 504].includes(status))).toBe(true);
+    expect(refused.length).toBeGreaterThan(0);
+    for (const [{ smallestBudgetMs }, budget] of refused) {
+      expect(smallestBudgetMs).toBeGreaterThan(budget);
+    }
+    // Nothing of it stays behind.
+    expect((await classify(server.url, CAT, RELAXED)).status).toBe(200);
   });
 });
