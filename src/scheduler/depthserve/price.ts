@@ -37,8 +37,6 @@ const NEAR = [1, 2];
 const FAR = [1, 2, 4, 8, 16];
 /** Caution: variance of the demand is taken this many times for losing answers. */
 export const CAUTION = 2;
-/** Busy for this share of the time even on the lowest level, engines hardly ever come to rest. */
-const RESTLESS = 0.5;
 
 /**
  * The price of engine time: the expected dual of the problem of how deep to answer what waits and
@@ -52,9 +50,10 @@ export function priceOf(outlook: Outlook, costs: Costs): Price {
   // Who will come and be due before each of those that wait.
   const due = new Float64Array(queue.length);
   for (let i = 0; i < due.length; i++) due[i] = demand.dueWithin(queue[i]!.deadline - now);
-  // Once the engines rest, what they were spent on before is forgotten.
+  // Once the engines rest, what they were spent on before is forgotten. How long they go on
+  // without grows with load and bursts, as waiting does (Kingman's factor).
   const busy = (arrivals.rate * levels[0]!.ms) / outlook.engines;
-  const remembered = Math.min(1, busy / RESTLESS);
+  const remembered = Math.min(1, (busy * (1 + arrivals.dispersion)) / 2);
   const shortfall = (index: number) => {
     const lowest = index === 0;
     const slack = standardSlack(outlook, due, costs, levels[index]!, lowest);
