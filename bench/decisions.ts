@@ -1,5 +1,5 @@
 /**
- * How long decisions and admissions take, by queue length.
+ * How long decisions, admissions and giving up take, by queue length.
  *
  *   npm run bench:decisions
  */
@@ -65,6 +65,9 @@ for (const [situation, perRequestMs] of [
     );
     measure(`admit, ${length} waiting, ${situation}`, length, span, (seen) =>
       depthserve.admit(seen, { id: -1, arrivedAt: 0, deadline: 25, minAccuracy: 0 }),
+    );
+    measure(`give up, ${length} waiting, ${situation}`, length, span, (seen) =>
+      depthserve.hopeless!({ ...seen, enginesFreeAt: [5] }),
     );
   }
 }

@@ -64,9 +64,14 @@ export function givenUp(view: View): GivenUp[] {
   if (lost.length === 0) return [];
   const kept = ({ id }: Waiting) => !lost.some((other) => other.id === id);
   const rest = { ...view, queue: view.queue.filter(kept), reserved: view.reserved.filter(kept) };
-  return lost.map((request) => {
-    const { accepted } = new Door(rest, request, costsOf(view)).boundary();
-    const smallestBudgetMs = accepted - request.arrivedAt;
+  // Of those with the same floor, what the last one needed is enough for all: looked for once,
+  // since an engine that is late may cost many their places at the same time.
+  const enough = new Map<number, number>();
+  return lost.toReversed().map((request): GivenUp => {
+    const deadline =
+      enough.get(request.minAccuracy) ?? new Door(rest, request, costsOf(view)).boundary().accepted;
+    enough.set(request.minAccuracy, deadline);
+    const smallestBudgetMs = deadline - request.arrivedAt;
     return { request, refusal: { reason: 'overload', smallestBudgetMs } };
   });
 }
@@ -78,7 +83,6 @@ const DOUBLINGS = 12;
 
 class Door {
   readonly #start: number;
-  readonly #admitted: readonly Waiting[];
   #lasting: boolean | null = null;
   readonly #deadlines: Float64Array;
   readonly #floors: ArrayLike<number>;
@@ -94,9 +98,9 @@ class Door {
     private readonly costs: Costs,
   ) {
     this.#start = nextStart(view.enginesFreeAt, view.now, costs.busyMs(0, view.maxBatch));
-    this.#admitted = admitted(view);
-    this.#deadlines = deadlinesOf(this.#admitted);
-    this.#floors = costs.floors(this.#admitted);
+    const all = admitted(view);
+    this.#deadlines = deadlinesOf(all);
+    this.#floors = costs.floors(all);
     this.#floor = costs.floor(request);
     const engines = view.enginesFreeAt.length;
     const { latest, size } = latestPlan(this.#deadlines, this.#floors, costs, engines);
