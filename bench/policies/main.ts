@@ -79,9 +79,15 @@ async function main(): Promise<void> {
   const table = `${summary(all)}\n\n${markdown(all)}`;
   console.log(table);
   if (values.json !== undefined) {
-    writeFileSync(values.json, `${JSON.stringify(records, null, 1)}\n`);
+    writeFileSync(values.json, `[\n${records.map(asLine).join(',\n')}\n]\n`);
   }
   if (values.markdown !== undefined) writeInto(values.markdown, table);
+}
+
+function asLine(record: BenchRecord): string {
+  return JSON.stringify(record, (_key, value: unknown) =>
+    typeof value === 'number' ? Number(value.toFixed(6)) : value,
+  );
 }
 
 const MARKS = ['<!-- bench:policies begins -->', '<!-- bench:policies ends -->'] as const;
