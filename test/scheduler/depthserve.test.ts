@@ -164,7 +164,7 @@ describe('refusal', () => {
     };
     // TT answers 8 in 9 ms, at the most.
     expect(refused(0.8)).toBeNull();
-    expect(refused(1)?.reason).toBe('overload');
+    expect(refused(1.5)?.reason).toBe('overload');
   });
 
   test('an urgent request that would break promises made to others is refused', () => {

@@ -14,8 +14,10 @@ import {
 } from './plan.ts';
 import { CAUTION } from './price.ts';
 
-/** Looks this many longest budgets ahead for an end of the overload. */
-const AHEAD = [2, 4, 8, 16];
+/** An overload that will not be over in so many longest budgets lasts. */
+const LASTS = 16;
+/** By so many standard deviations. */
+const SURE = 2;
 
 /**
  * A newcomer may cost another its place that has at most this share of its time left. For one with
@@ -168,21 +170,18 @@ class Door {
     return { refused, accepted };
   }
 
-  /** Whether the cheapest tier is unlikely to catch up, however far ahead one looks. */
+  /** Whether the cheapest tier is sure not to catch up for a long time. */
   #overloadLasts(): boolean {
     if (this.#lasting === null) {
       const { now, arrivals, enginesFreeAt } = this.view;
       const { budgets } = arrivals;
       const demand = new Demand(arrivals);
       const ms = this.costs.efficientMs(0, longestBatchMs(budgets)) / enginesFreeAt.length;
-      const longest = budgets.at(-1) ?? 0;
       const last = (this.#deadlines.at(-1) ?? now) - now;
-      this.#lasting = AHEAD.every((times) => {
-        const ahead = Math.max(times * longest, last);
-        const count = demand.dueWithin(ahead);
-        const room = (now + ahead - this.#end) / ms - count;
-        return demand.deviations(room, count, CAUTION) < 0;
-      });
+      const ahead = Math.max(LASTS * (budgets.at(-1) ?? 0), last);
+      const count = demand.dueWithin(ahead);
+      const room = (now + ahead - this.#end) / ms - count;
+      this.#lasting = demand.deviations(room, count, CAUTION) < -SURE;
     }
     return this.#lasting;
   }
