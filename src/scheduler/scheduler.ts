@@ -182,7 +182,7 @@ export class Scheduler<Input, Output> {
    * from now on they count against those that come later.
    *
    * @param readyInMs when the inputs will be there, as far as is known.
-   * @param givenUp called when a place is lost to others while the inputs are being made ready.
+   * @param givenUp called for each place that is lost to others before the inputs are ready.
    * @throws {RefusedError}
    */
   reserve(
@@ -195,7 +195,8 @@ export class Scheduler<Input, Output> {
     const reservation = { requests, refused: null as RefusedError | null };
     const giveUp = (error: RefusedError) => {
       reservation.refused = error;
-      givenUp?.(error);
+      // Not before the decision is carried out: who is told may take others of it back.
+      if (givenUp) queueMicrotask(() => givenUp(error));
     };
     for (let i = 0; i < count; i++) {
       const request: Waiting = { ...wish, id: this.#nextId++ };
@@ -362,6 +363,7 @@ export class Scheduler<Input, Output> {
 
   #giveUp(request: Waiting, error: RefusedError): void {
     const reserved = this.#reserved.findIndex(({ id }) => id === request.id);
+    this.#closed = null;
     if (reserved < 0) this.#take(request).reject(error);
     else this.#reserved.splice(reserved, 1)[0]!.giveUp(error);
   }

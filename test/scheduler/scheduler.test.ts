@@ -325,7 +325,7 @@ describe('places reserved for inputs that are still being made ready', () => {
     expect(fill(other)).toHaveLength(count);
   });
 
-  test('are lost to those who come with more time, when a burst is too much; told at once', () => {
+  test('are lost to those who come with more time, when a burst is too much; told at once', async () => {
     const scheduler = scheduled(new VirtualClock());
     void scheduler.submit(0, patient);
     const lost: RefusedError[] = [];
@@ -335,12 +335,33 @@ describe('places reserved for inputs that are still being made ready', () => {
       places.push(scheduler.reserve(1, tight, 0, (error) => lost.push(error)));
     }
     const asked = Array.from({ length: 8 }, (_, index) => scheduler.submit(index, patient));
+    await Promise.resolve();
     expect(lost.length).toBeGreaterThan(0);
     expect(lost[0]!.refusal.smallestBudgetMs).toBeGreaterThan(12);
     const refused = places.filter((place) => place.refused !== null);
     expect(refused.map((place) => place.refused)).toEqual(lost);
     for (const promise of asked) promise.catch(() => {});
-    return expect(scheduler.redeem(refused[0]!, [99])).rejects.toBe(lost[0]);
+    await expect(scheduler.redeem(refused[0]!, [99])).rejects.toBe(lost[0]);
+  });
+
+  test('take what else belongs to the request with them, though that is lost as well', async () => {
+    const clock = new VirtualClock();
+    const scheduler = schedulerOn(clock, { run: () => new Promise<never>(() => {}) });
+    void scheduler.submit(0, patient);
+    const request = new AbortController();
+    const tight = { ...patient, deadline: 12 };
+    const queued = scheduler.submitAll([1, 2], tight, request.signal);
+    const place = scheduler.reserve(2, tight, 0, (error) => request.abort(error));
+    // The engine is late: by now there is time for one image of the four, which takes 2 ms.
+    const errors: unknown[] = [];
+    clock.at(9.5, () => {
+      scheduler.submit(3, patient).catch((error: unknown) => errors.push(error));
+    });
+    await Promise.all([expect(queued).rejects.toBeInstanceOf(RefusedError), clock.run()]);
+    // Its own time was over when the engine was still not back.
+    expect(errors).toEqual([expect.any(ExpiredError)]);
+    expect(place.refused).toBeInstanceOf(RefusedError);
+    expect(request.signal.reason).toBeInstanceOf(RefusedError);
   });
 
   test('must leave the time that making ready takes', () => {
