@@ -14,9 +14,9 @@ import {
 } from './plan.ts';
 import { CAUTION } from './price.ts';
 
-/** An overload that will not be over in so many longest budgets lasts. */
+/** Overload lasts that will not be over within this many times the longest budget, */
 const LASTS = 16;
-/** By so many standard deviations. */
+/** if that is sure by this many standard deviations of the demand: refusing early can't be undone. */
 const SURE = 2;
 
 /**

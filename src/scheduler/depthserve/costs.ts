@@ -20,8 +20,8 @@ export class Costs {
   /** Batch sizes that plans are made of, ascending. */
   readonly sizes: readonly number[];
   /**
-   * What `ms` and `busyMs` give, at tier x `width` + batch: for plans, which look up thousands
-   * for each decision.
+   * What `ms` and `busyMs` give, in ms, at tier x `width` + batch: for plans, which look up
+   * thousands for each decision.
    */
   readonly allMs: Float64Array;
   readonly allBusyMs: Float64Array;
