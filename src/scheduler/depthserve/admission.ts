@@ -12,6 +12,7 @@ import {
   nextStart,
   steadySchedule,
 } from './plan.ts';
+import type { Plan } from './plan.ts';
 import { CAUTION } from './price.ts';
 
 /** Overload lasts that will not be over within this many times the longest budget, */
@@ -89,6 +90,7 @@ class Door {
   readonly #deadlines: Float64Array;
   readonly #floors: ArrayLike<number>;
   readonly #floor: number;
+  readonly #plan: Plan;
   /** How many of those that wait cannot be answered any more: no reason to refuse others. */
   readonly #lost: number;
   /** When the latest plan, begun at once, is through with all that wait. */
@@ -105,7 +107,8 @@ class Door {
     this.#floors = costs.floors(all);
     this.#floor = costs.floor(request);
     const engines = view.enginesFreeAt.length;
-    const { latest, size } = latestPlan(this.#deadlines, this.#floors, costs, engines);
+    this.#plan = latestPlan(this.#deadlines, this.#floors, costs, engines);
+    const { latest, size } = this.#plan;
     // Exactly: what is accepted must not miss its deadline by a rounding error.
     this.#lost = firstFeasible(latest, 0, this.#start, 0);
     this.#end = this.#start;
@@ -118,15 +121,13 @@ class Door {
 
   /** Whether the request, were it due at `deadline`, may join. Later deadlines never hurt. */
   accepts(deadline: number): boolean {
-    const { enginesFreeAt, arrivals } = this.view;
-    const engines = enginesFreeAt.length;
+    const engines = this.view.enginesFreeAt.length;
     let at = this.#deadlines.length;
     while (at > 0 && this.#deadlines[at - 1]! > deadline) at--;
     const deadlines = inserted(this.#deadlines, at, deadline);
     const floors = inserted(this.#floors, at, this.#floor);
-    const longest = longestBatchMs(arrivals.budgets);
-    const { latest } = latestPlan(deadlines, floors, this.costs, engines);
-    const steady = steadySchedule(deadlines, floors, this.costs, engines, this.#start, longest);
+    const before = { plan: this.#plan, at };
+    const { latest } = latestPlan(deadlines, floors, this.costs, engines, before);
     // Plans round the sizes of batches: who comes last may seem one too many, and is not.
     const isLast = at === this.#deadlines.length && this.#lost === 0;
     const fits = isLast && this.#end + ROUNDING_MS <= deadline - this.costs.ms(this.#floor, 1);
@@ -137,8 +138,11 @@ class Door {
       const { now } = this.view;
       if (deadlines[lost - 1]! - now > YIELDS * (deadline - now)) return false;
     }
+    if (!this.#overloadLasts()) return true;
+    const longest = longestBatchMs(this.view.arrivals.budgets);
+    const steady = steadySchedule(deadlines, floors, this.costs, engines, this.#start, longest);
     // Patience enough to wait for all the others and then some harms nobody.
-    return steady.inTime || deadline >= steady.batchBehind || !this.#overloadLasts();
+    return steady.inTime || deadline >= steady.batchBehind;
   }
 
   /**

@@ -23,24 +23,33 @@ export interface Plan {
  * taken for one that can start a batch every L / engines.
  *
  * @param floors index of the cheapest tier that each request accepts.
+ * @param before the plan of the same queue without the request at position `at`: who is due after
+ *   it is planned there already.
  */
 export function latestPlan(
   deadlines: ArrayLike<number>,
   floors: ArrayLike<number>,
   costs: Costs,
   engines: number,
+  before?: { readonly plan: Plan; readonly at: number },
 ): Plan {
   const { maxBatch, sizes, allMs, allBusyMs, width } = costs;
   const length = deadlines.length;
   const latest = new Float64Array(length + 1);
   const size = new Int32Array(length);
   latest[length] = Infinity;
+  let last = length - 1;
+  if (before) {
+    last = before.at;
+    latest.set(before.plan.latest.subarray(last), last + 1);
+    size.set(before.plan.size.subarray(last), last + 1);
+  }
   const first = floors[0] ?? 0;
   let alike = true;
   for (let i = 1; i < length && alike; i++) alike = floors[i] === first;
   let row = first * width;
   // Most of what a decision does is here: no call, and no look-up but in typed arrays.
-  for (let i = length - 1; i >= 0; i--) {
+  for (let i = last; i >= 0; i--) {
     const left = length - i;
     const most = left < maxBatch ? left : maxBatch;
     const deadline = deadlines[i]!;

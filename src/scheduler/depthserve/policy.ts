@@ -2,9 +2,11 @@ import { admitted } from '../policy.ts';
 import type { Decision, Policy, View, Waiting } from '../policy.ts';
 import { admit, givenUp } from './admission.ts';
 import { costsOf } from './costs.ts';
+import type { Costs } from './costs.ts';
 import { Demand } from './demand.ts';
 import { ROUNDING_MS, deadlinesOf, firstFeasible, latestPlan, nextStart } from './plan.ts';
 import { priceOf } from './price.ts';
+import type { Price } from './price.ts';
 
 /**
  * Deadlines as constraints, load as a price. Of all batches that meet the head's deadline, the one
@@ -23,13 +25,15 @@ const GRACE_MS = 0.01;
 
 /** Requests that no sub-network can answer in time even if it started now. */
 function expiring(view: View): { expire: Waiting[]; wakeAt: number | null } {
+  const { queue, now } = view;
   const costs = costsOf(view);
+  const floors = costs.floors(queue);
   const expire: Waiting[] = [];
   let soonest = Infinity;
-  for (const request of view.queue) {
-    const latest = request.deadline - costs.ms(costs.floor(request), 1);
+  for (let i = 0; i < queue.length; i++) {
+    const latest = queue[i]!.deadline - costs.ms(floors[i]!, 1);
     // What cannot be predicted has no hope either.
-    if (!(latest >= view.now - ROUNDING_MS)) expire.push(request);
+    if (!(latest >= now - ROUNDING_MS)) expire.push(queue[i]!);
     else if (latest < soonest) soonest = latest;
   }
   return { expire, wakeAt: soonest === Infinity ? null : soonest + GRACE_MS };
@@ -67,12 +71,11 @@ function decide(view: View): Decision {
   const outlook = { queue: all, floors: allFloors, now, start, engines, arrivals, demand };
   const price = priceOf(outlook, costs);
 
-  const freeAt = [...view.enginesFreeAt];
-  const mine = freeAt.findIndex((at) => at <= now);
-  const otherFree = Math.min(...freeAt.map((at, i) => (i === mine ? Infinity : Math.max(at, now))));
-  const quickest = costs.ms(0, 1);
-
   const needed = firstFeasible(latest, 0, now);
+  const tried = skips(needed, length);
+  const mostSlack = queue[tried.at(-1)!]!.deadline - now;
+  const choices = choicesOf(view, mostSlack, costs, price, demand);
+
   // While all can be answered, no gain is worth breaking a promise.
   const perLost = needed === 0 ? PROMISE : Math.max(price.request, LEAST);
   // The head alone has hope, whatever else cannot be predicted.
@@ -81,7 +84,7 @@ function decide(view: View): Decision {
   let size = 1;
   let depth = floors[0]!;
   // When not all can be answered, the earliest deadlines are what to give up, if anything.
-  for (const skipped of skips(needed, length)) {
+  for (const skipped of tried) {
     const most = Math.min(maxBatch, length - skipped);
     const slack = queue[skipped]!.deadline - now;
     let floor = 0;
@@ -90,18 +93,14 @@ function decide(view: View): Decision {
       if (costs.ms(floor, batch) > slack) break;
       for (let tier = floor; tier < costs.tiers.length; tier++) {
         if (costs.ms(tier, batch) > slack) break;
-        const ms = costs.busyMs(tier, batch);
-        freeAt[mine] = now + ms;
-        const again = engines === 1 ? now + ms : nextStart(freeAt, now, fullBatchMs);
+        const choice = tier * costs.width + batch;
         const served = skipped + batch;
+        const worth = -length * choices.regret[choice]! - skipped * perLost;
+        if (worth < best) continue;
         const rest = behind[served]!;
-        const left = again + (rest - served) * perReservedMs;
+        const left = choices.again[choice]! + (rest - served) * perReservedMs;
         const lost = firstFeasible(latest, rest, left) - rest;
-        const blocked = demand.lostWhileBusy(Math.min(ms, otherFree - now), quickest);
-        // What an image costs more here than it should, were the rest to go as this batch does.
-        const gain = batch * (costs.tiers[tier]!.accuracy - price.request);
-        const regret = (price.perMs * ms + price.request * blocked - gain) / batch;
-        const total = -length * regret - (skipped + lost) * perLost;
+        const total = worth - lost * perLost;
         // At equal worth the larger batch, then the deeper tier.
         if (total >= best) {
           best = total;
@@ -114,6 +113,44 @@ function decide(view: View): Decision {
   }
   const batch = queue.slice(first, first + size);
   return { expire, run: { batch, tier: costs.tiers[depth]! }, wakeAt: null };
+}
+
+/** What batches on tiers cost whatever is in them; by tier x `costs.width` + batch. */
+interface Choices {
+  /** When the next batch can start. */
+  readonly again: Float64Array;
+  /** What an image costs more here than it should, were the rest to go as this batch does. */
+  readonly regret: Float64Array;
+}
+
+function choicesOf(
+  { now, enginesFreeAt, maxBatch }: View,
+  mostSlack: number,
+  costs: Costs,
+  price: Price,
+  demand: Demand,
+): Choices {
+  const fullBatchMs = costs.busyMs(0, maxBatch);
+  const freeAt = [...enginesFreeAt];
+  const mine = freeAt.findIndex((at) => at <= now);
+  const otherFree = Math.min(...freeAt.map((at, i) => (i === mine ? Infinity : Math.max(at, now))));
+  const quickest = costs.ms(0, 1);
+  const again = new Float64Array(costs.allMs.length);
+  const regret = new Float64Array(costs.allMs.length);
+  for (let tier = 0; tier < costs.tiers.length; tier++) {
+    const { accuracy } = costs.tiers[tier]!;
+    for (let batch = 1; batch <= maxBatch; batch++) {
+      if (costs.ms(tier, batch) > mostSlack) continue;
+      const ms = costs.busyMs(tier, batch);
+      const choice = tier * costs.width + batch;
+      freeAt[mine] = now + ms;
+      again[choice] = freeAt.length === 1 ? now + ms : nextStart(freeAt, now, fullBatchMs);
+      const blocked = demand.lostWhileBusy(Math.min(ms, otherFree - now), quickest);
+      const gain = batch * (accuracy - price.request);
+      regret[choice] = (price.perMs * ms + price.request * blocked - gain) / batch;
+    }
+  }
+  return { again, regret };
 }
 
 /** How many of the earliest deadlines to try to leave out: none, all that must be, some between. */
