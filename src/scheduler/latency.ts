@@ -10,6 +10,12 @@ const SLOWDOWN_BATCHES = 5;
 const CELL_BATCHES = 31;
 /** As many batches must agree before they outweigh the table: a slowdown is known by then. */
 const CELL_TRUST = 7;
+/**
+ * The power of it that a correction is believed to. Of slowdown and correction only the product
+ * shows: where one entry is used for long, they would drift apart, one up and the other down, and
+ * entries that are not used would seem slow for ever. So what both can explain is slowdown.
+ */
+const CELL_BELIEF = 0.8;
 /** Batches, of any kind, that tell how far times scatter. */
 const SPREAD_BATCHES = 256;
 /** Spread and delay start as if this many batches had come as predicted: the first are often cold. */
@@ -128,7 +134,7 @@ export class MeasuredLatency implements LatencyModel {
 
     const cell = cellOf(row, batch);
     cell.factors.add(ms / (measured(row, batch) * this.#slowdown));
-    cell.correction = cell.factors.quantile(0.5);
+    cell.correction = cell.factors.quantile(0.5) ** CELL_BELIEF;
     this.#revision++;
   }
 

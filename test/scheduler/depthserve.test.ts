@@ -58,6 +58,20 @@ describe('depth', () => {
   });
 });
 
+describe('times that scatter', () => {
+  test('a batch blocks the engine for as long as it may take, not as it typically takes', () => {
+    const typical = linear(1).predict;
+    const scattered = {
+      predict: (...of: Parameters<typeof typical>) => 2 * typical(...of),
+      typical,
+    };
+    const arrivals = { rate: 0.1, dispersion: 1, budgets: [9, 9, 500] };
+    // FF takes 4 ms, at times 8; for a budget of 9 that leaves TT, which may need 4, no time.
+    expect(tierOf(queueOf([500]), { arrivals })).toBe('FF');
+    expect(tierOf(queueOf([500]), { arrivals, latency: scattered })).not.toBe('FF');
+  });
+});
+
 describe('batch', () => {
   test('never makes a request wait for company', () => {
     expect(depthserve.decide(view(queueOf([1000]))).run?.batch).toHaveLength(1);

@@ -112,6 +112,15 @@ describe('correction', () => {
     expect(latency.predict(shallow, 8) / latency.spread).toBeCloseTo(9, 1);
   });
 
+  test('where one entry alone is used, the others do not come to look slow', () => {
+    const latency = model();
+    // Ever again twice as long at once, and back by and by: slowdown is behind half of the time.
+    for (let i = 0; i < 6000; i++) latency.observe(shallow, 1, 2 * (1 + 0.9 ** (i % 20)));
+    const ratio = latency.typical(shallow, 8) / latency.typical(shallow, 1);
+    expect(ratio / (9 / 2)).toBeGreaterThan(0.8);
+    expect(ratio / (9 / 2)).toBeLessThan(1.25);
+  });
+
   test('times exactly as predicted change nothing', () => {
     const latency = model();
     for (let i = 0; i < 300; i++) latency.observe(deep, 4, 10);

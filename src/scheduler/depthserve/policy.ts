@@ -145,7 +145,9 @@ function choicesOf(
       const choice = tier * costs.width + batch;
       freeAt[mine] = now + ms;
       again[choice] = freeAt.length === 1 ? now + ms : nextStart(freeAt, now, fullBatchMs);
-      const blocked = demand.lostWhileBusy(Math.min(ms, otherFree - now), quickest);
+      // Promises reckon with the longest that it may take: so must what keeps room for them.
+      const longest = Math.min(costs.ms(tier, batch), otherFree - now);
+      const blocked = demand.lostWhileBusy(longest, quickest);
       const gain = batch * (accuracy - price.request);
       regret[choice] = (price.perMs * ms + price.request * blocked - gain) / batch;
     }
