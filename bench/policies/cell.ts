@@ -19,6 +19,8 @@ export interface Cell {
   readonly cv2: number | null;
   /** File with arrival times; null: synthetic. */
   readonly trace: string | null;
+  /** Coefficient of variation of batch times. */
+  readonly jitter: number;
 }
 
 export interface BenchRecord {
@@ -32,6 +34,8 @@ export interface BenchRecord {
   readonly accuracy: number;
   /** attainment x accuracy. */
   readonly delivered: number;
+  /** Of the cell; absent: batches take exactly what the table says. */
+  readonly jitter?: number;
 }
 
 /** Ms, drawn evenly. */
@@ -40,9 +44,10 @@ export const BOUND = 'clairvoyant-bound';
 
 /** Every policy and the bound on the same arrivals. */
 export async function runCell(cell: Cell, seed: number, count: number): Promise<BenchRecord[]> {
-  const { profile, load, cv2, trace } = cell;
+  const { profile, load, cv2, trace, jitter } = cell;
   const arriving = arrivals(cell, seed, count);
-  const common = { table: profile.name, load, cv2, trace: trace && basename(trace), seed };
+  const traffic = { table: profile.name, load, cv2, trace: trace && basename(trace), seed };
+  const common = jitter === 0 ? traffic : { ...traffic, jitter };
   const records: BenchRecord[] = [];
   for (const policy of policiesFor(profile.tiers)) {
     const outcomes = await simulate({
@@ -54,7 +59,7 @@ export async function runCell(cell: Cell, seed: number, count: number): Promise<
       replicas: 1,
       balancing: 'round-robin',
       slowdowns: [],
-      jitter: 0,
+      jitter,
     });
     const { attainment, accuracy, delivered } = summarise(outcomes);
     records.push({ ...common, policy: policy.name, attainment, accuracy, delivered });

@@ -4,6 +4,8 @@
  *   npm run bench:policies -- [--quick] [--json FILE] [--markdown FILE] [--trace FILE]...
  *     --table FILE     only this latency table; may be repeated
  *     --seeds N        instead of 5, or 2 when quick
+ *     --jitter X       batch times scatter by this coefficient of variation; the bound, which knows
+ *                      only the typical times, is none then
  *     --records FILE   tabulates what --json wrote before, and runs nothing; may be repeated
  *     --markdown FILE  the table; between the two marks of docs/scheduling.md, if FILE has them
  */
@@ -45,10 +47,12 @@ async function main(): Promise<void> {
       trace: { type: 'string', multiple: true, default: [] },
       table: { type: 'string', multiple: true },
       seeds: { type: 'string' },
+      jitter: { type: 'string', default: '0' },
       records: { type: 'string', multiple: true },
     },
   });
   const grid = values.quick ? GRIDS.quick : GRIDS.full;
+  const jitter = Number(values.jitter);
   const seeds = values.seeds === undefined ? grid.seeds : Number(values.seeds);
   const files =
     values.table ?? TABLES.map((name) => new URL(`${name}.json`, TABLES_FOLDER).pathname);
@@ -59,8 +63,14 @@ async function main(): Promise<void> {
 
   const tasks = profiles.flatMap((profile) =>
     grid.loads.flatMap((load) => {
-      const synthetic = grid.cv2s.map((cv2): Cell => ({ profile, load, cv2, trace: null }));
-      const traced = values.trace.map((trace): Cell => ({ profile, load, cv2: null, trace }));
+      const synthetic = grid.cv2s.map((cv2): Cell => ({ profile, load, cv2, trace: null, jitter }));
+      const traced = values.trace.map((trace): Cell => ({
+        profile,
+        load,
+        cv2: null,
+        trace,
+        jitter,
+      }));
       return [...synthetic, ...traced].flatMap((cell) =>
         Array.from({ length: seeds }, (_, seed): Task => ({
           cell,

@@ -28,7 +28,9 @@ export function verdicts(
   records: readonly BenchRecord[],
   base: ReadonlyMap<string, number>,
 ): Verdict[] {
-  const cells = groupBy(records, ({ table, load, cv2, trace }) => [table, load, cv2, trace].join());
+  const cells = groupBy(records, ({ table, load, cv2, trace, jitter }) =>
+    [table, load, cv2, trace, jitter].join(),
+  );
   return [...cells.values()].map((cell) => {
     const policies = groupBy(cell, ({ policy }) => policy);
     const means = new Map([...policies].map(([name, all]) => [name, mean(all)]));
@@ -49,7 +51,8 @@ export function verdicts(
 
     const missed = missedAims(ours, bound, floor);
     if (lead < -interval - 1e-9) missed.unshift(`below ${rival.policy}`);
-    const traffic = ours.trace ?? `CV² ${ours.cv2}`;
+    const traffic =
+      (ours.trace ?? `CV² ${ours.cv2}`) + (ours.jitter ? `, scatter ${ours.jitter}` : '');
     return {
       table: ours.table,
       traffic,

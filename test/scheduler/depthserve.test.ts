@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
 import { MeasuredLatency } from '../../src/scheduler/latency.ts';
+import type { LatencyModel } from '../../src/scheduler/policy.ts';
 import { TIERS, linear, view, waiting } from './support.ts';
 
 const queueOf = (deadlines: readonly number[]) => deadlines.map((at, id) => waiting(id, at));
@@ -60,10 +61,10 @@ describe('depth', () => {
 
 describe('times that scatter', () => {
   test('a batch blocks the engine for as long as it may take, not as it typically takes', () => {
-    const typical = linear(1).predict;
-    const scattered = {
-      predict: (...of: Parameters<typeof typical>) => 2 * typical(...of),
-      typical,
+    const usual = linear(1);
+    const scattered: LatencyModel = {
+      predict: (tier, batch) => 2 * usual.predict(tier, batch),
+      typical: (tier, batch) => usual.typical(tier, batch),
     };
     const arrivals = { rate: 0.1, dispersion: 1, budgets: [9, 9, 500] };
     // FF takes 4 ms, at times 8; for a budget of 9 that leaves TT, which may need 4, no time.
