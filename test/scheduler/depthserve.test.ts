@@ -60,12 +60,24 @@ describe('depth', () => {
 });
 
 describe('times that scatter', () => {
-  test('a batch blocks the engine for as long as it may take, not as it typically takes', () => {
-    const usual = linear(1);
-    const scattered: LatencyModel = {
-      predict: (tier, batch) => 2 * usual.predict(tier, batch),
-      typical: (tier, batch) => usual.typical(tier, batch),
+  /** One batch in twenty takes twice as long as most, or longer. */
+  const scattered: LatencyModel = {
+    predict: (tier, batch) => 2 * linear(1).predict(tier, batch),
+    typical: (tier, batch) => linear(1).typical(tier, batch),
+  };
+
+  test('make it shallower earlier, like arrivals that do', () => {
+    const depth = (latency: LatencyModel, dispersion: number) => {
+      // TT answers at most 8 images in 9 ms.
+      const arrivals = { rate: 0.87, dispersion, budgets: [100] };
+      return tierOf(queueOf(Array(8).fill(100)), { arrivals, latency });
     };
+    expect(depth(linear(1), 1)).toBe('FF');
+    expect(depth(linear(1), 4)).toBe('TT');
+    expect(depth(scattered, 1)).toBe('TT');
+  });
+
+  test('a batch blocks the engine for as long as it may take, not as it typically takes', () => {
     const arrivals = { rate: 0.1, dispersion: 1, budgets: [9, 9, 500] };
     // FF takes 4 ms, at times 8; for a budget of 9 that leaves TT, which may need 4, no time.
     expect(tierOf(queueOf([500]), { arrivals })).toBe('FF');

@@ -34,11 +34,12 @@ export class Demand {
    * Room for `more` requests beyond the `count` expected, in standard deviations of how many come.
    *
    * @param caution takes the variance so many times.
+   * @param scatter of how many can be answered, variance over mean.
    */
-  deviations(more: number, count: number, caution: number): number {
+  deviations(more: number, count: number, caution: number, scatter = 0): number {
     // Even where few are expected, half a request more may come, if any do.
     const mean = count + this.#surprise;
-    return gammaScore(1 + more / mean, mean / (this.arrivals.dispersion * caution));
+    return gammaScore(1 + more / mean, mean / ((this.arrivals.dispersion + scatter) * caution));
   }
 
   /** Mean rate over the next `ms`, of each of the budgets. */

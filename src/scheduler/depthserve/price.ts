@@ -18,6 +18,8 @@ interface Level {
   readonly ms: number;
   /** Accuracy gained per ms over the level below; the lowest: over no answer. */
   readonly slope: number;
+  /** What the scatter of batch times adds to the dispersion of the demand. */
+  readonly scatter: number;
 }
 
 export interface Outlook {
@@ -107,7 +109,7 @@ function standardSlack(
     let tier = 0;
     for (let k = i; k < i + batch; k++) tier = Math.max(tier, tiers[k]!);
     const slack = deadlines[i]! - start - costs.ms(tier, batch);
-    least = Math.min(least, demand.deviations(slack / perRequest, due[i]!, 1));
+    least = Math.min(least, demand.deviations(slack / perRequest, due[i]!, 1, level.scatter));
     start += costs.busyMs(tier, batch) / engines;
     i += batch;
   }
@@ -117,7 +119,7 @@ function standardSlack(
     const ms = Math.max(horizons * longest, last);
     const count = demand.dueWithin(ms);
     const room = (now + ms - start) / perRequest - count;
-    least = Math.min(least, demand.deviations(room, count, lowest ? CAUTION : 1));
+    least = Math.min(least, demand.deviations(room, count, lowest ? CAUTION : 1, level.scatter));
   }
   return least;
 }
@@ -129,21 +131,37 @@ function levelsOf(costs: Costs, budgets: readonly number[]): Level[] {
   for (let tier = 0; tier < costs.tiers.length; tier++) {
     const { accuracy } = costs.tiers[tier]!;
     const ms = costs.efficientMs(tier, limit);
+    const scatter = scatterOf(costs, tier, limit);
     for (;;) {
       const last = levels.at(-1);
       if (!last) {
-        levels.push({ tier, ms, slope: accuracy / ms });
+        levels.push({ tier, ms, slope: accuracy / ms, scatter });
         break;
       }
       const slope = (accuracy - costs.tiers[last.tier]!.accuracy) / (ms - last.ms);
       if (ms > last.ms && (levels.length === 1 || slope < last.slope)) {
-        levels.push({ tier, ms, slope });
+        levels.push({ tier, ms, slope, scatter });
         break;
       }
       levels.pop();
     }
   }
   return levels;
+}
+
+/** Of a normal distribution, the 95th percentile lies this many standard deviations up. */
+const P95 = 1.645;
+
+/**
+ * Variance over mean of how many images batches get through with in some time: a batch of b that
+ * takes t, give or take s, is b (s / t)^2 of it. It adds to that of the arrivals, as in Kingman's
+ * formula.
+ */
+function scatterOf(costs: Costs, tier: number, limit: number): number {
+  let batch = 1;
+  while (batch < costs.maxBatch && costs.ms(tier, batch + 1) <= limit) batch++;
+  const variation = (costs.ms(tier, batch) / costs.busyMs(tier, batch) - 1) / P95;
+  return batch * variation ** 2;
 }
 
 /** P(X > z) of a standard normal (Abramowitz and Stegun 26.2.17, error below 1e-7). */
