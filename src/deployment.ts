@@ -1,4 +1,3 @@
-import { setMaxListeners } from 'node:events';
 import { performance } from 'node:perf_hooks';
 import { BATCH_SIZES } from './config.ts';
 import type { Config } from './config.ts';
@@ -12,38 +11,22 @@ import type { Metrics, Prediction } from './metrics.ts';
 import { mostAccurate, paretoFront, rankedTiers, superNetOf } from './model/ladder.ts';
 import { ModelError } from './model/manifest.ts';
 import type { Manifest, Model } from './model/manifest.ts';
-import { createDecoder } from './preprocess/decode.ts';
-import type { Decoder, Pixels } from './preprocess/decode.ts';
+import { DecodeTimes } from './pipeline/decode-times.ts';
+import { DecodeError, Pipeline } from './pipeline/pipeline.ts';
+import type { ImageAnswer, ImageRequest } from './pipeline/pipeline.ts';
 import { headerOf } from './preprocess/header.ts';
-import type { Header } from './preprocess/header.ts';
-import { warmUpDecoder } from './preprocess/warmup.ts';
-import { DecodeQueue, DecodeTimes } from './scheduler/decode.ts';
+import { DecoderPool } from './preprocess/pool.ts';
+import { warmUpDecoders } from './pipeline/warmup.ts';
 import { depthserve } from './scheduler/depthserve/policy.ts';
 import { MeasuredLatency } from './scheduler/latency.ts';
 import type { LatencyTable } from './scheduler/latency.ts';
 import { withPins } from './scheduler/pin.ts';
-import type { Refusal, Tier } from './scheduler/policy.ts';
-import { RefusedError, Scheduler } from './scheduler/scheduler.ts';
-import type { Clock, Reservation, Served, Wish } from './scheduler/scheduler.ts';
+import type { Tier } from './scheduler/policy.ts';
+import type { Clock } from './scheduler/scheduler.ts';
 import { ShadowRunner } from './shadow-runner.ts';
 
-/** What a request asks for all its images. */
-export interface Asked {
-  /** When the request's head arrived, as `performance.now()`. */
-  readonly arrivedAt: number;
-  /** Counted from `arrivedAt`. */
-  readonly budgetMs: number;
-  /** 0 to 1. */
-  readonly minAccuracy: number;
-  /** The only sub-network that may answer; absent: the policy chooses. */
-  readonly skip?: string | undefined;
-  /** Gives up on whatever has not begun; aborted by us, too, when one image of several fails. */
-  readonly cancel?: AbortController;
-}
-
 /** One image's answer from decoding to logits. Times in ms. */
-export interface Classified extends Served<Float32Array> {
-  readonly decodeMs: number;
+export interface Classified extends ImageAnswer<Float32Array> {
   /** Of the model version that answered. */
   readonly manifest: Manifest;
   /** Its most accurate tier. */
@@ -68,7 +51,7 @@ interface Parts {
   readonly engine: InferenceEngine;
   readonly engineOptions: EngineOptions;
   readonly table: LatencyTable;
-  readonly decode: Decoder;
+  readonly decoder: DecoderPool;
   readonly decodeTimes: DecodeTimes;
 }
 
@@ -81,6 +64,7 @@ const clock: Clock = {
     const timer = setTimeout(callback, Math.max(0, time - performance.now()));
     return () => clearTimeout(timer);
   },
+  soon: (callback) => void setImmediate(callback),
 };
 
 /**
@@ -91,19 +75,18 @@ export class Deployment {
   readonly manifest: Manifest;
   readonly engine: InferenceEngine;
   readonly latency: MeasuredLatency;
-  readonly scheduler: Scheduler<Uint8Array, Float32Array>;
+  readonly pipeline: Pipeline<Uint8Array, Uint8Array, Float32Array>;
   /** Every sub-network with its accuracy, on the front or not. */
   readonly tiers: readonly Tier[];
   /** The measured Pareto front, cheapest first. */
   readonly front: readonly Tier[];
   readonly #best: Tier;
   readonly #options: DeploymentOptions;
-  readonly #decode: Decoder;
+  readonly #decoder: DecoderPool;
   readonly #decodeTimes: DecodeTimes;
   readonly #shadow: Promise<ShadowRunner | null>;
-  readonly #decoding: DecodeQueue;
   /** Requests that have come in and are not answered yet. */
-  #underWay = 0;
+  #held = 0;
   #reportIdle: () => void = () => {};
 
   private constructor(options: DeploymentOptions, parts: Parts) {
@@ -112,22 +95,31 @@ export class Deployment {
     this.#options = options;
     this.manifest = model.manifest;
     this.engine = engine;
-    this.#decode = parts.decode;
+    this.#decoder = parts.decoder;
     this.#decodeTimes = parts.decodeTimes;
-    this.#decoding = new DecodeQueue(config.MAX_DECODES, () => clock.now());
     this.tiers = rankedTiers(model.manifest);
     this.front = paretoFront(this.tiers, table);
     this.#best = mostAccurate(this.tiers);
     this.latency = new MeasuredLatency(table);
     const superNet = superNetOf(this.tiers);
-    this.scheduler = new Scheduler({
+    this.pipeline = new Pipeline({
       policy: withPins(depthserve, this.tiers),
       tiers: this.front,
       latency: this.latency,
+      decoder: parts.decoder,
+      decodeTimes: parts.decodeTimes,
       engine,
       clock,
       maxBatch: config.MAX_BATCH,
-      events: { finished: (...batch) => metrics.ranBatch(superNet, ...batch) },
+      events: {
+        finished: (...batch) => metrics.ranBatch(superNet, ...batch),
+        decoded: (...times) => metrics.decoded(...times),
+        decodedInVain: () => metrics.decodedInVain.inc(),
+        answered: (pixels, answer, { skip }) => {
+          // Of a pinned sub-network, nobody asked whether another would agree.
+          if (skip === undefined) void this.#shadow.then((shadow) => shadow?.offer(pixels, answer));
+        },
+      },
     });
     this.#shadow =
       config.SHADOW_CHECKS_PER_MINUTE > 0
@@ -159,6 +151,7 @@ export class Deployment {
       flags: model.manifest.flags,
     };
     let engine: InferenceEngine | undefined;
+    let decoder: DecoderPool | undefined;
     let isWarm = false;
     try {
       // Of what fails before, whoever starts the deployment learns by the run that fails.
@@ -174,9 +167,17 @@ export class Deployment {
         signal,
         warmUpPause,
       );
-      const decoding = await startDecoder(options);
+      decoder = await startDecoders(options);
+      const decodeTimes = new DecodeTimes();
+      await warmUpDecoders(decoder, decodeTimes, () => clock.now(), signal);
       engine.watch(Math.max(config.ENGINE_HANG_MS, HANG_FACTOR * slowest(table)));
-      const deployment = new Deployment(options, { engine, engineOptions, table, ...decoding });
+      const deployment = new Deployment(options, {
+        engine,
+        engineOptions,
+        table,
+        decoder,
+        decodeTimes,
+      });
       isWarm = true;
       log.info(
         {
@@ -194,6 +195,7 @@ export class Deployment {
       return deployment;
     } catch (error) {
       await engine?.release();
+      await decoder?.release();
       await model.close();
       if (!(error instanceof EngineError)) throw error;
       // onnxruntime names the path that it was given.
@@ -218,164 +220,72 @@ export class Deployment {
   }
 
   /**
-   * Decodes the images of one request and queues them, as many at a time as fit into a batch:
-   * engines need not wait for the last image, nor is the first one sent off alone. All are
-   * answered or none: what cannot be answered takes the others back out of the queue.
+   * Classifies the images of one request: all are answered or none.
    *
    * @param files JPEG, PNG or WebP bytes.
    * @throws {ServeError} for images that cannot be decoded.
    * @throws {RefusedError | ExpiredError | EngineError}
    */
-  async classify(files: readonly Buffer[], asked: Asked): Promise<readonly Classified[]> {
-    const { MAX_BATCH } = this.#options.config;
-    return this.#allOrNone(asked.cancel, async (cancel) => {
-      const parts = chunks(files, MAX_BATCH).map((chunk, part) =>
-        this.#classifyPart(chunk, { first: part * MAX_BATCH, of: files.length }, asked, cancel),
-      );
-      return (await Promise.all(parts)).flat();
+  async classify(files: readonly Buffer[], request: ImageRequest): Promise<readonly Classified[]> {
+    const images = files.map((file) => ({ file, header: headerOf(file) }));
+    const answers = this.pipeline.classify(images, request).catch((error: unknown) => {
+      throw error instanceof DecodeError ? numbered(error) : error;
     });
+    return this.#classified(answers);
   }
 
   /**
-   * Queues images that need no decoding, all at once.
+   * As `classify`, for images that need no decoding.
    *
    * @param images of the network's input size.
-   * @throws {RefusedError | ExpiredError | EngineError}
    */
-  async classifyPixels(images: readonly Pixels[], asked: Asked): Promise<readonly Classified[]> {
-    return this.#allOrNone(asked.cancel, async ({ signal }) => {
-      signal.throwIfAborted();
-      const reservation = this.scheduler.reserve(images.length, wishOf(asked));
-      return this.#submit(reservation, images, asked, signal, 0);
-    });
+  async classifyPixels(
+    images: readonly Uint8Array[],
+    request: ImageRequest,
+  ): Promise<readonly Classified[]> {
+    return this.#classified(this.pipeline.classifyPixels(images, request));
   }
 
   /**
-   * What a request can be told before its body is read: whether it would be refused even if its
-   * image took no time to decode, once its turn comes. Null: read on.
+   * Keeps the deployment for a request that has come in, until what is returned is called: a
+   * request is answered by the version that it was admitted by.
    */
-  preview(asked: Asked): Refusal | null {
-    const waitMs = this.#decoding.waitMs(0, this.#decodeDue(asked));
-    const wish = wishOf(asked);
-    const refusal = this.scheduler.preview({ ...wish, deadline: wish.deadline - waitMs });
-    return refusal && withDecoding(refusal, waitMs + this.#decodeTimes.ofAny(0.95));
+  hold(): () => void {
+    this.#held += 1;
+    let isHeld = true;
+    return () => {
+      if (!isHeld) return;
+      isHeld = false;
+      this.#held -= 1;
+      if (this.#held === 0) this.#reportIdle();
+    };
+  }
+
+  async #classified(
+    answers: Promise<readonly ImageAnswer<Float32Array>[]>,
+  ): Promise<readonly Classified[]> {
+    const release = this.hold();
+    try {
+      const { manifest } = this;
+      return (await answers).map((answer) => ({ ...answer, manifest, best: this.#best }));
+    } finally {
+      release();
+    }
   }
 
   /** Finishes the requests that came in, then ends the sessions. No new ones from here on. */
   async release(): Promise<void> {
-    if (this.#underWay > 0) {
+    if (this.#held > 0) {
       await new Promise<void>((resolve) => {
         this.#reportIdle = resolve;
       });
     }
     // A batch whose clients have all gone away runs on.
-    await this.scheduler.drained();
+    await this.pipeline.scheduler.drained();
     await this.engine.release();
+    await this.#decoder.release();
     await (await this.#shadow)?.close();
     await this.#options.model.close();
-  }
-
-  /** Runs the parts of one request; when one fails, the others are given up. */
-  async #allOrNone<Result>(
-    cancel = new AbortController(),
-    run: (cancel: AbortController) => Promise<Result>,
-  ): Promise<Result> {
-    // One listener for each batch of a large request is no leak.
-    setMaxListeners(0, cancel.signal);
-    this.#underWay += 1;
-    try {
-      return await run(cancel);
-    } catch (error) {
-      cancel.abort(error);
-      throw error;
-    } finally {
-      this.#underWay -= 1;
-      if (this.#underWay === 0) this.#reportIdle();
-    }
-  }
-
-  /**
-   * Admits images before the time to decode them is spent, then decodes and queues them.
-   *
-   * @param place of these images among all of the request.
-   * @throws {ServeError | RefusedError | ExpiredError | EngineError}
-   */
-  async #classifyPart(
-    files: readonly Buffer[],
-    place: { readonly first: number; readonly of: number },
-    asked: Asked,
-    cancel: AbortController,
-  ): Promise<readonly Classified[]> {
-    const { signal } = cancel;
-    const started = clock.now();
-    const { mostlyMs, atMostMs } = this.#untilDecoded(files, asked);
-    const giveUp = (error: RefusedError) => cancel.abort(error);
-    try {
-      const reservation = this.scheduler.reserve(files.length, wishOf(asked), mostlyMs, giveUp);
-      const decoding = files.map(async (file, index) => {
-        const ms = this.#expectedDecodeMs(file);
-        const done = await this.#decoding.enter(ms, this.#decodeDue(asked), signal);
-        try {
-          return await this.#decode(file);
-        } catch (error) {
-          throw numbered(error, place.first + index, place.of);
-        } finally {
-          done();
-        }
-      });
-      const pixels = await Promise.all(decoding).catch((error: unknown) => {
-        this.scheduler.withdraw(reservation);
-        throw error;
-      });
-      return await this.#submit(reservation, pixels, asked, signal, clock.now() - started);
-    } catch (error) {
-      if (!(error instanceof RefusedError)) throw error;
-      throw new RefusedError(withDecoding(error.refusal, atMostMs));
-    }
-  }
-
-  /**
-   * Ms until images that come now are decoded: mostly, and for such as take longer than most, for
-   * whom what is said to be enough must be enough, too.
-   */
-  #untilDecoded(files: readonly Buffer[], asked: Asked): { mostlyMs: number; atMostMs: number } {
-    const headers = files.map(headerOf).filter((header) => header !== null);
-    const { MAX_DECODES } = this.#options.config;
-    const rounds = Math.ceil(files.length / MAX_DECODES);
-    const longest = (ms: readonly number[]) => rounds * Math.max(0, ...ms);
-    const now = clock.now();
-    const mostly = longest(headers.map((header) => this.#decodeTimes.lately(header, now)));
-    const atMost = longest(headers.map((header) => this.#decodeTimes.predict(header, 0.95)));
-    const waitMs = this.#decoding.waitMs(mostly, this.#decodeDue(asked));
-    return { mostlyMs: waitMs + mostly, atMostMs: waitMs + Math.max(mostly, atMost) };
-  }
-
-  /** When decoding must be over for the quickest sub-network to answer in time. */
-  #decodeDue({ arrivedAt, budgetMs }: Asked): number {
-    return arrivedAt + budgetMs - this.latency.predict(this.front[0]!, 1);
-  }
-
-  #expectedDecodeMs(file: Buffer): number {
-    const header = headerOf(file);
-    return header ? this.#decodeTimes.lately(header, clock.now()) : 0;
-  }
-
-  async #submit(
-    reservation: Reservation,
-    images: readonly Pixels[],
-    asked: Asked,
-    signal: AbortSignal,
-    decodeMs: number,
-  ): Promise<readonly Classified[]> {
-    const answers = await this.scheduler.redeem(reservation, images, signal);
-    // Of a pinned sub-network, nobody asked whether another would agree.
-    if (asked.skip === undefined) {
-      void this.#shadow.then((shadow) =>
-        answers.forEach((served, index) => shadow?.offer(images[index]!, served)),
-      );
-    }
-    const { manifest } = this;
-    return answers.map((served) => Object.assign(served, { decodeMs, manifest, best: this.#best }));
   }
 
   /** The service serves without it, too: a failure is logged, and nothing is checked. */
@@ -384,7 +294,7 @@ export class Deployment {
     try {
       return await ShadowRunner.start(options, this.tiers, {
         perMinute: config.SHADOW_CHECKS_PER_MINUTE,
-        idle: () => this.scheduler.idle,
+        idle: () => this.pipeline.scheduler.idle,
         onChecked: (...check) => metrics.shadowed(...check),
         onLost: (err) => log.warn({ err }, 'shallow answers are no longer checked'),
       });
@@ -427,60 +337,24 @@ async function assertLabels(engine: InferenceEngine, { manifest, file }: Model):
   );
 }
 
-/** A decoder for the network's input size, warm, and what is known of the time that it takes. */
-async function startDecoder({
-  model,
-  config,
-  metrics,
-  signal,
-}: DeploymentOptions): Promise<{ decode: Decoder; decodeTimes: DecodeTimes }> {
+/** Decoders for the network's input size. */
+function startDecoders({ model, config, log }: DeploymentOptions): Promise<DecoderPool> {
   const { height, width } = model.manifest.input;
-  const decodeTimes = new DecodeTimes();
-  const decoder = (observe: (header: Header, ms: number) => void) =>
-    createDecoder({
-      height,
-      width,
-      maxPixels: config.MAX_IMAGE_PIXELS,
-      onDecoded: (file, ms) => {
-        const header = headerOf(file);
-        if (header) observe(header, ms);
-      },
-    });
-  const learn = (header: Header, ms: number) => decodeTimes.observe(header, ms, clock.now());
-  // Times of a warm-up are no news to the metrics.
-  await warmUpDecoder(decoder(learn), signal);
-  const decode = decoder((header, ms) => {
-    metrics.decoded(decodeTimes.predict(header, 0.5), ms);
-    learn(header, ms);
+  const options = { height, width, maxPixels: config.MAX_IMAGE_PIXELS };
+  return DecoderPool.start(options, config.MAX_DECODES, {
+    fault: (err) => log.error({ err }, 'a decoder was lost, and is replaced'),
   });
-  return { decode, decodeTimes };
-}
-
-/** @param decodeMs that come on top of what the scheduler thinks is enough. */
-function withDecoding(refusal: Refusal, decodeMs: number): Refusal {
-  return { ...refusal, smallestBudgetMs: refusal.smallestBudgetMs + decodeMs };
-}
-
-/** What the scheduler is asked for. */
-function wishOf({ arrivedAt, budgetMs, minAccuracy, skip }: Asked): Wish {
-  const wish = { arrivedAt, deadline: arrivedAt + budgetMs, minAccuracy };
-  return skip === undefined ? wish : { ...wish, skip };
 }
 
 function slowest(table: LatencyTable): number {
   return Math.max(...Object.values(table).flatMap((bySize) => Object.values(bySize)));
 }
 
-function chunks<Item>(items: readonly Item[], size: number): readonly (readonly Item[])[] {
-  const count = Math.ceil(items.length / size);
-  return Array.from({ length: count }, (_, index) => items.slice(index * size, (index + 1) * size));
-}
-
-/** Says which of several images an error is about. */
-function numbered(error: unknown, index: number, count: number): unknown {
-  if (!(error instanceof ServeError) || count === 1) return error;
-  const detail = `Image ${index + 1} of ${count}: ${error.detail}`;
-  return new ServeError(error.code, detail, { ...error.extra, image: index }, undefined, {
-    cause: error,
+/** Says which of several images cannot be decoded. */
+function numbered({ index, count, cause }: DecodeError): unknown {
+  if (!(cause instanceof ServeError) || count === 1) return cause;
+  const detail = `Image ${index + 1} of ${count}: ${cause.detail}`;
+  return new ServeError(cause.code, detail, { ...cause.extra, image: index }, undefined, {
+    cause,
   });
 }

@@ -186,6 +186,12 @@ export class Metrics {
     ...this.#all,
   });
 
+  readonly decodedInVain = new Counter({
+    name: 'depthserve_decoded_in_vain_total',
+    help: 'Images that were decoded although their request had been given up meanwhile',
+    ...this.#all,
+  });
+
   readonly logLinesLost = new Counter({
     name: 'depthserve_log_lines_lost_total',
     help: 'Lines of the log that could not be written: a full disk, a closed pipe',

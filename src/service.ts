@@ -46,8 +46,8 @@ export class Service {
     this.metrics = new Metrics(model.manifest, () => ({
       ready: this.status === 'ready',
       engines: this.#deployment?.engine.working ?? 0,
-      queueLength: this.#deployment?.scheduler.queueLength ?? 0,
-      oldestAgeMs: this.#deployment?.scheduler.oldestAgeMs ?? 0,
+      queueLength: this.#deployment?.pipeline.waiting ?? 0,
+      oldestAgeMs: this.#deployment?.pipeline.scheduler.oldestAgeMs ?? 0,
       slowdown: this.#deployment?.latency.slowdown ?? 1,
       delayMs: this.#deployment?.latency.delay ?? 0,
       predictions: this.#deployment?.predictions ?? [],

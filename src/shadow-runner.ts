@@ -3,7 +3,6 @@ import { InferenceEngine } from './engine/engine.ts';
 import type { EngineOptions } from './engine/engine.ts';
 import type { EngineError } from './engine/protocol.ts';
 import { superNetOf } from './model/ladder.ts';
-import type { Pixels } from './preprocess/decode.ts';
 import type { Tier } from './scheduler/policy.ts';
 import type { Served } from './scheduler/scheduler.ts';
 import { Shadow, argmax } from './shadow.ts';
@@ -57,7 +56,7 @@ export class ShadowRunner {
     return new ShadowRunner(shadow, engine, perMinute);
   }
 
-  offer(pixels: Pixels, { tier, output }: Served<Float32Array>): void {
+  offer(pixels: Uint8Array, { tier, output }: Served<Float32Array>): void {
     this.shadow.offer({ tier, pixels, predicted: argmax(output) });
   }
 

@@ -1,10 +1,9 @@
-import type { Pixels } from './preprocess/decode.ts';
 import type { Tier } from './scheduler/policy.ts';
 
 /** A shallow answer that may be checked. */
 interface Candidate {
   readonly tier: Tier;
-  readonly pixels: Pixels;
+  readonly pixels: Uint8Array;
   /** Index of the most probable class. */
   readonly predicted: number;
 }
@@ -14,7 +13,7 @@ export interface ShadowOptions {
   /** Whether the serving engines have nothing to do. */
   readonly idle: () => boolean;
   /** Asks the super-net; returns the index of the most probable class. */
-  readonly ask: (pixels: Pixels) => Promise<number>;
+  readonly ask: (pixels: Uint8Array) => Promise<number>;
   readonly onChecked: (tier: Tier, agrees: boolean, ms: number) => void;
   /** ms */
   readonly now: () => number;

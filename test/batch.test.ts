@@ -18,7 +18,7 @@ function scheduler({ maxBatch = 4 } = {}) {
     policy: withPins(depthserve, pinnable),
     tiers,
     latency: new MeasuredLatency({ T: row, F: { 1: 20, 4: 40 }, X: row }),
-    clock: { now: () => 0, at: () => () => {} },
+    clock: { now: () => 0, at: () => () => {}, soon: () => {} },
     maxBatch,
     engine: {
       workers: 1,

@@ -104,6 +104,7 @@ export async function buildApp(
 
   app.decorateRequest('arrivedAt', 0);
   app.decorateRequest('outcome', null);
+  app.decorateRequest('deployment', null);
   const reportLoad = loadReports(service, ledger);
   app.addHook('onRequest', (request, reply, done) => {
     request.arrivedAt = performance.now();

@@ -2,6 +2,7 @@ import { performance } from 'node:perf_hooks';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
+import type { ImageRequest } from '../pipeline/pipeline.ts';
 import type { Service } from '../service.ts';
 import { answerOf, serverTimingOf } from './answer.ts';
 import { budgetOf, minAccuracyOf } from './budget.ts';
@@ -9,6 +10,7 @@ import { cancelOnDisconnect } from './disconnect.ts';
 import { FORM_TYPE, IMAGE_TYPES, readImages } from './images.ts';
 import type { Ledger } from './ledger.ts';
 import { refuseEarly } from './problem.ts';
+import { serveBy } from './serving.ts';
 import { Answer, Answers, RequestHeaders, problems } from './schemas.ts';
 
 const DEFAULT_TOP_K = 5;
@@ -33,7 +35,7 @@ const REQUEST_BODY = {
 /** `POST /classify`: images and a latency budget in, labels and how they came about out. */
 export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAsyncTypebox {
   const { config } = service;
-  const askedOf = (request: FastifyRequest) => ({
+  const imageRequestOf = (request: FastifyRequest): ImageRequest => ({
     arrivedAt: request.arrivedAt,
     budgetMs: budgetOf(request, config.DEFAULT_BUDGET_MS),
     minAccuracy: minAccuracyOf(request),
@@ -75,7 +77,8 @@ export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAs
         },
         // Before the body is read: under overload most requests end here.
         onRequest(request, reply, done) {
-          const refusal = service.serving().preview(askedOf(request));
+          const { pipeline } = serveBy(service, request, reply);
+          const refusal = pipeline.preview(imageRequestOf(request));
           if (refusal) refuseEarly(refusal, request, reply);
           else done();
         },
@@ -83,11 +86,11 @@ export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAs
         serializerCompiler: () => JSON.stringify,
       },
       async (request, reply) => {
-        const { budgetMs, minAccuracy } = askedOf(request);
         const files = await readImages(request, config.MAX_IMAGES_PER_REQUEST);
-        const cancel = cancelOnDisconnect(request, reply, ledger);
-        const asked = { arrivedAt: request.arrivedAt, budgetMs, minAccuracy, cancel };
-        const results = await service.serving().classify(files, asked);
+        const signal = cancelOnDisconnect(request, reply, ledger);
+        const imageRequest = { ...imageRequestOf(request), signal };
+        const { budgetMs } = imageRequest;
+        const results = await request.deployment!.classify(files, imageRequest);
 
         const totalMs = performance.now() - request.arrivedAt;
         const answers = results.map((result, index) => {

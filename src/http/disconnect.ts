@@ -11,7 +11,7 @@ export function cancelOnDisconnect(
   request: FastifyRequest,
   reply: FastifyReply,
   ledger: Ledger,
-): AbortController {
+): AbortSignal {
   const controller = new AbortController();
   reply.raw.once('close', () => {
     if (reply.raw.writableFinished) return;
@@ -21,5 +21,5 @@ export function cancelOnDisconnect(
     request.log.info({ outcome: 'cancelled' }, 'classify');
     controller.abort(new ServeError('cancelled', 'The client went away before the answer.'));
   });
-  return controller;
+  return controller.signal;
 }

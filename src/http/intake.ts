@@ -1,11 +1,25 @@
 import { Transform } from 'node:stream';
-import type { FastifyInstance, RequestPayload } from 'fastify';
+import type { Readable } from 'node:stream';
+import * as zlib from 'node:zlib';
+import type { FastifyInstance, FastifyRequest, RequestPayload } from 'fastify';
 import { ServeError } from '../errors.ts';
 
+/** By the names of Content-Encoding, in lower case; zstd where this Node has it. */
+const DECODERS: Readonly<Record<string, (() => Transform & { bytesWritten: number }) | undefined>> =
+  {
+    gzip: zlib.createGunzip,
+    'x-gzip': zlib.createGunzip,
+    deflate: zlib.createInflate,
+    br: zlib.createBrotliDecompress,
+    ...('createZstdDecompress' in zlib && {
+      zstd: zlib.createZstdDecompress as typeof zlib.createGunzip,
+    }),
+  };
+
 /**
- * Bounds the bytes of all bodies that the service holds, from their arrival to the answer. Bytes
- * count when they arrive, not when they are announced: a client that only promises takes no one's
- * place.
+ * Unpacks bodies, and bounds the bytes of all bodies that the service holds, from their arrival to
+ * the answer. What counts are the unpacked bytes, when they are there and not when they are
+ * announced: a client that only promises takes no one's place.
  *
  * @param maxBytes of all bodies together.
  */
@@ -13,7 +27,7 @@ export function limitIntake(app: FastifyInstance, maxBytes: number): void {
   let held = 0;
 
   // Not async: the parser must listen before the first bytes can fail.
-  app.addHook('preParsing', (_request, reply, payload, done) => {
+  app.addHook('preParsing', (request, reply, payload, done) => {
     let mine = 0;
     let over = false;
     reply.raw.once('close', () => {
@@ -22,17 +36,56 @@ export function limitIntake(app: FastifyInstance, maxBytes: number): void {
     });
     const counted: Transform & RequestPayload = new Transform({
       transform(chunk: Buffer, _encoding, passOn) {
-        mine += chunk.length;
-        if (!over) held += chunk.length;
+        if (!over) {
+          mine += chunk.length;
+          held += chunk.length;
+        }
         if (held <= maxBytes) passOn(null, chunk);
         else passOn(new ServeError('overloaded', 'Too many uploads are under way.', {}, 1000));
       },
     });
-    // Fastify compares this with Content-Length.
-    Object.defineProperty(counted, 'receivedEncodedLength', { get: () => mine });
+    let unpacked: Unpacked;
+    try {
+      unpacked = unpack(request, payload);
+    } catch (error) {
+      done(error as ServeError);
+      return;
+    }
+    // Fastify compares this with Content-Length, which counts the bytes on the wire.
+    Object.defineProperty(counted, 'receivedEncodedLength', {
+      get: () => unpacked.bytesOnWire?.() ?? mine,
+    });
     payload.on('error', (error) => counted.destroy(error));
+    if (unpacked.body !== payload) unpacked.body.on('error', (error) => counted.destroy(error));
     // A body that is given up must not be left standing in its connection.
-    counted.on('error', () => payload.unpipe(counted).resume());
-    done(null, payload.pipe(counted));
+    counted.on('error', () => {
+      unpacked.body.unpipe(counted).resume();
+      if (unpacked.body !== payload) payload.unpipe().resume();
+    });
+    done(null, unpacked.body.pipe(counted));
   });
+}
+
+interface Unpacked {
+  readonly body: Readable;
+  readonly bytesOnWire?: () => number;
+}
+
+/** @throws {ServeError} unsupported-media-type */
+function unpack(request: FastifyRequest, payload: Readable): Unpacked {
+  const encoding = request.headers['content-encoding']?.trim().toLowerCase();
+  if (encoding === undefined || encoding === '' || encoding === 'identity') {
+    return { body: payload };
+  }
+  const create = Object.hasOwn(DECODERS, encoding) ? DECODERS[encoding] : undefined;
+  if (!create) {
+    const taken = ['identity', ...Object.keys(DECODERS)].join(', ');
+    const detail = `Content-Encoding is ${encoding.slice(0, 40)}, not one of ${taken}.`;
+    throw new ServeError('unsupported-media-type', detail);
+  }
+  const decoder = create();
+  payload.on('error', (error) => decoder.destroy(error));
+  const body = payload.pipe(decoder);
+  decoder.on('error', (cause) => Object.assign(cause, { statusCode: 400 }));
+  return { body, bytesOnWire: () => decoder.bytesWritten };
 }

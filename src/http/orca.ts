@@ -51,7 +51,7 @@ function reportOf(service: Service, ledger: Ledger, cpuUtilization: number): Loa
     rps_fractional: rounded(images / WINDOW),
     eps: rounded(sum(({ late, refused }) => late + refused) / WINDOW),
     named_metrics: {
-      queue_length: deployment?.scheduler.queueLength ?? 0,
+      queue_length: deployment?.pipeline.waiting ?? 0,
       slowdown: rounded(deployment?.latency.slowdown ?? 1),
       lost_accuracy: rounded(lost.reduce((a, b) => a + b, 0) / Math.max(1, lost.length)),
     },

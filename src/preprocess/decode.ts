@@ -1,23 +1,17 @@
-import { performance } from 'node:perf_hooks';
 import sharp from 'sharp';
 import { ServeError } from '../errors.ts';
 import { formatOf } from './header.ts';
+import { JpegDecoder } from './jpeg.ts';
+import { Resizer } from './resize.ts';
+import type { DecoderOptions } from './protocol.ts';
 
-/** RGB pixels, uint8 `[height, width, 3]`. */
-export type Pixels = Uint8Array;
-
-export interface DecoderOptions {
-  /** px */
-  readonly height: number;
-  /** px */
-  readonly width: number;
-  /** Largest image that is decoded, width x height. */
-  readonly maxPixels: number;
-  /** Told of every image decoded, and how long it took in ms. */
-  readonly onDecoded?: (file: Buffer, ms: number) => void;
-}
-
-export type Decoder = (file: Buffer) => Promise<Pixels>;
+/**
+ * Writes RGB pixels, uint8 `[height, width, 3]`.
+ *
+ * @returns what is wrong with a file that could be decoded all the same.
+ * @throws {ServeError} not-an-image, truncated-image, too-many-pixels
+ */
+export type Decode = (file: Buffer, pixels: Uint8Array) => Promise<string | undefined>;
 
 // Only the formats that we promise: every further loader is attack surface.
 sharp.block({ operation: ['VipsForeignLoad'] });
@@ -30,35 +24,44 @@ sharp.concurrency(1);
 sharp.cache(false);
 
 /** Makes the function that turns an image file into the network's input. */
-export function createDecoder(options: DecoderOptions): Decoder {
-  return async (file) => {
-    const started = performance.now();
-    const pixels = await decode(file, options);
-    options.onDecoded?.(file, performance.now() - started);
-    return pixels;
+export function createDecoder(options: DecoderOptions): Decode {
+  const jpeg = new JpegDecoder(options.width, options.height);
+  const resizer = new Resizer();
+  return async (file, pixels) => {
+    const quick = formatOf(file) === 'jpeg' ? jpeg.decode(file, pixels) : 'refused';
+    if (quick === 'done') return undefined;
+    const { data, info } = await decode(file, options);
+    resizer.cover(data, info.width, info.height, pixels, options.width, options.height);
+    return quick === 'damaged'
+      ? 'The file is damaged: parts of the image may be wrong.'
+      : undefined;
   };
 }
 
 /**
- * Decodes a JPEG, PNG or WebP file, turns it upright (EXIF), and applies the manifest's resize
- * rule `cover`: the shorter side fits, the centre is cut out. Grey becomes RGB, transparency
- * becomes white.
+ * Decodes a JPEG, PNG or WebP file to RGB by libvips, and turns it upright (EXIF). Grey becomes
+ * RGB, transparency becomes white.
  *
  * @throws {ServeError} not-an-image, truncated-image, too-many-pixels
  */
-async function decode(file: Buffer, options: DecoderOptions): Promise<Pixels> {
+async function decode(file: Buffer, options: DecoderOptions) {
   if (formatOf(file) === null) {
     throw new ServeError('not-an-image', 'The bytes are no JPEG, PNG or WebP file.');
   }
   try {
     return await sharp(file, { limitInputPixels: options.maxPixels, failOn: 'truncated' })
       .autoOrient()
-      // Bilinear, as in training; libvips widens the filter when it shrinks.
-      .resize(options.width, options.height, { fit: 'cover', kernel: 'linear' })
+      // To three times the size at least, so that libjpeg can leave detail out; how the rest is resized
+      // must be exactly as in training.
+      .resize(3 * options.width, 3 * options.height, {
+        fit: 'outside',
+        kernel: 'linear',
+        withoutEnlargement: true,
+      })
       .flatten({ background: '#ffffff' })
       .toColourspace('srgb')
       .raw({ depth: 'uchar' })
-      .toBuffer();
+      .toBuffer({ resolveWithObject: true });
   } catch (error) {
     throw explain(error, file, options);
   }

@@ -1,5 +1,6 @@
 import { ArrivalEstimator } from './arrivals.ts';
 import type { MeasuredLatency } from './latency.ts';
+import { tiersFrom } from './policy.ts';
 import type { Closed, Decision, Policy, Refusal, Tier, View, Waiting } from './policy.ts';
 
 /** Monotonic time and timers; replaced by a virtual clock in tests and simulations. */
@@ -8,6 +9,8 @@ export interface Clock {
   now(): number;
   /** Calls back once at `time`; the returned function cancels. */
   at(time: number, callback: () => void): () => void;
+  /** Calls back once everything that has happened up to now has been taken in. */
+  soon(callback: () => void): void;
 }
 
 /** What an engine made of a batch. */
@@ -61,23 +64,35 @@ export class ExpiredError extends Error {
 interface Entry<Input, Output> extends Waiting {
   readonly input: Input;
   readonly enqueuedAt: number;
-  readonly resolve: (served: Served<Output>) => void;
-  readonly reject: (error: unknown) => void;
+  readonly settle: Settle<Output>;
 }
 
-/** What a request wants of the scheduler. */
+/** Called once, with the answer or with RefusedError, ExpiredError or the engine's error. */
+export interface Settle<Output> {
+  resolve(served: Served<Output>): void;
+  reject(error: unknown): void;
+}
+
+/** A reserved place whose input is ready. */
+export interface Ready<Input, Output> {
+  readonly place: Waiting;
+  readonly input: Input;
+  readonly settle: Settle<Output>;
+}
+
+/** What an image asks of the scheduler. */
 export type Wish = Omit<Waiting, 'id'>;
 
-/** Places in the queue for inputs that are still being made ready. */
-export interface Reservation {
-  readonly requests: readonly Waiting[];
-  /** Set when one of the places was lost to others. */
-  readonly refused: RefusedError | null;
+/** Time in ms until an input is ready: mostly, and at most (95th percentile). */
+export interface Preparation {
+  readonly mostlyMs: number;
+  readonly atMostMs: number;
 }
 
-/** What a reservation becomes when it is refused after all. */
+const READY: Preparation = { mostlyMs: 0, atMostMs: 0 };
+
 interface Reserved extends Waiting {
-  readonly giveUp: (error: RefusedError) => void;
+  readonly evicted: (error: RefusedError) => void;
 }
 
 export interface SchedulerOptions<Input, Output> {
@@ -112,6 +127,8 @@ export class Scheduler<Input, Output> {
   readonly #busy: boolean[];
   readonly #arrivals = new ArrivalEstimator();
   #running = 0;
+  /** Images in the batch that was started last. */
+  #lastBatch = 1;
   /** Since when the engines have had nothing to do, as far as the latency model was told. */
   #restingSince: number;
   #nextId = 0;
@@ -146,34 +163,61 @@ export class Scheduler<Input, Output> {
   }
 
   /**
-   * @param wish `deadline`: when the answer must be out, on the scheduler's clock.
-   * @param signal takes the request out of the queue; what runs already can't be stopped.
-   * @returns settles with the answer, or with RefusedError, ExpiredError, the signal's reason or
-   *   the engine's error.
+   * How many more ready inputs are of use now: engines should find the batch that they could run,
+   * twice over, and what is made ready beyond that may be in vain.
    */
-  async submit(input: Input, wish: Wish, signal?: AbortSignal): Promise<Served<Output>> {
-    const [served] = await this.submitAll([input], wish, signal);
-    return served!;
+  get appetite(): number {
+    const { workers } = this.#options.engine;
+    return 2 * Math.max(this.#lastBatch, 2 * workers) - this.#queue.length;
   }
 
-  /** Submits several inputs of one request: all are answered together, or none is queued. */
+  /** When the input must be ready for the cheapest sub-network allowed to answer in time. */
+  latestReady({ deadline, minAccuracy, skip }: Wish): number {
+    const { tiers, latency } = this.#options;
+    const allowed =
+      skip === undefined
+        ? (tiersFrom(tiers, minAccuracy)[0] ?? tiers[0]!)
+        : { skip, accuracy: 0, macs: 0 };
+    return deadline - latency.predict(allowed, 1);
+  }
+
+  /**
+   * Submits inputs of one request that are ready: all are answered together, or none is queued.
+   *
+   * @param signal takes them out of the queue; what runs already can't be stopped.
+   */
   async submitAll(
     inputs: readonly Input[],
     wish: Wish,
     signal?: AbortSignal,
   ): Promise<readonly Served<Output>[]> {
     signal?.throwIfAborted();
-    return this.redeem(this.reserve(inputs.length, wish), inputs, signal);
+    const places = this.reserve(inputs.length, wish);
+    signal?.addEventListener('abort', () => this.withdraw(places, signal.reason), { once: true });
+    const answers: Promise<Served<Output>>[] = [];
+    const ready = places.map((place, index): Ready<Input, Output> => {
+      let settle: Settle<Output>;
+      answers.push(new Promise((resolve, reject) => (settle = { resolve, reject })));
+      return { place, input: inputs[index]!, settle: settle! };
+    });
+    this.enqueue(ready);
+    return Promise.all(answers);
+  }
+
+  /** One input, as `submitAll`. */
+  async submit(input: Input, wish: Wish, signal?: AbortSignal): Promise<Served<Output>> {
+    const [served] = await this.submitAll([input], wish, signal);
+    return served!;
   }
 
   /**
-   * What `reserve` would refuse if it were called now; null: nothing. Refused again and again by
-   * the like of it, this costs next to nothing: under overload most requests are.
+   * What `reserve` would refuse if it were called now; null: nothing. A refusal is cached, so that
+   * under overload, when most requests are refused, the next one costs next to nothing.
    */
-  preview(wish: Wish): Refusal | null {
-    const refusal = this.#refusalOf({ ...wish, id: -1 });
+  preview(wish: Wish, preparation: Preparation = READY): Refusal | null {
+    const refusal = this.#refusalOf({ ...wish, id: -1 }, preparation);
     // Demand that is turned away is demand, too; what is let in is counted when it is admitted.
-    if (refusal) this.#observe(wish.deadline);
+    if (refusal) this.#observe(wish.deadline - preparation.mostlyMs);
     return refusal;
   }
 
@@ -181,71 +225,56 @@ export class Scheduler<Input, Output> {
    * Admits `count` inputs of one request, all or none, before work is spent on making them ready:
    * from now on they count against those that come later.
    *
-   * @param readyInMs when the inputs will be there, as far as is known.
-   * @param givenUp called for each place that is lost to others before the inputs are ready.
+   * @param evicted called for each place that is lost to others before its input is queued.
    * @throws {RefusedError}
    */
   reserve(
     count: number,
     wish: Wish,
-    readyInMs = 0,
-    givenUp?: (error: RefusedError) => void,
-  ): Reservation {
-    const requests: Waiting[] = [];
-    const reservation = { requests, refused: null as RefusedError | null };
-    const giveUp = (error: RefusedError) => {
-      reservation.refused = error;
-      // Not before the decision is carried out: who is told may take others of it back.
-      if (givenUp) queueMicrotask(() => givenUp(error));
-    };
+    preparation: Preparation = READY,
+    evicted: (error: RefusedError) => void = () => {},
+  ): readonly Waiting[] {
+    const places: Waiting[] = [];
     for (let i = 0; i < count; i++) {
-      const request: Waiting = { ...wish, id: this.#nextId++ };
-      // What making ready uses up of a budget is nothing that a plan could count on.
-      const deadline = request.deadline - readyInMs;
-      this.#observe(deadline);
-      const refusal = this.#refusalOf({ ...request, deadline });
+      const place: Waiting = { ...wish, id: this.#nextId++ };
+      this.#observe(place.deadline - preparation.mostlyMs);
+      const refusal = this.#refusalOf(place, preparation);
       if (refusal) {
-        this.withdraw(reservation);
+        this.withdraw(places, null);
         throw new RefusedError(refusal);
       }
-      requests.push(request);
-      insert(this.#reserved, { ...request, giveUp });
+      places.push(place);
+      insert(this.#reserved, { ...place, evicted });
     }
-    return reservation;
+    return places;
   }
 
   /**
-   * Queues what was reserved: all inputs before any is started, so that they can be a batch.
-   *
-   * @returns as `submit`.
+   * Queues inputs that have become ready: all before any is started, so that they can be a batch.
+   * Places that were evicted or withdrawn meanwhile are passed over: their owners know.
    */
-  async redeem(
-    reservation: Reservation,
-    inputs: readonly Input[],
-    signal?: AbortSignal,
-  ): Promise<readonly Served<Output>[]> {
-    const { requests, refused } = reservation;
-    this.#release(requests);
-    if (refused) throw refused;
-    signal?.throwIfAborted();
-    const answers = requests.map((request, index) => this.#enqueue(request, inputs[index]!));
-    signal?.addEventListener('abort', () => this.#cancel(requests, signal.reason), { once: true });
-    this.#step();
-    return Promise.all(answers);
-  }
-
-  /** Gives up what was reserved: the inputs will not come. */
-  withdraw({ requests }: Reservation): void {
-    this.#release(requests);
-    this.#closed = null;
-  }
-
-  #release(requests: readonly Waiting[]): void {
-    for (const { id } of requests) {
-      const index = this.#reserved.findIndex((request) => request.id === id);
-      // Who has been given up is gone already.
-      if (index >= 0) this.#reserved.splice(index, 1);
+  enqueue(ready: readonly Ready<Input, Output>[]): void {
+    const enqueuedAt = this.#options.clock.now();
+    for (const { place, input, settle } of ready) {
+      const index = this.#reserved.findIndex(({ id }) => id === place.id);
+      if (index < 0) continue;
+      this.#reserved.splice(index, 1);
+      insert(this.#queue, { ...place, input, enqueuedAt, settle });
     }
+    this.#step();
+  }
+
+  /** Gives up places, whether their inputs are ready or not; what runs already runs on. */
+  withdraw(places: readonly Waiting[], reason: unknown): void {
+    const ids = new Set(places.map(({ id }) => id));
+    for (let i = this.#reserved.length - 1; i >= 0; i--) {
+      if (ids.has(this.#reserved[i]!.id)) this.#reserved.splice(i, 1);
+    }
+    this.#closed = null;
+    const waiting = this.#queue.filter(({ id }) => ids.has(id));
+    for (const entry of waiting) this.#take(entry).settle.reject(reason);
+    // Those that would have shared a batch with them may now have a better choice.
+    if (waiting.length > 0) this.#step();
   }
 
   #observe(deadline: number): void {
@@ -253,7 +282,14 @@ export class Scheduler<Input, Output> {
     this.#arrivals.observe(now, deadline - now);
   }
 
-  #refusalOf(request: Waiting): Refusal | null {
+  /** What making ready takes is time that a plan can't count on, and that a budget must hold. */
+  #refusalOf(wish: Waiting, { mostlyMs, atMostMs }: Preparation): Refusal | null {
+    const refusal = this.#refusalOfReady({ ...wish, deadline: wish.deadline - mostlyMs });
+    if (!refusal || atMostMs === 0) return refusal;
+    return { ...refusal, smallestBudgetMs: refusal.smallestBudgetMs + atMostMs };
+  }
+
+  #refusalOfReady(request: Waiting): Refusal | null {
     const now = this.#options.clock.now();
     const known = this.#closed;
     if (
@@ -279,21 +315,6 @@ export class Scheduler<Input, Output> {
       };
     }
     return refusal;
-  }
-
-  #enqueue(request: Waiting, input: Input): Promise<Served<Output>> {
-    return new Promise((resolve, reject) => {
-      const enqueuedAt = this.#options.clock.now();
-      insert(this.#queue, { ...request, input, enqueuedAt, resolve, reject });
-    });
-  }
-
-  #cancel(requests: readonly Waiting[], reason: unknown): void {
-    const ids = new Set(requests.map(({ id }) => id));
-    const waiting = this.#queue.filter(({ id }) => ids.has(id));
-    for (const entry of waiting) this.#take(entry).reject(reason);
-    // Whoever would have shared a batch with them may now have a better choice.
-    if (waiting.length > 0) this.#step();
   }
 
   /** Resolves when nothing is queued or running. */
@@ -341,9 +362,9 @@ export class Scheduler<Input, Output> {
           ? policy.hopeless && { run: null, ...policy.hopeless(this.#view()) }
           : policy.decide(this.#view());
       if (!decision) break;
-      for (const request of decision.expire) this.#take(request).reject(new ExpiredError());
+      for (const request of decision.expire) this.#take(request).settle.reject(new ExpiredError());
       for (const { request, refusal } of decision.giveUp ?? []) {
-        this.#giveUp(request, new RefusedError(refusal));
+        this.#evict(request, new RefusedError(refusal));
       }
       if (!decision.run) {
         if (decision.wakeAt !== null && this.#queue.length > 0) {
@@ -361,11 +382,16 @@ export class Scheduler<Input, Output> {
     this.#reportIdle();
   }
 
-  #giveUp(request: Waiting, error: RefusedError): void {
+  #evict(request: Waiting, error: RefusedError): void {
     const reserved = this.#reserved.findIndex(({ id }) => id === request.id);
     this.#closed = null;
-    if (reserved < 0) this.#take(request).reject(error);
-    else this.#reserved.splice(reserved, 1)[0]!.giveUp(error);
+    if (reserved < 0) {
+      this.#take(request).settle.reject(error);
+      return;
+    }
+    const [{ evicted }] = this.#reserved.splice(reserved, 1) as [Reserved];
+    // Not before the decision is carried out: its owner may withdraw others of it.
+    queueMicrotask(() => evicted(error));
   }
 
   #take(request: Waiting): Entry<Input, Output> {
@@ -385,6 +411,7 @@ export class Scheduler<Input, Output> {
     const predicted = latency.predict(tier, batch.length);
     this.#busy[worker] = true;
     this.#running += batch.length;
+    this.#lastBatch = batch.length;
     this.#enginesFreeAt[worker] = dispatchedAt + predicted;
     events?.dispatched?.(tier, batch.length);
     try {
@@ -398,7 +425,7 @@ export class Scheduler<Input, Output> {
       this.#restingSince = clock.now();
       events?.finished?.(tier, batch.length, predicted, inferenceMs);
       batch.forEach((entry, index) => {
-        entry.resolve({
+        entry.settle.resolve({
           output: outputs[index]!,
           tier,
           batchSize: batch.length,
@@ -408,7 +435,7 @@ export class Scheduler<Input, Output> {
         });
       });
     } catch (error) {
-      for (const entry of batch) entry.reject(error);
+      for (const entry of batch) entry.settle.reject(error);
       this.#enginesFreeAt[worker] = Infinity;
       await engine.recovered?.(worker);
     } finally {

@@ -34,6 +34,10 @@ export class VirtualClock implements Clock {
     };
   }
 
+  soon(callback: () => void): void {
+    this.at(this.#now, callback);
+  }
+
   /**
    * Runs until nothing is due any more. After each event all promises settle before the clock
    * moves, as they do in the server between two events.

@@ -227,7 +227,12 @@ class Pod {
       dispatched: () => this.#work(1),
       finished: () => this.#work(-1),
     };
-    this.scheduler = replica({ ...setup, slowdowns: [], jitter: 0 }, clock, index, events);
+    ({ scheduler: this.scheduler } = replica(
+      { ...setup, slowdowns: [], jitter: 0 },
+      clock,
+      index,
+      events,
+    ));
   }
 
   #work(change: number): void {

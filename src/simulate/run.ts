@@ -1,7 +1,9 @@
-import { DecodeQueue } from '../scheduler/decode.ts';
+import { DecodeTimes } from '../pipeline/decode-times.ts';
+import type { Decoder } from '../pipeline/decode-stage.ts';
+import { Pipeline } from '../pipeline/pipeline.ts';
 import { MeasuredLatency } from '../scheduler/latency.ts';
 import type { Policy, Tier } from '../scheduler/policy.ts';
-import { ExpiredError, RefusedError, Scheduler } from '../scheduler/scheduler.ts';
+import { ExpiredError, RefusedError } from '../scheduler/scheduler.ts';
 import type { Engine, SchedulerEvents } from '../scheduler/scheduler.ts';
 import type { Request } from './arrivals.ts';
 import { balance } from './balance.ts';
@@ -53,41 +55,30 @@ export interface Outcome {
 export async function simulate(setup: Setup): Promise<Outcome[]> {
   const { requests, replicas } = setup;
   const clock = new VirtualClock();
-  const schedulers = Array.from({ length: replicas }, (_, index) => replica(setup, clock, index));
-  const decoders = schedulers.map(
-    () => new DecodeQueue(setup.decoders ?? Infinity, () => clock.now()),
-  );
+  const pipelines = Array.from({ length: replicas }, (_, index) => replica(setup, clock, index));
+  const schedulers = pipelines.map(({ scheduler }) => scheduler);
   const choose = balance(setup.balancing, new Random(setup.seed, 3));
   const outcomes: Outcome[] = [];
 
   const arrive = (index: number) => {
     const request = requests[index]!;
     const { arrivedAt, budget, minAccuracy, decodeMs = 0 } = request;
-    const chosen = choose(schedulers);
-    const scheduler = schedulers[chosen]!;
-    const decoder = decoders[chosen]!;
+    const pipeline = pipelines[choose(schedulers)]!;
     const settle = (result: Outcome['result'], tier: Tier | null, predictedMs = 0) => {
       const at = clock.now();
       const inTime = tier !== null && at <= arrivedAt + budget + ROUNDING_MS;
       const predictionError = tier === null ? 0 : predictedMs - (at - arrivedAt);
       outcomes[index] = { request, result, at, tier, inTime, predictionError };
     };
-    const ask = async () => {
-      const wish = { arrivedAt, deadline: arrivedAt + budget, minAccuracy };
-      const waitMs = decoder.waitMs(decodeMs, wish.deadline);
-      const lost = new AbortController();
-      const giveUp = (error: RefusedError) => lost.abort(error);
-      const reservation = scheduler.reserve(1, wish, waitMs + decodeMs, giveUp);
-      if (decodeMs > 0) {
-        const done = await decoder.enter(decodeMs, wish.deadline, lost.signal);
-        await new Promise<void>((resolve) => clock.at(clock.now() + decodeMs, resolve));
-        done();
-      }
-      const [served] = await scheduler.redeem(reservation, [index]);
-      return served!;
-    };
-    ask().then(
-      (served) => settle('served', served.tier, served.predictedMs),
+    const imageRequest = { arrivedAt, budgetMs: budget, minAccuracy };
+    // What is learnt of decoding is kept by size; here the time is all the size there is.
+    const header = { format: 'jpeg', pixels: Math.ceil(1e5 * decodeMs) };
+    const answers =
+      decodeMs > 0
+        ? pipeline.classify([{ file: { index, ms: decodeMs }, header }], imageRequest)
+        : pipeline.classifyPixels([index], imageRequest);
+    answers.then(
+      ([served]) => settle('served', served!.tier, served!.predictedMs),
       (error: unknown) => {
         if (error instanceof RefusedError) settle('refused', null);
         else if (error instanceof ExpiredError) settle('expired', null);
@@ -105,16 +96,26 @@ export async function simulate(setup: Setup): Promise<Outcome[]> {
 /** A batch planned to end at a deadline may end a rounding error after it. */
 const ROUNDING_MS = 1e-6;
 
+/** Decoders of a replica whose number is not limited. */
+const ANY_NUMBER = 64;
+
+/** An image file as far as the simulator knows it. */
+interface SimulatedFile {
+  readonly index: number;
+  /** Time of decoding. */
+  readonly ms: number;
+}
+
 /** One server on the virtual clock, as the real one is put together. */
 export function replica(
   setup: Pick<
     Setup,
-    'profile' | 'policy' | 'engines' | 'seed' | 'slowdowns' | 'jitter' | 'delayMs'
+    'profile' | 'policy' | 'engines' | 'seed' | 'slowdowns' | 'jitter' | 'delayMs' | 'decoders'
   >,
   clock: VirtualClock,
   index: number,
   events: SchedulerEvents = {},
-): Scheduler<number, null> {
+): Pipeline<SimulatedFile, number, null> {
   const { profile, policy, engines } = setup;
   const truth = new MeasuredLatency(profile.latency);
   const random = new Random(setup.seed, 10 + index);
@@ -131,10 +132,22 @@ export function replica(
         clock.at(now + ms + delay, () => resolve({ outputs: inputs.map(() => null), workMs: ms }));
       }),
   };
-  return new Scheduler({
+  const workers = setup.decoders ?? ANY_NUMBER;
+  const decoder: Decoder<SimulatedFile, number> = {
+    workers,
+    decode: (_worker, files) =>
+      new Promise((resolve) => {
+        const ms = files.reduce((sum, file) => sum + file.ms, 0);
+        const decoded = files.map((file) => ({ pixels: file.index, ms: file.ms }));
+        clock.at(clock.now() + ms, () => resolve(decoded));
+      }),
+  };
+  return new Pipeline({
     policy,
     tiers: profile.tiers,
     latency: new MeasuredLatency(profile.latency),
+    decoder,
+    decodeTimes: new DecodeTimes(),
     engine,
     clock,
     maxBatch: profile.maxBatch,

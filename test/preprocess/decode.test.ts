@@ -3,7 +3,13 @@ import { describe, expect, it } from 'vitest';
 import { createDecoder } from '../../src/preprocess/decode.ts';
 import { CAT } from '../http/client.ts';
 
-const decode = createDecoder({ height: 32, width: 32, maxPixels: 1_000_000 });
+const decodeInto = createDecoder({ height: 32, width: 32, maxPixels: 1_000_000 });
+
+async function decode(file: Buffer): Promise<Uint8Array> {
+  const pixels = new Uint8Array(32 * 32 * 3);
+  await decodeInto(file, pixels);
+  return pixels;
+}
 
 /** Left half red, right half blue. */
 function redBlue(width: number, height: number) {

@@ -3,9 +3,11 @@ import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify';
 import type { Classified } from '../../deployment.ts';
 import type { Service } from '../../service.ts';
 import { rounded, serverTimingOf } from '../answer.ts';
+import { budgetOf } from '../budget.ts';
 import { cancelOnDisconnect } from '../disconnect.ts';
 import type { Ledger } from '../ledger.ts';
-import { decompress } from './compression.ts';
+import { fromRefusal } from '../problem.ts';
+import { serveBy } from '../serving.ts';
 import { readImages } from './inputs.ts';
 import { readMessage } from './message.ts';
 import { assertModel, MODEL_PATHS, ModelParams } from './model.ts';
@@ -19,8 +21,7 @@ export function inferRoutes(service: Service, ledger: Ledger): FastifyPluginAsyn
 
   async function infer(request: FastifyRequest, reply: FastifyReply): Promise<Buffer | object> {
     assertModel(request.params as ModelParams, service.manifest);
-    // Nothing is waited for until it has the request.
-    const deployment = service.serving();
+    const deployment = request.deployment!;
     const { manifest } = deployment;
     const length = request.headers['inference-header-content-length'];
     const body = (request.body as Buffer | undefined) ?? Buffer.alloc(0);
@@ -33,11 +34,12 @@ export function inferRoutes(service: Service, ledger: Ledger): FastifyPluginAsyn
     });
 
     const { arrivedAt } = request;
-    const asked = { ...wish, arrivedAt, cancel: cancelOnDisconnect(request, reply, ledger) };
+    const signal = cancelOnDisconnect(request, reply, ledger);
+    const imageRequest = { ...wish, arrivedAt, signal };
     const results =
       input.kind === 'pixels'
-        ? await deployment.classifyPixels(input.images, asked)
-        : await deployment.classify(input.images, asked);
+        ? await deployment.classifyPixels(input.images, imageRequest)
+        : await deployment.classify(input.images, imageRequest);
 
     const totalMs = performance.now() - arrivedAt;
     const id = message.json.id ?? request.id;
@@ -75,7 +77,18 @@ export function inferRoutes(service: Service, ledger: Ledger): FastifyPluginAsyn
         `${path}/infer`,
         {
           config: { classifies: true },
-          preParsing: decompress,
+          // Before the body is read: a budget in the head may be refused at once.
+          onRequest(request, reply, done) {
+            const { pipeline } = serveBy(service, request, reply);
+            const { arrivedAt } = request;
+            if (request.headers['x-latency-budget-ms'] === undefined) return done();
+            const refusal = pipeline.preview({
+              arrivedAt,
+              budgetMs: budgetOf(request, config.DEFAULT_BUDGET_MS),
+              minAccuracy: 0,
+            });
+            return refusal ? done(fromRefusal(refusal)) : done();
+          },
           // readMessage() validates: strictly, and only after JSON and tensors are taken apart.
           validatorCompiler: () => () => true,
           serializerCompiler: () => JSON.stringify,

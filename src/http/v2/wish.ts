@@ -4,7 +4,10 @@ import type { Manifest } from '../../model/manifest.ts';
 import { budgetOf, isAccuracy, isBudget, minAccuracyOf } from '../budget.ts';
 import type { InferRequest } from './schemas.ts';
 
-/** What a request's `parameters` ask for; headers of /classify count where they say nothing. */
+/**
+ * What a request's `parameters` ask for. Headers of /classify count where they say nothing; of two
+ * budgets the smaller one, since the head's may have been refused before the body was read.
+ */
 export interface Wish {
   readonly budgetMs: number;
   readonly minAccuracy: number;
@@ -18,8 +21,9 @@ export function wishOf(
   manifest: Manifest,
   defaultBudgetMs: number,
 ): Wish {
+  const asked = budget(parameters);
   return {
-    budgetMs: budget(parameters) ?? budgetOf(request, defaultBudgetMs),
+    budgetMs: Math.min(asked ?? Infinity, budgetOf(request, asked ?? defaultBudgetMs)),
     minAccuracy: minAccuracy(parameters) ?? minAccuracyOf(request),
     skip: skip(parameters, manifest),
   };

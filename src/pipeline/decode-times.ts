@@ -1,4 +1,4 @@
-import { Recent } from './recent.ts';
+import { Recent } from '../scheduler/recent.ts';
 
 /** What is known of an image before it is decoded. */
 export interface EncodedImage {
@@ -79,97 +79,6 @@ export class DecodeTimes {
     seen.last.push({ at: now, ms });
     if (seen.last.length > REMEMBERED) seen.last.shift();
   }
-}
-
-interface Job {
-  /** Expected time of decoding, ms. */
-  readonly ms: number;
-  /** When decoding must be over. */
-  readonly due: number;
-  readonly begin: () => void;
-}
-
-/**
- * Whose image is decoded next: the most urgent, a few at a time. But nobody is overtaken who would
- * be late for it: what was promised on arrival is not broken by those who come later.
- */
-export class DecodeQueue {
-  readonly #running: Job[] = [];
-  /** In the order in which they will begin. */
-  readonly #waiting: Job[] = [];
-
-  /**
-   * @param decoders images decoded at the same time.
-   * @param now ms, on the clock of what is due.
-   */
-  constructor(
-    private readonly decoders: number,
-    private readonly now: () => number,
-  ) {}
-
-  /** ms until an image that takes `ms` and is due then would begin, as far as is known. */
-  waitMs(ms: number, due: number): number {
-    if (this.#running.length < this.decoders) return 0;
-    return this.#begins()[this.#place(ms, due)]!;
-  }
-
-  /**
-   * Waits for its turn.
-   *
-   * @returns to be called when decoding is over.
-   * @throws the signal's reason, if that comes first.
-   */
-  async enter(ms: number, due: number, signal?: AbortSignal): Promise<() => void> {
-    signal?.throwIfAborted();
-    const job = await new Promise<Job>((resolve, reject) => {
-      const job: Job = { ms, due, begin: () => resolve(job) };
-      this.#waiting.splice(this.#place(ms, due), 0, job);
-      const leave = () => {
-        remove(this.#waiting, job);
-        reject(signal!.reason as Error);
-      };
-      signal?.addEventListener('abort', leave, { once: true });
-      this.#step();
-    });
-    return () => {
-      remove(this.#running, job);
-      this.#step();
-    };
-  }
-
-  #step(): void {
-    while (this.#running.length < this.decoders && this.#waiting.length > 0) {
-      const job = this.#waiting.shift()!;
-      this.#running.push(job);
-      job.begin();
-    }
-  }
-
-  /** By position: ms until whoever is there begins. */
-  #begins(): number[] {
-    // What runs is on average half done.
-    const running = this.#running.reduce((sum, { ms }) => sum + ms / 2, 0);
-    const begins = [running / this.decoders];
-    for (const { ms } of this.#waiting) begins.push(begins.at(-1)! + ms / this.decoders);
-    return begins;
-  }
-
-  #place(ms: number, due: number): number {
-    const begins = this.#begins();
-    const now = this.now();
-    let at = this.#waiting.length;
-    for (; at > 0; at--) {
-      const other = this.#waiting[at - 1]!;
-      const overtaken = now + begins[at - 1]! + ms / this.decoders + other.ms;
-      if (other.due <= due || overtaken > other.due) break;
-    }
-    return at;
-  }
-}
-
-function remove<Item>(items: Item[], item: Item): void {
-  const index = items.indexOf(item);
-  if (index >= 0) items.splice(index, 1);
 }
 
 function octaveOf(pixels: number): number {

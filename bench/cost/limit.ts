@@ -1,0 +1,70 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import turbo from '@julusian/jpeg-turbo';
+import * as ort from 'onnxruntime-node';
+import sharp from 'sharp';
+
+interface Manifest {
+  readonly file: string;
+  readonly flags: readonly string[];
+  readonly input: { readonly name: string; readonly height: number; readonly width: number };
+}
+
+const MEASURED_MS = 600;
+
+/** Processor time, ms per image, of nothing but the work itself, one thread, nothing else running. */
+export class Limit {
+  private constructor(
+    private readonly manifest: Manifest,
+    private readonly session: ort.InferenceSession,
+  ) {}
+
+  static async of(folder: string): Promise<Limit> {
+    const manifest = JSON.parse(readFileSync(join(folder, 'model.json'), 'utf8')) as Manifest;
+    const session = await ort.InferenceSession.create(join(folder, manifest.file), {
+      intraOpNumThreads: 1,
+      graphOptimizationLevel: 'all',
+      logSeverityLevel: 3,
+    });
+    return new Limit(manifest, session);
+  }
+
+  /** Raw onnxruntime on a batch. */
+  async inference(skip: string, batch: number): Promise<number> {
+    const { input, flags } = this.manifest;
+    const size = batch * input.height * input.width * 3;
+    const pixels = Uint8Array.from({ length: size }, (_, i) => (i * 31) % 256);
+    const feeds: Record<string, ort.Tensor> = {
+      [input.name]: new ort.Tensor('uint8', pixels, [batch, input.height, input.width, 3]),
+    };
+    flags.forEach((name, i) => {
+      feeds[name] = new ort.Tensor('bool', Uint8Array.of(Number(skip[i] === 'T')), []);
+    });
+    return (await cpuOf(() => this.session.run(feeds, ['logits']))) / batch;
+  }
+
+  /** libjpeg-turbo, and libvips' resize where the size is another one. */
+  async decode(image: Buffer): Promise<number> {
+    const { height, width } = this.manifest.input;
+    const scratch = Buffer.alloc(64 * 1024 * 1024);
+    return cpuOf(async () => {
+      const raw = turbo.decompressSync(image, scratch, { format: turbo.FORMAT_RGB });
+      if (raw.width === width && raw.height === height) return;
+      const channels = 3;
+      const source = { raw: { width: raw.width, height: raw.height, channels } } as const;
+      const pixels = raw.data.subarray(0, raw.width * raw.height * channels);
+      await sharp(pixels, source).resize(width, height, { fit: 'cover' }).raw().toBuffer();
+    });
+  }
+}
+
+/** Processor time of one call, ms, all threads of this process. */
+async function cpuOf(call: () => Promise<unknown>): Promise<number> {
+  for (let i = 0; i < 20; i++) await call();
+  const began = performance.now();
+  const before = process.cpuUsage();
+  let calls = 0;
+  for (; performance.now() - began < MEASURED_MS; calls++) await call();
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1000 / calls;
+}

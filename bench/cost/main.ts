@@ -1,0 +1,147 @@
+/**
+ * What a request costs, by thread role, against the limit: libjpeg and raw onnxruntime on the same
+ * images and batch sizes, in the same run. docs/cost-of-a-request.md has the results.
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { cpus } from 'node:os';
+import { parseArgs } from 'node:util';
+import sharp from 'sharp';
+import { Limit } from './limit.ts';
+import { load } from './load.ts';
+import type { Loaded } from './load.ts';
+import { MeasuredServer } from './server.ts';
+
+const { values } = parseArgs({
+  options: {
+    /** Folders of built checkouts, taken in turn. */
+    checkout: { type: 'string', multiple: true, default: ['.'] },
+    rounds: { type: 'string', default: '3' },
+    seconds: { type: 'string', default: '4' },
+    json: { type: 'string' },
+  },
+});
+
+const MODELS = { shipped: 'models/cifar10', 'nearly free': 'test/fixtures/five-flags' };
+const PHOTO = 'models/cifar10/samples/cat.jpg';
+const LOOSE_MS = 2000;
+
+const jpeg = (width: number, height: number) =>
+  sharp(readFileSync(PHOTO)).resize(width, height).jpeg().toBuffer();
+const IMAGES: Record<string, Buffer> = {
+  '32x32': await jpeg(32, 32),
+  '348x348': await jpeg(348, 348),
+  '1280x960': await jpeg(1280, 960),
+};
+
+interface Row {
+  readonly checkout: string;
+  readonly model: string;
+  readonly image: string;
+  readonly load: string;
+  /** Answers/s. */
+  readonly rate: number;
+  /** ms */
+  readonly medianMs: number;
+  readonly meanBatch: number;
+  /** Processor time per answer, ms, by role. */
+  readonly cpu: Readonly<Record<string, number>>;
+  readonly cpuMs: number;
+  /** Decoding and inference alone, ms. */
+  readonly limitMs: number;
+}
+
+const median = (numbers: readonly number[]) =>
+  numbers.toSorted((a, b) => a - b)[numbers.length >> 1]!;
+
+async function measure(
+  checkout: string,
+  model: keyof typeof MODELS,
+  image: string,
+  cores: string,
+  perSecond: number,
+): Promise<Row> {
+  const server = await MeasuredServer.start(checkout, MODELS[model], cores);
+  const file = IMAGES[image]!;
+  const run = (seconds: number, connections: number): Promise<Loaded> =>
+    load(server.url, file, LOOSE_MS, { seconds, perSecond, connections });
+  const connections = perSecond > 0 ? 8 : 32;
+  await run(2, connections);
+  const [cpuBefore, batchesBefore] = [server.cpu(), await server.batches()];
+  const loaded = await run(Number(values.seconds), connections);
+  const [cpuAfter, batchesAfter] = [server.cpu(), await server.batches()];
+  await server.stop();
+
+  const cpu = Object.fromEntries(
+    Object.entries(cpuAfter).map(([role, ms]) => {
+      return [role, (ms - cpuBefore[role as keyof typeof cpuBefore]) / loaded.answered];
+    }),
+  );
+  const limit = await Limit.of(MODELS[model]);
+  let images = 0;
+  let batches = 0;
+  let inference = 0;
+  for (const [skip, after] of Object.entries(batchesAfter)) {
+    const before = batchesBefore[skip] ?? { images: 0, batches: 0 };
+    const mine = after.images - before.images;
+    if (mine === 0) continue;
+    const size = Math.max(1, Math.round(mine / (after.batches - before.batches)));
+    images += mine;
+    batches += after.batches - before.batches;
+    inference += mine * (await limit.inference(skip, size));
+  }
+  return {
+    checkout,
+    model,
+    image,
+    load: perSecond > 0 ? `${perSecond}/s` : cores ? 'saturated, one core' : 'saturated',
+    rate: loaded.answered / loaded.seconds,
+    medianMs: median(loaded.latencies),
+    meanBatch: images / batches,
+    cpu,
+    cpuMs: Object.values(cpu).reduce((a, b) => a + b, 0),
+    limitMs: inference / images + (await limit.decode(file)),
+  };
+}
+
+const CELLS: readonly (readonly [keyof typeof MODELS, string, string, number])[] = [
+  ['shipped', '32x32', '', 40],
+  ['shipped', '32x32', '0', 0],
+  ['shipped', '348x348', '', 40],
+  ['shipped', '1280x960', '', 20],
+  ['nearly free', '32x32', '', 100],
+  ['nearly free', '32x32', '0', 0],
+  ['nearly free', '32x32', '', 0],
+];
+
+const rows: Row[] = [];
+for (let round = 0; round < Number(values.rounds); round++) {
+  for (const cell of CELLS) {
+    for (const checkout of values.checkout) {
+      const [model, image, cores, perSecond] = cell;
+      rows.push(await measure(checkout, model, image, cores, perSecond));
+      process.stderr.write(`${JSON.stringify(rows.at(-1))}\n`);
+    }
+  }
+}
+if (values.json) writeFileSync(values.json, `${JSON.stringify(rows, null, 1)}\n`);
+
+const keyOf = ({ checkout, model, image, load }: Row) => [checkout, model, image, load].join('|');
+const out = [
+  `${cpus()[0]!.model}, ${cpus().length} cores, Node ${process.version}, ${values.rounds} rounds, medians`,
+  '',
+  '| checkout | model | image | load | answers/s | p50 ms | batch | CPU ms: front | decode | engine | libuv | all | limit | ratio |',
+  '|---|---|---|---|---|---|---|---|---|---|---|---|---|---|',
+];
+for (const key of new Set(rows.map(keyOf))) {
+  const mine = rows.filter((row) => keyOf(row) === key);
+  const of = (read: (row: Row) => number, digits = 2) => median(mine.map(read)).toFixed(digits);
+  const roles = ['front', 'decode', 'engine', 'libuv and others'].map((role) =>
+    of(({ cpu }) => cpu[role] ?? 0),
+  );
+  out.push(
+    `| ${key.split('|').join(' | ')} | ${of(({ rate }) => rate, 0)} | ${of(({ medianMs }) => medianMs, 1)} | ` +
+      `${of(({ meanBatch }) => meanBatch, 1)} | ${roles.join(' | ')} | ${of(({ cpuMs }) => cpuMs)} | ` +
+      `${of(({ limitMs }) => limitMs)} | ${of((row) => row.cpuMs / row.limitMs)} |`,
+  );
+}
+process.stdout.write(`${out.join('\n')}\n`);

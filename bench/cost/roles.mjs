@@ -1,0 +1,13 @@
+// Loaded into every thread of a server under test: notes which thread has which role.
+import { appendFileSync, readlinkSync } from 'node:fs';
+import { isMainThread, workerData } from 'node:worker_threads';
+
+const role = () => {
+  if (isMainThread) return 'front';
+  if (workerData?.modelFile) return 'engine';
+  return workerData?.maxPixels ? 'decode' : 'other';
+};
+if (process.env.ROLES_FILE) {
+  const thread = readlinkSync('/proc/thread-self').split('/').at(-1);
+  appendFileSync(process.env.ROLES_FILE, `${thread} ${role()}\n`);
+}

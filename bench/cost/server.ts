@@ -1,0 +1,87 @@
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, readdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+export type Role = 'front' | 'decode' | 'engine' | 'libuv and others';
+export type CpuMs = Readonly<Record<Role, number>>;
+
+const PORT = 18_080;
+const TICK_MS = 10;
+
+/** A built server in a process of its own, whose threads' processor time can be read by role. */
+export class MeasuredServer {
+  readonly url = `http://127.0.0.1:${PORT}`;
+
+  private constructor(
+    private readonly child: ReturnType<typeof spawn>,
+    private readonly rolesFile: string,
+    readonly startMs: number,
+  ) {}
+
+  /** @param cores that it may use, as `taskset` takes them; empty: all. */
+  static async start(checkout: string, model: string, cores = ''): Promise<MeasuredServer> {
+    const rolesFile = join(mkdtempSync(join(tmpdir(), 'cost-')), 'roles');
+    const command = ['node', '--import', resolve('bench/cost/roles.mjs'), 'dist/main.js'];
+    if (cores) command.unshift('taskset', '-c', cores);
+    const began = performance.now();
+    const child = spawn(command[0]!, command.slice(1), {
+      cwd: checkout,
+      env: {
+        ...process.env,
+        PORT: String(PORT),
+        MODEL_DIR: resolve(model),
+        LOG_LEVEL: 'warn',
+        EXECUTION_PROVIDER: 'cpu',
+        MODEL_POLL_SECONDS: '0',
+        ROLES_FILE: rolesFile,
+      },
+      stdio: ['ignore', 'ignore', 'inherit'],
+    });
+    const server = new MeasuredServer(child, rolesFile, 0);
+    for (;;) {
+      const ready = await fetch(`${server.url}/health/ready`).catch(() => null);
+      if (ready?.ok) return new MeasuredServer(child, rolesFile, performance.now() - began);
+      if (child.exitCode !== null) throw new Error(`the server ended with ${child.exitCode}`);
+      await sleep(20);
+    }
+  }
+
+  /** Processor time so far, ms. */
+  cpu(): CpuMs {
+    const roles = new Map(
+      readFileSync(this.rolesFile, 'utf8')
+        .trim()
+        .split('\n')
+        .map((line) => line.split(' ') as [string, Role]),
+    );
+    const sum = { front: 0, decode: 0, engine: 0, 'libuv and others': 0 };
+    const tasks = `/proc/${this.child.pid}/task`;
+    for (const task of readdirSync(tasks)) {
+      const stat = readFileSync(join(tasks, task, 'stat'), 'utf8');
+      const [user, system] = stat.slice(stat.lastIndexOf(')')).split(' ').slice(12, 14);
+      sum[roles.get(task) ?? 'libuv and others'] += (Number(user) + Number(system)) * TICK_MS;
+    }
+    return sum;
+  }
+
+  /** Batches and images that engines have run, by sub-network. */
+  async batches(): Promise<Record<string, { batches: number; images: number }>> {
+    const text = await (await fetch(`${this.url}/metrics`)).text();
+    const found: Record<string, { batches: number; images: number }> = {};
+    for (const [, what, tier, value] of text.matchAll(
+      /^depthserve_batch_size_(sum|count)\{.*?tier="(\w+)".*?\} (\S+)$/gm,
+    )) {
+      const row = (found[tier!] ??= { batches: 0, images: 0 });
+      row[what === 'sum' ? 'images' : 'batches'] = Number(value);
+    }
+    return found;
+  }
+
+  async stop(): Promise<void> {
+    const ended = new Promise((done) => this.child.once('exit', done));
+    this.child.kill('SIGTERM');
+    await ended;
+  }
+}

@@ -1,0 +1,27 @@
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Deployment } from '../deployment.ts';
+import type { Service } from '../service.ts';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** The version of the model that this request is judged and answered by. */
+    deployment: Deployment | null;
+  }
+}
+
+/**
+ * Takes the version that serves now for a request that has just arrived, and keeps it until the
+ * answer is out: a body may still be under way when another version is served.
+ *
+ * @throws {ServeError} starting, draining, engine-failed
+ */
+export function serveBy(
+  service: Service,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Deployment {
+  const deployment = service.serving();
+  request.deployment = deployment;
+  reply.raw.once('close', deployment.hold());
+  return deployment;
+}

@@ -1,0 +1,182 @@
+import type { Clock } from '../scheduler/scheduler.ts';
+
+/** What a decoder made of a file, in `ms` of its thread's time; or why it could make nothing. */
+export type Decoded<Pixels> =
+  | { readonly pixels: Pixels; readonly ms: number; readonly warning?: string | undefined }
+  | { readonly error: unknown };
+
+/** What the stage needs of the decoders: they decode what they are given, and decide nothing. */
+export interface Decoder<File, Pixels> {
+  /** Groups that can be decoded at the same time. */
+  readonly workers: number;
+  /** Decodes `files` one after another on `worker`; one result each, in order. Never rejects. */
+  decode(worker: number, files: readonly File[]): Promise<readonly Decoded<Pixels>[]>;
+}
+
+/** An image that waits for its turn. Times in ms on the stage's clock. */
+export interface Job<File> {
+  readonly file: File;
+  /** Expected time of decoding. */
+  readonly ms: number;
+  /** When decoding must be over: later it would be in vain. */
+  readonly due: number;
+  /** Called instead of decoding when that time has come. */
+  readonly expired: () => void;
+}
+
+/** An image that is decoded, or not. */
+export interface Finished<File, Pixels, J extends Job<File> = Job<File>> {
+  readonly job: J;
+  readonly result: Decoded<Pixels>;
+  /** ms that a decoder was occupied with it, messages there and back included. */
+  readonly tookMs: number;
+}
+
+/** A message costs two thread switches; a group is worth them from about this much work, ms. */
+const GROUP_MS = 4;
+
+export interface DecodeStageOptions<File, Pixels, J extends Job<File>> {
+  readonly decoder: Decoder<File, Pixels>;
+  readonly clock: Clock;
+  /** How many more decoded images are of use now. */
+  readonly appetite: () => number;
+  /** Told of each group that is done: its images may become a batch. */
+  readonly finished: (group: readonly Finished<File, Pixels, J>[]) => void;
+}
+
+/**
+ * Decodes late, and the most urgent first: an image waits here until its turn is near, and is not
+ * decoded at all when its time is over by then. No job is overtaken that would be late for it: what
+ * was promised on arrival is not broken by those who come later. Images that wait together go to a
+ * decoder in one message.
+ */
+export class DecodeStage<File, Pixels, J extends Job<File> = Job<File>> {
+  readonly #options: DecodeStageOptions<File, Pixels, J>;
+  /** In the order in which they will begin. */
+  readonly #waiting: J[] = [];
+  /** By worker: the group that it decodes; null: it is free. */
+  readonly #running: (readonly J[] | null)[];
+  #soon = false;
+  #cancelWake: () => void = () => {};
+
+  constructor(options: DecodeStageOptions<File, Pixels, J>) {
+    this.#options = options;
+    this.#running = Array.from({ length: options.decoder.workers }, () => null);
+  }
+
+  /** Images that wait here or are being decoded. */
+  get length(): number {
+    return this.#waiting.length + this.#underWay;
+  }
+
+  /** ms until an image that takes `ms` and is due then would begin, as far as is known. */
+  waitMs(ms: number, due: number): number {
+    if (this.#waiting.length === 0 && this.#running.includes(null)) return 0;
+    return this.#begins()[this.#place(ms, due)]!;
+  }
+
+  /** Lets jobs wait for their turn; those that come at the same time are considered together. */
+  enter(jobs: readonly J[]): void {
+    for (const job of jobs) this.#waiting.splice(this.#place(job.ms, job.due), 0, job);
+    this.stepSoon();
+  }
+
+  /** Takes out those that have not begun. */
+  remove(jobs: readonly J[]): void {
+    for (const job of jobs) {
+      const index = this.#waiting.indexOf(job);
+      if (index >= 0) this.#waiting.splice(index, 1);
+    }
+  }
+
+  /** To be called when the appetite may have grown. */
+  stepSoon(): void {
+    if (this.#soon || this.#waiting.length === 0) return;
+    this.#soon = true;
+    this.#options.clock.soon(() => {
+      this.#soon = false;
+      this.#step();
+    });
+  }
+
+  get #underWay(): number {
+    return this.#running.reduce((sum, group) => sum + (group?.length ?? 0), 0);
+  }
+
+  #step(): void {
+    this.#expire();
+    let appetite = this.#options.appetite() - this.#underWay;
+    for (let worker = 0; worker < this.#running.length; worker++) {
+      if (this.#running[worker] !== null) continue;
+      if (appetite <= 0 || this.#waiting.length === 0) break;
+      const free = this.#running.filter((group) => group === null).length;
+      const group = this.#group(Math.ceil(Math.min(appetite, this.#waiting.length) / free));
+      appetite -= group.length;
+      void this.#decode(worker, group);
+    }
+    this.#cancelWake();
+    this.#cancelWake = () => {};
+    if (this.#waiting.length === 0) return;
+    const soonest = this.#waiting.reduce((min, { due }) => Math.min(min, due), Infinity);
+    this.#cancelWake = this.#options.clock.at(soonest, () => this.#step());
+  }
+
+  #expire(): void {
+    const now = this.#options.clock.now();
+    const late = this.#waiting.filter(({ due }) => due <= now);
+    this.remove(late);
+    for (const job of late) job.expired();
+  }
+
+  /** The next `most` jobs, or fewer when they are work enough for one message. */
+  #group(most: number): readonly J[] {
+    let count = 1;
+    let ms = this.#waiting[0]!.ms;
+    for (; count < most && ms + this.#waiting[count]!.ms <= GROUP_MS; count++) {
+      ms += this.#waiting[count]!.ms;
+    }
+    return this.#waiting.splice(0, count);
+  }
+
+  async #decode(worker: number, group: readonly J[]): Promise<void> {
+    const { clock, decoder, finished } = this.#options;
+    this.#running[worker] = group;
+    const began = clock.now();
+    const results = await decoder.decode(
+      worker,
+      group.map(({ file }) => file),
+    );
+    this.#running[worker] = null;
+    const each = (clock.now() - began) / group.length;
+    finished(
+      group.map((job, index) => {
+        const result = results[index]!;
+        return { job, result, tookMs: 'error' in result ? each : Math.max(each, result.ms) };
+      }),
+    );
+    this.stepSoon();
+  }
+
+  /** By position: ms until the job there begins. */
+  #begins(): number[] {
+    const workers = this.#running.length;
+    // What runs is on average half done.
+    const running = this.#running.flatMap((group) => group ?? []);
+    const begins = [running.reduce((sum, { ms }) => sum + ms / 2, 0) / workers];
+    for (const { ms } of this.#waiting) begins.push(begins.at(-1)! + ms / workers);
+    return begins;
+  }
+
+  #place(ms: number, due: number): number {
+    let at = this.#waiting.length;
+    if (at === 0 || this.#waiting[at - 1]!.due <= due) return at;
+    const begins = this.#begins();
+    const now = this.#options.clock.now();
+    for (; at > 0; at--) {
+      const other = this.#waiting[at - 1]!;
+      const overtaken = now + begins[at - 1]! + ms / this.#running.length + other.ms;
+      if (other.due <= due || overtaken > other.due) break;
+    }
+    return at;
+  }
+}

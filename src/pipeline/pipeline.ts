@@ -1,0 +1,299 @@
+/**
+ * The life of a request: preview → admit → decode → run → answer. The server and the simulator run
+ * this same code; only clock, decoder and engine differ. Start reading here.
+ */
+import type { MeasuredLatency } from '../scheduler/latency.ts';
+import type { Policy, Refusal, Tier, Waiting } from '../scheduler/policy.ts';
+import { ExpiredError, Scheduler } from '../scheduler/scheduler.ts';
+import type { Clock, Engine, SchedulerEvents, Served, Wish } from '../scheduler/scheduler.ts';
+import { DecodeStage } from './decode-stage.ts';
+import type { Decoder, Finished, Job } from './decode-stage.ts';
+import type { DecodeTimes, EncodedImage } from './decode-times.ts';
+
+/** What a request asks for all its images, whatever protocol it came by. */
+export interface ImageRequest {
+  /** When its head arrived, in ms on the pipeline's clock. */
+  readonly arrivedAt: number;
+  /** Counted from `arrivedAt`. */
+  readonly budgetMs: number;
+  /** 0 to 1. */
+  readonly minAccuracy: number;
+  /** The only sub-network that may answer; absent: the policy chooses. */
+  readonly skip?: string | undefined;
+  /** Gives up whatever has not begun. */
+  readonly signal?: AbortSignal;
+}
+
+/** An image file, and what its first bytes tell; null: nothing, decoding says what is wrong. */
+export interface ImageFile<File> {
+  readonly file: File;
+  readonly header: EncodedImage | null;
+}
+
+/** One image's answer. Times in ms; `queueMs` is all its waiting, before and after decoding. */
+export interface ImageAnswer<Output> extends Served<Output> {
+  readonly decodeMs: number;
+  /** What the decoder says of a file that is damaged, but could be decoded. */
+  readonly warning?: string | undefined;
+}
+
+export interface PipelineOptions<File, Pixels, Output> {
+  readonly policy: Policy;
+  readonly tiers: readonly Tier[];
+  readonly latency: MeasuredLatency;
+  readonly decoder: Decoder<File, Pixels>;
+  readonly decodeTimes: DecodeTimes;
+  readonly engine: Engine<Pixels, Output>;
+  readonly clock: Clock;
+  readonly maxBatch: number;
+  readonly events?: PipelineEvents<Pixels, Output>;
+}
+
+/** Told of everything that happens; feeds the metrics. */
+export interface PipelineEvents<Pixels, Output> extends SchedulerEvents {
+  decoded?(predictedMs: number, actualMs: number): void;
+  /** An image was decoded whose request had been given up meanwhile. */
+  decodedInVain?(): void;
+  answered?(pixels: Pixels, answer: ImageAnswer<Output>, request: ImageRequest): void;
+}
+
+/** A request under way. */
+interface Flight<Output> {
+  readonly request: ImageRequest;
+  readonly answers: ImageAnswer<Output>[];
+  places: readonly Waiting[];
+  jobs: readonly DecodeJob<unknown, Output>[];
+  left: number;
+  settled: boolean;
+  readonly resolve: (answers: readonly ImageAnswer<Output>[]) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** One image of a request, on its way through the decoders. */
+interface DecodeJob<File, Output> extends Job<File> {
+  readonly flight: Flight<Output>;
+  /** Position among the request's images. */
+  readonly index: number;
+  readonly header: EncodedImage | null;
+  readonly enteredAt: number;
+}
+
+/** A file of a request that cannot be decoded. */
+export class DecodeError extends Error {
+  override readonly name = 'DecodeError';
+
+  constructor(
+    /** Position among the request's `count` images, from 0. */
+    readonly index: number,
+    readonly count: number,
+    cause: unknown,
+  ) {
+    super('an image cannot be decoded', { cause });
+  }
+}
+
+export class Pipeline<File, Pixels, Output> {
+  readonly scheduler: Scheduler<Pixels, Output>;
+  readonly #options: PipelineOptions<File, Pixels, Output>;
+  readonly #decoding: DecodeStage<File, Pixels, DecodeJob<File, Output>>;
+
+  constructor(options: PipelineOptions<File, Pixels, Output>) {
+    const { policy, tiers, latency, engine, clock, maxBatch, decoder, events } = options;
+    this.#options = options;
+    this.scheduler = new Scheduler({
+      policy,
+      tiers,
+      latency,
+      engine,
+      clock,
+      maxBatch,
+      events: {
+        ...events,
+        dispatched: (...batch) => {
+          events?.dispatched?.(...batch);
+          this.#decoding.stepSoon();
+        },
+      },
+    });
+    this.#decoding = new DecodeStage({
+      decoder,
+      clock,
+      appetite: () => this.scheduler.appetite,
+      finished: (group) => this.#decoded(group),
+    });
+  }
+
+  /** Images that are admitted and do not run yet. */
+  get waiting(): number {
+    return this.#decoding.length + this.scheduler.queueLength;
+  }
+
+  /**
+   * What a request can be told before its body is read: whether it would be refused even if its
+   * image took no time to decode, once its turn comes. Null: read on.
+   */
+  preview(request: ImageRequest): Refusal | null {
+    const wish = wishOf(request);
+    const waitMs = this.#decoding.waitMs(0, this.scheduler.latestReady(wish));
+    const atMostMs = waitMs + this.#options.decodeTimes.ofAny(0.95);
+    return this.scheduler.preview(wish, { mostlyMs: waitMs, atMostMs });
+  }
+
+  /**
+   * Admits the images of one request before time is spent on decoding them, decodes each when its
+   * turn is near, and has it classified. All are answered or none.
+   *
+   * @throws {RefusedError | ExpiredError | DecodeError}
+   * @throws the engine's error, or the signal's reason
+   */
+  async classify(
+    files: readonly ImageFile<File>[],
+    request: ImageRequest,
+  ): Promise<readonly ImageAnswer<Output>[]> {
+    return this.#fly(files.length, request, (flight) => {
+      const wish = wishOf(request);
+      const due = this.scheduler.latestReady(wish);
+      this.#admit(flight, wish, this.#preparation(files, due));
+      const enteredAt = this.#options.clock.now();
+      const jobs = files.map(({ file, header }, index) => ({
+        flight,
+        index,
+        file,
+        header,
+        enteredAt,
+        due,
+        ms: header ? this.#options.decodeTimes.lately(header, enteredAt) : 0,
+        expired: () => this.#fail(flight, new ExpiredError()),
+      }));
+      flight.jobs = jobs;
+      this.#decoding.enter(jobs);
+    });
+  }
+
+  /** As `classify`, for images that need no decoding. */
+  async classifyPixels(
+    images: readonly Pixels[],
+    request: ImageRequest,
+  ): Promise<readonly ImageAnswer<Output>[]> {
+    return this.#fly(images.length, request, (flight) => {
+      this.#admit(flight, wishOf(request));
+      this.scheduler.enqueue(
+        images.map((input, index) => this.#ready(flight, index, input, 0, 0, undefined)),
+      );
+    });
+  }
+
+  async #fly(
+    count: number,
+    request: ImageRequest,
+    begin: (flight: Flight<Output>) => void,
+  ): Promise<readonly ImageAnswer<Output>[]> {
+    const { signal } = request;
+    signal?.throwIfAborted();
+    return new Promise((resolve, reject) => {
+      const flight: Flight<Output> = {
+        request,
+        answers: [],
+        places: [],
+        jobs: [],
+        left: count,
+        settled: false,
+        resolve,
+        reject,
+      };
+      // An exception of `begin` (RefusedError) rejects the promise.
+      begin(flight);
+      signal?.addEventListener('abort', () => this.#fail(flight, signal.reason), { once: true });
+    });
+  }
+
+  #admit(
+    flight: Flight<Output>,
+    wish: Wish,
+    preparation?: Parameters<Scheduler<Pixels, Output>['reserve']>[2],
+  ): void {
+    const evicted = (error: unknown) => this.#fail(flight, error);
+    flight.places = this.scheduler.reserve(flight.left, wish, preparation, evicted);
+  }
+
+  /** Ms until images that come now are decoded. */
+  #preparation(files: readonly ImageFile<File>[], due: number) {
+    const { decodeTimes, decoder, clock } = this.#options;
+    const headers = files.flatMap(({ header }) => header ?? []);
+    const rounds = Math.ceil(files.length / decoder.workers);
+    const longest = (ms: readonly number[]) => rounds * Math.max(0, ...ms);
+    const now = clock.now();
+    const mostly = longest(headers.map((header) => decodeTimes.lately(header, now)));
+    const atMost = longest(headers.map((header) => decodeTimes.predict(header, 0.95)));
+    const waitMs = this.#decoding.waitMs(mostly, due);
+    return { mostlyMs: waitMs + mostly, atMostMs: waitMs + Math.max(mostly, atMost) };
+  }
+
+  /** Images that were decoded together are queued together. */
+  #decoded(group: readonly Finished<File, Pixels, DecodeJob<File, Output>>[]): void {
+    const { decodeTimes, clock, events } = this.#options;
+    const now = clock.now();
+    const ready = group.flatMap(({ job, result, tookMs }) => {
+      const { flight, index, header, enteredAt } = job;
+      if ('error' in result) {
+        const { length } = flight.places;
+        this.#fail(flight, new DecodeError(index, length, result.error));
+        return [];
+      }
+      if (header) {
+        events?.decoded?.(decodeTimes.predict(header, 0.5), tookMs);
+        decodeTimes.observe(header, tookMs, now);
+      }
+      if (flight.settled) {
+        events?.decodedInVain?.();
+        return [];
+      }
+      const waitedMs = now - enteredAt - result.ms;
+      return this.#ready(flight, index, result.pixels, result.ms, waitedMs, result.warning);
+    });
+    if (ready.length > 0) this.scheduler.enqueue(ready);
+  }
+
+  #ready(
+    flight: Flight<Output>,
+    index: number,
+    input: Pixels,
+    decodeMs: number,
+    waitedMs: number,
+    warning: string | undefined,
+  ) {
+    return {
+      place: flight.places[index]!,
+      input,
+      settle: {
+        resolve: (served: Served<Output>) => {
+          if (flight.settled) return;
+          const queueMs = served.queueMs + waitedMs;
+          const answer = { ...served, queueMs, decodeMs, warning };
+          flight.answers[index] = answer;
+          this.#options.events?.answered?.(input, answer, flight.request);
+          flight.left -= 1;
+          if (flight.left > 0) return;
+          flight.settled = true;
+          flight.resolve(flight.answers);
+        },
+        reject: (error: unknown) => this.#fail(flight, error),
+      },
+    };
+  }
+
+  /** One image that cannot be answered gives up all of its request. */
+  #fail(flight: Flight<Output>, error: unknown): void {
+    if (flight.settled) return;
+    flight.settled = true;
+    this.#decoding.remove(flight.jobs as readonly DecodeJob<File, Output>[]);
+    this.scheduler.withdraw(flight.places, error);
+    flight.reject(error);
+  }
+}
+
+/** What a request asks of the scheduler for each of its images. */
+function wishOf({ arrivedAt, budgetMs, minAccuracy, skip }: ImageRequest): Wish {
+  const wish = { arrivedAt, deadline: arrivedAt + budgetMs, minAccuracy };
+  return skip === undefined ? wish : { ...wish, skip };
+}

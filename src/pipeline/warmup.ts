@@ -1,0 +1,45 @@
+import { performance } from 'node:perf_hooks';
+import sharp from 'sharp';
+import { FORMATS, headerOf } from '../preprocess/header.ts';
+import type { DecoderPool } from '../preprocess/pool.ts';
+import type { DecodeTimes } from './decode-times.ts';
+
+/** Edge of a photo as clients often send it, px. */
+const EDGE = 256;
+/** Decodes of every format by every thread: enough for code to be compiled and times to settle. */
+const DECODES = 12;
+
+/**
+ * Decodes pictures of every format on every thread, so that the first callers do not pay for cold
+ * code, and so that it is known from the beginning what decoding takes.
+ *
+ * @param signal stops between two pictures.
+ */
+export async function warmUpDecoders(
+  decoders: Pick<DecoderPool, 'decode' | 'workers'>,
+  times: DecodeTimes,
+  now: () => number,
+  signal: AbortSignal,
+): Promise<void> {
+  const noise = { type: 'gaussian', mean: 128, sigma: 30 } as const;
+  const picture = await sharp({
+    create: { width: EDGE, height: EDGE, channels: 3, background: '#808080', noise },
+  })
+    // Photos are smoother than noise, and noise would take several times as long.
+    .blur(2)
+    .png()
+    .toBuffer();
+  for (const format of FORMATS) {
+    const file = await sharp(picture).toFormat(format).toBuffer();
+    const header = headerOf(file)!;
+    const decodeAll = async (worker: number) => {
+      for (let i = 0; i < DECODES; i++) {
+        signal.throwIfAborted();
+        const began = performance.now();
+        await decoders.decode(worker, [file]);
+        times.observe(header, performance.now() - began, now());
+      }
+    };
+    await Promise.all(Array.from({ length: decoders.workers }, (_, worker) => decodeAll(worker)));
+  }
+}

@@ -1,0 +1,129 @@
+import { Worker } from 'node:worker_threads';
+import { ServeError } from '../errors.ts';
+import type { DecoderOptions, FileResult, FromDecoder, ToDecoder } from './protocol.ts';
+
+/** RGB pixels, uint8 `[height, width, 3]`, or why there are none. */
+export type PoolResult =
+  | { readonly pixels: Uint8Array; readonly ms: number; readonly warning?: string | undefined }
+  | { readonly error: unknown };
+
+/** Told of threads that were lost; feeds log and metrics. */
+export interface DecoderEvents {
+  fault?(error: Error): void;
+}
+
+interface Slot {
+  thread: Worker;
+  /** Settles what the thread is asked for; rejects when it ends first. */
+  pending: { resolve: (message: FromDecoder) => void; reject: (error: Error) => void } | null;
+  started: Promise<unknown>;
+}
+
+/** Decoder threads. One that crashes is replaced; the file that it crashed on is refused. */
+export class DecoderPool {
+  readonly #slots: Slot[];
+  readonly #imageBytes: number;
+  #released = false;
+
+  private constructor(
+    private readonly options: DecoderOptions,
+    readonly workers: number,
+    private readonly events: DecoderEvents,
+  ) {
+    this.#imageBytes = options.height * options.width * 3;
+    this.#slots = Array.from({ length: workers }, () => this.#start({} as Slot));
+  }
+
+  /** @throws {Error} when a thread cannot be started. */
+  static async start(
+    options: DecoderOptions,
+    workers: number,
+    events: DecoderEvents = {},
+  ): Promise<DecoderPool> {
+    const pool = new DecoderPool(options, workers, events);
+    await Promise.all(pool.#slots.map(({ started }) => started));
+    return pool;
+  }
+
+  /**
+   * Decodes files one after another on one thread; one group at a time for each.
+   *
+   * @param files JPEG, PNG or WebP bytes; they are copied.
+   * @returns one result each, in order.
+   */
+  async decode(worker: number, files: readonly Uint8Array[]): Promise<readonly PoolResult[]> {
+    const slot = this.#slots[worker]!;
+    try {
+      await slot.started;
+      const reply = await this.#ask(slot, files);
+      return reply.results.map((result, index) => this.#result(result, reply.pixels, index));
+    } catch (error) {
+      if (files.length === 1) return [{ error: crashed(error) }];
+      // One of them is to blame: the others need not pay for it.
+      const results: PoolResult[] = [];
+      for (const file of files) results.push(...(await this.decode(worker, [file])));
+      return results;
+    }
+  }
+
+  /** Ends the threads; what they are at is lost. */
+  async release(): Promise<void> {
+    this.#released = true;
+    await Promise.all(this.#slots.map(({ thread }) => thread.terminate()));
+  }
+
+  #start(slot: Slot): Slot {
+    const thread = new Worker(new URL('./worker.js', import.meta.url), {
+      workerData: this.options,
+    });
+    slot.thread = thread;
+    slot.started = new Promise<FromDecoder>((resolve, reject) => {
+      slot.pending = { resolve, reject };
+    });
+    // It is waited for, or the next file tells.
+    slot.started.catch(() => {});
+    thread.on('message', (message: FromDecoder) => take(slot)?.resolve(message));
+    let reason = new Error('a decoder thread ended');
+    thread.on('error', (error: Error) => {
+      reason = error;
+    });
+    thread.on('exit', () => {
+      const lost = take(slot);
+      if (!this.#released) {
+        this.events.fault?.(reason);
+        this.#start(slot);
+      }
+      lost?.reject(reason);
+    });
+    return slot;
+  }
+
+  async #ask(slot: Slot, files: readonly Uint8Array[]) {
+    // Copies: a file may be a part of a larger body, and is needed again if the thread is lost.
+    const copies = files.map((file) => Uint8Array.prototype.slice.call(file));
+    const reply = new Promise<FromDecoder>((resolve, reject) => {
+      slot.pending = { resolve, reject };
+    });
+    const transfer = copies.map(({ buffer }) => buffer);
+    slot.thread.postMessage({ files: copies } satisfies ToDecoder, transfer);
+    return (await reply) as Extract<FromDecoder, { type: 'decoded' }>;
+  }
+
+  #result(result: FileResult, pixels: ArrayBuffer, index: number): PoolResult {
+    if ('code' in result) return { error: new ServeError(result.code, result.detail) };
+    if ('fault' in result) return { error: new Error(result.fault) };
+    const size = this.#imageBytes;
+    return { ...result, pixels: new Uint8Array(pixels, index * size, size) };
+  }
+}
+
+function take(slot: Slot) {
+  const { pending } = slot;
+  slot.pending = null;
+  return pending;
+}
+
+function crashed(cause: unknown): ServeError {
+  const detail = 'The file starts like an image, but the decoder failed on it.';
+  return new ServeError('not-an-image', detail, {}, undefined, { cause });
+}

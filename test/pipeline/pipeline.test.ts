@@ -1,0 +1,153 @@
+import { describe, expect, test } from 'vitest';
+import { DecodeTimes } from '../../src/pipeline/decode-times.ts';
+import { DecodeError, Pipeline } from '../../src/pipeline/pipeline.ts';
+import type { ImageAnswer } from '../../src/pipeline/pipeline.ts';
+import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
+import { MeasuredLatency } from '../../src/scheduler/latency.ts';
+import { ExpiredError, RefusedError } from '../../src/scheduler/scheduler.ts';
+import { VirtualClock } from '../../src/simulate/clock.ts';
+
+const TIERS = [
+  { skip: 'T', accuracy: 0.7, macs: 1 },
+  { skip: 'F', accuracy: 0.8, macs: 2 },
+];
+const HEADER = { format: 'jpeg', pixels: 1024 };
+
+/** One engine of 10 ms (T) or 20 ms (F) for any batch, and one decoder of `decodeMs` an image. */
+function pipelineOf({ decodeMs = 1, maxBatch = 8 } = {}) {
+  const clock = new VirtualClock();
+  const log: string[] = [];
+  let inVain = 0;
+  const table = { T: { 1: 10, 8: 10.5 }, F: { 1: 20, 8: 20.5 } };
+  const truth = new MeasuredLatency(table);
+  const pipeline = new Pipeline<string, string, string>({
+    policy: depthserve,
+    tiers: TIERS,
+    latency: new MeasuredLatency(table),
+    clock,
+    maxBatch,
+    decodeTimes: new DecodeTimes(),
+    decoder: {
+      workers: 1,
+      decode: (_worker, files) => {
+        log.push(`decode ${files.join('')}`);
+        const results = files.map((file) =>
+          file === '!' ? { error: new Error('broken') } : { pixels: file, ms: decodeMs },
+        );
+        return new Promise((resolve) =>
+          clock.at(clock.now() + files.length * decodeMs, () => resolve(results)),
+        );
+      },
+    },
+    engine: {
+      workers: 1,
+      run: (_worker, tier, inputs) => {
+        log.push(`${tier.skip} ${inputs.join('')}`);
+        const workMs = truth.predict(tier, inputs.length);
+        return new Promise((resolve) =>
+          clock.at(clock.now() + workMs, () => resolve({ outputs: inputs, workMs })),
+        );
+      },
+    },
+    events: { decodedInVain: () => inVain++ },
+  });
+  const ask = (files: string, budgetMs: number, signal?: AbortSignal) => {
+    const request = { arrivedAt: clock.now(), budgetMs, minAccuracy: 0, ...(signal && { signal }) };
+    const images = files.split('').map((file) => ({ file, header: HEADER }));
+    const answers = pipeline.classify(images, request);
+    answers.catch(() => {});
+    return answers;
+  };
+  const outputs = (answers: readonly ImageAnswer<string>[]) => answers.map((one) => one.output);
+  return { clock, pipeline, log, ask, outputs, inVain: () => inVain };
+}
+
+describe('the life of a request', () => {
+  test('decode, run, answer', async () => {
+    const { clock, log, ask } = pipelineOf();
+    const answers = ask('a', 100);
+    await clock.run();
+    const [answer] = await answers;
+    expect(log).toEqual(['decode a', 'F a']);
+    expect(answer).toMatchObject({ output: 'a', decodeMs: 1, queueMs: 0, inferenceMs: 20 });
+  });
+
+  test('requests that come together share a decoder message and a batch', async () => {
+    const { clock, log, ask, outputs } = pipelineOf();
+    const all = [ask('a', 200), ask('b', 200), ask('c', 200)];
+    await clock.run();
+    expect(log).toEqual(['decode abc', 'F abc']);
+    expect((await Promise.all(all)).flatMap(outputs)).toEqual(['a', 'b', 'c']);
+  });
+
+  test('images are decoded when their turn is near, not when they come', async () => {
+    const { clock, log, ask } = pipelineOf({ maxBatch: 1 });
+    for (const file of 'abcdefgh') void ask(file, 1000);
+    clock.at(15, () => {
+      // One runs, four are ready, and one will be when the next is started.
+      const decoded = log.filter((line) => line.startsWith('decode'));
+      expect(decoded.join('').replaceAll('decode ', '')).toBe('abcdef');
+    });
+    await clock.run();
+    expect(log.filter((line) => /^[TF] /.test(line))).toHaveLength(8);
+  });
+
+  test('what cannot be decoded gives up the whole request, and says which image it was', async () => {
+    const { clock, pipeline, log, ask } = pipelineOf();
+    const answers = ask('a!b', 100);
+    await clock.run();
+    const error = await answers.catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(DecodeError);
+    expect(error).toMatchObject({ index: 1, count: 3 });
+    expect(log.filter((line) => /^[TF]/.test(line))).toEqual([]);
+    expect(pipeline.waiting).toBe(0);
+  });
+
+  test('a client that goes away is not decoded for', async () => {
+    const { clock, pipeline, log, ask, inVain } = pipelineOf({ decodeMs: 10 });
+    const client = new AbortController();
+    void ask('a', 500);
+    const gone = ask('bcdefg', 200, client.signal);
+    clock.at(5, () => client.abort(new Error('gone')));
+    await clock.run();
+    await expect(gone).rejects.toThrow('gone');
+    expect(log).toEqual(['decode bcde', 'decode a', 'F a']);
+    expect(inVain()).toBe(4);
+    expect(pipeline.waiting).toBe(0);
+  });
+
+  test('a request whose time is over before its turn comes expires undecoded', async () => {
+    const { clock, log, ask } = pipelineOf({ decodeMs: 30 });
+    // Nothing is known of decoding yet, so both are let in.
+    const [first, second] = [ask('a', 100), ask('b', 35)];
+    await clock.run();
+    const settled = await Promise.allSettled([first, second]);
+    expect(settled.map(({ status }) => status)).toContain('rejected');
+    expect(log.filter((line) => line.startsWith('decode')).length).toBeLessThanOrEqual(2);
+    for (const one of settled) {
+      if (one.status === 'rejected') expect(one.reason).toBeInstanceOf(ExpiredError);
+    }
+  });
+
+  test('a budget that decoding would use up is refused, with one that is enough', async () => {
+    const { clock, pipeline, ask } = pipelineOf({ decodeMs: 30 });
+    void ask('a', 1000);
+    await clock.run();
+    const refused = await ask('b', 35).catch((reason: unknown) => reason);
+    expect(refused).toBeInstanceOf(RefusedError);
+    const { smallestBudgetMs } = (refused as RefusedError).refusal;
+    const answers = ask('c', smallestBudgetMs);
+    await clock.run();
+    await expect(answers).resolves.toHaveLength(1);
+    expect(pipeline.waiting).toBe(0);
+  });
+
+  test('pixels need no decoder', async () => {
+    const { clock, pipeline, log } = pipelineOf();
+    const request = { arrivedAt: 0, budgetMs: 100, minAccuracy: 0 };
+    const answers = pipeline.classifyPixels(['a', 'b'], request);
+    await clock.run();
+    expect((await answers).map(({ decodeMs }) => decodeMs)).toEqual([0, 0]);
+    expect(log).toEqual(['F ab']);
+  });
+});
