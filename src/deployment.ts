@@ -4,7 +4,7 @@ import type { Config } from './config.ts';
 import { InferenceEngine } from './engine/engine.ts';
 import type { EngineOptions } from './engine/engine.ts';
 import { EngineError } from './engine/protocol.ts';
-import { warmUp } from './engine/warmup.ts';
+import { measureTable } from './engine/measure.ts';
 import { ServeError } from './errors.ts';
 import type { Log } from './log.ts';
 import type { Metrics, Prediction } from './metrics.ts';
@@ -128,8 +128,8 @@ export class Deployment {
   }
 
   /**
-   * Loads the sessions, warms them up and measures the latency table. Every sub-network has run at
-   * every batch size then, with finite logits. The model's file is let go of when the deployment
+   * Loads the sessions, warms them up and measures the latency table. Every sub-network has run
+   * then, with finite logits. The model's file is let go of when the deployment
    * is released, or cannot be started.
    *
    * @throws {EngineError} when no engine can be started, or one fails.
@@ -159,14 +159,15 @@ export class Deployment {
         if (isWarm) options.onFailed(error);
       });
       await assertLabels(engine, model);
-      const table = await warmUp(
-        engine,
-        subNetworks.map(({ skip }) => skip),
-        BATCH_SIZES.filter((size) => size <= config.MAX_BATCH),
-        input.height * input.width * 3,
+      const table = await measureTable(engine, {
+        ranked: rankedTiers(model.manifest),
+        all: subNetworks,
+        maxBatch: config.MAX_BATCH,
+        sizes: BATCH_SIZES.filter((size) => size <= config.MAX_BATCH),
+        imageBytes: input.height * input.width * 3,
         signal,
-        warmUpPause,
-      );
+        pause: warmUpPause,
+      });
       decoder = await startDecoders(options);
       const decodeTimes = new DecodeTimes();
       await warmUpDecoders(decoder, decodeTimes, () => clock.now(), signal);

@@ -1,4 +1,7 @@
 import { performance } from 'node:perf_hooks';
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Engine, Ran } from '../scheduler/scheduler.ts';
 import type { Tier } from '../scheduler/policy.ts';
@@ -70,8 +73,13 @@ export class InferenceEngine implements Engine<Uint8Array, Float32Array> {
   /** @throws {EngineError} when no session can be created, or none on CUDA when that is required. */
   static async start(options: EngineOptions, events: EngineEvents): Promise<InferenceEngine> {
     const { provider: wanted, workers: count, ...rest } = options;
+    // Looked up first: asked in vain, onnxruntime prints an error in red.
+    if (wanted === 'auto' && !hasCudaProvider()) {
+      const reason = 'onnxruntime-node has no CUDA provider library here (docs/cuda.md)';
+      return InferenceEngine.#startCpu(options, reason, events);
+    }
     const first = wanted === 'cpu' ? 'cpu' : 'cuda';
-    let engine = new InferenceEngine(first, null, { ...rest, provider: first }, events);
+    const engine = new InferenceEngine(first, null, { ...rest, provider: first }, events);
     try {
       await engine.#add();
     } catch (error) {
@@ -83,10 +91,20 @@ export class InferenceEngine implements Engine<Uint8Array, Float32Array> {
             'docs/cuda.md says how to install the provider libraries, CUDA and cuDNN.',
         );
       }
-      engine = new InferenceEngine('cpu', message, { ...rest, provider: 'cpu' }, events);
-      await engine.#add();
+      return InferenceEngine.#startCpu(options, message, events);
     }
     await Promise.all(Array.from({ length: count - 1 }, () => engine.#add()));
+    return engine;
+  }
+
+  static async #startCpu(
+    { workers, ...rest }: EngineOptions,
+    fallback: string,
+    events: EngineEvents,
+  ): Promise<InferenceEngine> {
+    const options = { ...rest, provider: 'cpu' } as const;
+    const engine = new InferenceEngine('cpu', fallback, options, events);
+    await Promise.all(Array.from({ length: workers }, () => engine.#add()));
     return engine;
   }
 
@@ -259,4 +277,13 @@ export class InferenceEngine implements Engine<Uint8Array, Float32Array> {
     this.#failed = error;
     this.#events.failed(error);
   }
+}
+
+/** Whether onnxruntime-node came with, or was given, its provider for this platform. */
+function hasCudaProvider(): boolean {
+  const root = join(dirname(createRequire(import.meta.url).resolve('onnxruntime-node')), '..');
+  const folder = join(root, 'bin', 'napi-v6', process.platform, process.arch);
+  return ['libonnxruntime_providers_cuda.so', 'onnxruntime_providers_cuda.dll'].some((file) =>
+    existsSync(join(folder, file)),
+  );
 }

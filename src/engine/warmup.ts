@@ -41,6 +41,24 @@ export async function warmUp(
   return table;
 }
 
+/** @returns median ms of `runs` runs on every worker, after one that is not counted. */
+export async function timeBatch(
+  engine: InferenceEngine,
+  skip: string,
+  batch: number,
+  imageBytes: number,
+  { runs, signal, pause }: { runs: number; signal: AbortSignal; pause: number },
+): Promise<number> {
+  const image = Uint8Array.from({ length: imageBytes }, (_, index) => (index * 31) % 256);
+  const images = Array.from({ length: batch }, () => image);
+  const times = await Promise.all(
+    Array.from({ length: engine.workers }, (_, worker) =>
+      timeRuns(engine, worker, skip, images, signal, pause, runs),
+    ),
+  );
+  return median(times.flat());
+}
+
 async function timeRuns(
   engine: InferenceEngine,
   worker: number,
@@ -48,6 +66,7 @@ async function timeRuns(
   images: readonly Uint8Array[],
   signal: AbortSignal,
   pause: number,
+  mostRuns = MOST_RUNS,
 ): Promise<number[]> {
   const timeRun = async () => {
     signal.throwIfAborted();
@@ -62,11 +81,11 @@ async function timeRuns(
     const ms = await timeRun();
     times.push(ms);
     spent += ms;
-  } while (times.length < MOST_RUNS && spent < TIME_PER_PAIR_MS);
+  } while (times.length < mostRuns && spent < TIME_PER_PAIR_MS);
   return times;
 }
 
-function median(values: readonly number[]): number {
+export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
   const middle = sorted.length >> 1;
   return sorted.length % 2 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;

@@ -48,17 +48,19 @@ export class Resizer {
     const size = (bottom - top) * width * 3;
     if (this.#rows.length < size) this.#rows = new Uint8Array(size);
     const between = this.#rows;
+    // In locals: a property is read again for every pixel.
+    const { first, count, weights, stride: taps } = columns;
 
     for (let y = top, out = 0; y < bottom; y++) {
       const line = y * fromWidth * 3;
       for (let x = 0; x < width; x++) {
-        let at = line + columns.first[x]! * 3;
-        let weight = x * columns.stride;
+        let at = line + first[x]! * 3;
+        let weight = x * taps;
         let red = HALF;
         let green = HALF;
         let blue = HALF;
-        for (const end = weight + columns.count[x]!; weight < end; weight++, at += 3) {
-          const share = columns.weights[weight]!;
+        for (const end = weight + count[x]!; weight < end; weight++, at += 3) {
+          const share = weights[weight]!;
           red += share * from[at]!;
           green += share * from[at + 1]!;
           blue += share * from[at + 2]!;
@@ -70,6 +72,7 @@ export class Resizer {
     }
 
     const stride = width * 3;
+    const { weights: shares } = rows;
     for (let y = 0, out = 0; y < height; y++) {
       const start = (rows.first[y]! - top) * stride;
       const firstWeight = y * rows.stride;
@@ -81,7 +84,7 @@ export class Resizer {
           weight < lastWeight;
           weight++, at += stride
         ) {
-          sum += rows.weights[weight]! * between[at]!;
+          sum += shares[weight]! * between[at]!;
         }
         to[out++] = sum >> BITS;
       }

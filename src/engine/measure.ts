@@ -1,0 +1,101 @@
+import { paretoFront } from '../model/ladder.ts';
+import { dense } from '../scheduler/latency.ts';
+import type { LatencyTable } from '../scheduler/latency.ts';
+import type { Tier } from '../scheduler/policy.ts';
+import type { InferenceEngine } from './engine.ts';
+import { median, timeBatch } from './warmup.ts';
+
+/** Batch sizes that are measured; the largest allowed comes on top, those between are interpolated. */
+const MEASURED = [1, 4];
+/** Timed runs of each, after one that is not counted. */
+const RUNS = 3;
+/** A batch that is expected to take longer, in ms, is not measured: times grow in proportion. */
+const LONGEST_MS = 300;
+
+export interface MeasureOptions {
+  /** Those that can be chosen, with their accuracies. */
+  readonly ranked: readonly Tier[];
+  /** All that may be pinned. */
+  readonly all: readonly Pick<Tier, 'skip' | 'macs'>[];
+  readonly maxBatch: number;
+  /** Batch sizes that the table shall have, ascending. */
+  readonly sizes: readonly number[];
+  /** Bytes of one input. */
+  readonly imageBytes: number;
+  readonly signal: AbortSignal;
+  /** Pauses, as a multiple of each run's time: leaves the processor to others. */
+  readonly pause: number;
+}
+
+/**
+ * The latency table that a server starts with, in seconds rather than minutes: every sub-network
+ * once with one image, and of those on the Pareto front the cheapest, the middle and the deepest
+ * with a few batch sizes. The rest follows from how times grow, and is corrected while serving.
+ * What a busy neighbour did to single measurements is evened out: MACs are the prior.
+ *
+ * @returns median ms of work by sub-network and batch size.
+ */
+export async function measureTable(
+  engine: InferenceEngine,
+  options: MeasureOptions,
+): Promise<LatencyTable> {
+  const { ranked, all, maxBatch, sizes, imageBytes, signal, pause } = options;
+  const time = (skip: string, batch: number, runs: number) =>
+    timeBatch(engine, skip, batch, imageBytes, { runs, signal, pause });
+
+  const single = new Map<string, number>();
+  for (const { skip } of all) single.set(skip, await time(skip, 1, RUNS));
+  const alone = evenedOut(all, single);
+
+  const front = paretoFront(
+    ranked,
+    Object.fromEntries([...alone].map(([skip, ms]) => [skip, { 1: ms }])),
+  );
+  const sample = [front[0]!, front[front.length >> 1]!, front.at(-1)!];
+  /** By batch size: how many times as long it takes as a single image. */
+  const growth: Record<number, number> = { 1: 1 };
+  let known = 1;
+  for (const batch of [...MEASURED.filter((size) => size < maxBatch), maxBatch].slice(1)) {
+    const factors: number[] = [];
+    for (const { skip } of new Set(sample)) {
+      const expected = (alone.get(skip)! * growth[known]! * batch) / known;
+      if (expected > LONGEST_MS) continue;
+      factors.push((await time(skip, batch, batch === maxBatch ? 1 : RUNS)) / alone.get(skip)!);
+    }
+    if (factors.length === 0) break;
+    // Never below one image, whatever disturbed it.
+    growth[batch] = Math.max(growth[known]!, median(factors));
+    known = batch;
+  }
+
+  const factors = dense(growth);
+  const factorOf = (size: number) => factors[size] ?? (factors[known]! * size) / known;
+  return Object.fromEntries(
+    [...alone].map(([skip, ms]) => [
+      skip,
+      Object.fromEntries(sizes.map((size) => [size, ms * factorOf(size)])),
+    ]),
+  );
+}
+
+/**
+ * Half of what was measured, half of what the MACs let expect (geometric mean): a line through the
+ * medians of slopes and offsets (Theil and Sen), which single outliers do not move.
+ */
+export function evenedOut(
+  networks: readonly Pick<Tier, 'skip' | 'macs'>[],
+  measured: ReadonlyMap<string, number>,
+): Map<string, number> {
+  const points = networks.map(({ skip, macs }) => ({ skip, macs, ms: measured.get(skip)! }));
+  const slopes = points.flatMap((a) =>
+    points.flatMap((b) => (b.macs > a.macs ? (b.ms - a.ms) / (b.macs - a.macs) : [])),
+  );
+  const slope = slopes.length > 0 ? Math.max(0, median(slopes)) : 0;
+  const offset = median(points.map(({ macs, ms }) => ms - slope * macs));
+  return new Map(
+    points.map(({ skip, macs, ms }) => {
+      const expected = offset + slope * macs;
+      return [skip, expected > 0 ? Math.sqrt(ms * expected) : ms];
+    }),
+  );
+}
