@@ -34,6 +34,7 @@ const IMAGES: Record<string, Buffer> = {
 };
 
 interface Row {
+  readonly startMs: number;
   readonly checkout: string;
   readonly model: string;
   readonly image: string;
@@ -62,12 +63,17 @@ async function measure(
 ): Promise<Row> {
   const server = await MeasuredServer.start(checkout, MODELS[model], cores);
   const file = IMAGES[image]!;
-  const run = (seconds: number, connections: number): Promise<Loaded> =>
-    load(server.url, file, LOOSE_MS, { seconds, perSecond, connections });
-  const connections = perSecond > 0 ? 8 : 32;
-  await run(2, connections);
+  const run = (seconds: number, rate: number): Promise<Loaded> =>
+    load(server.url, file, LOOSE_MS, {
+      seconds,
+      perSecond: rate,
+      connections: rate > 0 ? 8 : 32,
+    });
+  // As fast as it goes, so that all code is compiled when the measurement begins.
+  await run(4, 0);
+  await run(1, perSecond);
   const [cpuBefore, batchesBefore] = [server.cpu(), await server.batches()];
-  const loaded = await run(Number(values.seconds), connections);
+  const loaded = await run(Number(values.seconds), perSecond);
   const [cpuAfter, batchesAfter] = [server.cpu(), await server.batches()];
   await server.stop();
 
@@ -90,6 +96,7 @@ async function measure(
     inference += mine * (await limit.inference(skip, size));
   }
   return {
+    startMs: server.startMs,
     checkout,
     model,
     image,
@@ -129,8 +136,8 @@ const keyOf = ({ checkout, model, image, load }: Row) => [checkout, model, image
 const out = [
   `${cpus()[0]!.model}, ${cpus().length} cores, Node ${process.version}, ${values.rounds} rounds, medians`,
   '',
-  '| checkout | model | image | load | answers/s | p50 ms | batch | CPU ms: front | decode | engine | libuv | all | limit | ratio |',
-  '|---|---|---|---|---|---|---|---|---|---|---|---|---|---|',
+  '| checkout | model | image | load | answers/s | p50 ms | batch | CPU ms: front | decode | engine | libuv | all | limit | ratio | start s |',
+  '|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|',
 ];
 for (const key of new Set(rows.map(keyOf))) {
   const mine = rows.filter((row) => keyOf(row) === key);
@@ -141,7 +148,7 @@ for (const key of new Set(rows.map(keyOf))) {
   out.push(
     `| ${key.split('|').join(' | ')} | ${of(({ rate }) => rate, 0)} | ${of(({ medianMs }) => medianMs, 1)} | ` +
       `${of(({ meanBatch }) => meanBatch, 1)} | ${roles.join(' | ')} | ${of(({ cpuMs }) => cpuMs)} | ` +
-      `${of(({ limitMs }) => limitMs)} | ${of((row) => row.cpuMs / row.limitMs)} |`,
+      `${of(({ limitMs }) => limitMs)} | ${of((row) => row.cpuMs / row.limitMs)} | ${of(({ startMs }) => startMs / 1000, 1)} |`,
   );
 }
 process.stdout.write(`${out.join('\n')}\n`);

@@ -100,7 +100,7 @@ export async function buildApp(
   }).withTypeProvider<TypeBoxTypeProvider>();
 
   app.server.maxConnections = config.MAX_CONNECTIONS;
-  limitIntake(app, config.MAX_BYTES_IN_FLIGHT);
+  limitIntake(app, config.MAX_BYTES_IN_FLIGHT, config.MAX_BODY_BYTES);
 
   app.decorateRequest('arrivedAt', 0);
   app.decorateRequest('outcome', null);

@@ -1,4 +1,6 @@
 import { performance } from 'node:perf_hooks';
+import type { Readable } from 'node:stream';
+import multipart from '@fastify/multipart';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
@@ -7,7 +9,8 @@ import type { Service } from '../service.ts';
 import { answerOf, serverTimingOf } from './answer.ts';
 import { budgetOf, minAccuracyOf } from './budget.ts';
 import { cancelOnDisconnect } from './disconnect.ts';
-import { FORM_TYPE, IMAGE_TYPES, readImages } from './images.ts';
+import { readForm } from './form.ts';
+import { FORM_TYPE, IMAGE_TYPES, imagesOf } from './images.ts';
 import type { Ledger } from './ledger.ts';
 import { refuseEarly } from './problem.ts';
 import { serveBy } from './serving.ts';
@@ -15,7 +18,7 @@ import { Answer, Answers, RequestHeaders, problems } from './schemas.ts';
 
 const DEFAULT_TOP_K = 5;
 
-/** One image as the body, or several as parts; read and checked by readImages(). */
+/** One image as the body, or several as parts. */
 const REQUEST_BODY = {
   content: Object.fromEntries([
     ...IMAGE_TYPES.map((type) => [type, { schema: { type: 'string', format: 'binary' } }]),
@@ -44,10 +47,18 @@ export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAs
   return async (app) => {
     // Fastify's own parsers would let text and JSON through to us.
     app.removeContentTypeParser(['application/json', 'text/plain']);
-    const taken = [...IMAGE_TYPES, FORM_TYPE];
-    app.addContentTypeParser(taken, { parseAs: 'buffer' }, (_request, body, done) => {
+    app.addContentTypeParser(IMAGE_TYPES, { parseAs: 'buffer' }, (_request, body, done) => {
       done(null, body);
     });
+    await app.register(multipart);
+    // The plugin leaves the body alone until the handler asks; ours is read like any other body.
+    app.removeContentTypeParser(FORM_TYPE);
+    app.addContentTypeParser(FORM_TYPE, async (request: FastifyRequest, body: Readable) =>
+      readForm(request, body, {
+        maxImages: config.MAX_IMAGES_PER_REQUEST,
+        maxBytes: config.MAX_BODY_BYTES,
+      }),
+    );
 
     app.post(
       '/classify',
@@ -77,6 +88,8 @@ export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAs
         },
         // Before the body is read: under overload most requests end here.
         onRequest(request, reply, done) {
+          // `curl -T` and others name no type.
+          request.raw.headers['content-type'] ??= 'application/octet-stream';
           const { pipeline } = serveBy(service, request, reply);
           const refusal = pipeline.preview(imageRequestOf(request));
           if (refusal) refuseEarly(refusal, request, reply);
@@ -86,7 +99,7 @@ export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAs
         serializerCompiler: () => JSON.stringify,
       },
       async (request, reply) => {
-        const files = await readImages(request, config.MAX_IMAGES_PER_REQUEST);
+        const files = imagesOf(request);
         const signal = cancelOnDisconnect(request, reply, ledger);
         const imageRequest = { ...imageRequestOf(request), signal };
         const { budgetMs } = imageRequest;

@@ -22,8 +22,9 @@ const DECODERS: Readonly<Record<string, (() => Transform & { bytesWritten: numbe
  * announced: a client that only promises takes no one's place.
  *
  * @param maxBytes of all bodies together.
+ * @param maxBody of one.
  */
-export function limitIntake(app: FastifyInstance, maxBytes: number): void {
+export function limitIntake(app: FastifyInstance, maxBytes: number, maxBody: number): void {
   let held = 0;
 
   // Not async: the parser must listen before the first bytes can fail.
@@ -40,12 +41,15 @@ export function limitIntake(app: FastifyInstance, maxBytes: number): void {
           mine += chunk.length;
           held += chunk.length;
         }
-        if (held <= maxBytes) passOn(null, chunk);
+        if (mine > maxBody) passOn(tooLarge(maxBody));
+        else if (held <= maxBytes) passOn(null, chunk);
         else passOn(new ServeError('overloaded', 'Too many uploads are under way.', {}, 1000));
       },
     });
     let unpacked: Unpacked;
     try {
+      // Before it is sent, where it is announced.
+      if (Number(request.headers['content-length']) > maxBody) throw tooLarge(maxBody);
       unpacked = unpack(request, payload);
     } catch (error) {
       done(error as ServeError);
@@ -65,6 +69,9 @@ export function limitIntake(app: FastifyInstance, maxBytes: number): void {
     done(null, unpacked.body.pipe(counted));
   });
 }
+
+const tooLarge = (maxBody: number) =>
+  new ServeError('body-too-large', `The body has more than ${maxBody} bytes.`);
 
 interface Unpacked {
   readonly body: Readable;

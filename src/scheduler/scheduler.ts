@@ -362,7 +362,11 @@ export class Scheduler<Input, Output> {
           ? policy.hopeless && { run: null, ...policy.hopeless(this.#view()) }
           : policy.decide(this.#view());
       if (!decision) break;
-      for (const request of decision.expire) this.#take(request).settle.reject(new ExpiredError());
+      // Told only when the decision is carried out: an owner may withdraw others of it.
+      for (const request of decision.expire) {
+        const { settle } = this.#take(request);
+        queueMicrotask(() => settle.reject(new ExpiredError()));
+      }
       for (const { request, refusal } of decision.giveUp ?? []) {
         this.#evict(request, new RefusedError(refusal));
       }
@@ -386,11 +390,11 @@ export class Scheduler<Input, Output> {
     const reserved = this.#reserved.findIndex(({ id }) => id === request.id);
     this.#closed = null;
     if (reserved < 0) {
-      this.#take(request).settle.reject(error);
+      const { settle } = this.#take(request);
+      queueMicrotask(() => settle.reject(error));
       return;
     }
     const [{ evicted }] = this.#reserved.splice(reserved, 1) as [Reserved];
-    // Not before the decision is carried out: its owner may withdraw others of it.
     queueMicrotask(() => evicted(error));
   }
 

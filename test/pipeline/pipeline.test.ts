@@ -142,6 +142,25 @@ describe('the life of a request', () => {
     expect(pipeline.waiting).toBe(0);
   });
 
+  test('images of one request that expire together are one failure', async () => {
+    const { clock, pipeline, ask } = pipelineOf({ decodeMs: 2 });
+    // The engine is occupied when they are decoded, and back when it is too late for them.
+    const first = ask('a', 1000);
+    let late: Promise<unknown> = Promise.resolve();
+    clock.at(3, () => {
+      late = ask('bcd', 32);
+      late.catch(() => {});
+    });
+    await clock.run();
+    await first;
+    await late.then(
+      () => expect(clock.now()).toBeLessThanOrEqual(35),
+      (error: unknown) =>
+        expect([ExpiredError, RefusedError]).toContain((error as Error).constructor),
+    );
+    expect(pipeline.waiting).toBe(0);
+  });
+
   test('pixels need no decoder', async () => {
     const { clock, pipeline, log } = pipelineOf();
     const request = { arrivedAt: 0, budgetMs: 100, minAccuracy: 0 };

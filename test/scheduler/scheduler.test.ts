@@ -380,6 +380,28 @@ describe('places reserved for inputs that are still being made ready', () => {
   });
 });
 
+test('an owner may withdraw others of a decision as soon as it learns of one', async () => {
+  const clock = new VirtualClock();
+  // It takes ten times as long as the table says: what waits behind it is late.
+  const run: Engine<number, number>['run'] = (_worker, _tier, inputs) => echo(clock, inputs, 60);
+  const scheduler = schedulerOn(clock, { run });
+  const wish = { arrivedAt: 0, deadline: 30, minAccuracy: 0 };
+  void scheduler.submit(0, wish);
+  const places = scheduler.reserve(3, wish);
+  let told = 0;
+  const settle = {
+    resolve: () => expect.fail(),
+    reject: () => {
+      told++;
+      scheduler.withdraw(places, null);
+    },
+  };
+  scheduler.enqueue(places.map((place, input) => ({ place, input, settle })));
+  await clock.run();
+  expect(told).toBe(3);
+  expect(scheduler.queueLength).toBe(0);
+});
+
 describe('a refusal answers for the like of it', () => {
   test('as the policy would, as long as nothing gets better', () => {
     fc.assert(
