@@ -116,6 +116,7 @@ export class Deployment {
         decoded: (...times) => metrics.decoded(...times),
         decodedInVain: () => metrics.decodedInVain.inc(),
         answered: (pixels, answer, { skip }) => {
+          if (answer.warning !== undefined) metrics.damaged.inc();
           // Of a pinned sub-network, nobody asked whether another would agree.
           if (skip === undefined) void this.#shadow.then((shadow) => shadow?.offer(pixels, answer));
         },

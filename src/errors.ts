@@ -30,6 +30,7 @@ const ERRORS = {
   'bad-request': [400, 'Bad request', 'See GET /docs for what this route takes.'],
   'not-found': [404, 'No such route', 'GET /docs lists the routes.'],
   'no-such-model': [404, 'No such model', 'GET /model names the model that is served.'],
+  'expectation-failed': [417, 'Expectation not met', 'Send Expect: 100-continue, or none.'],
   'method-not-allowed': [405, 'Method not allowed', 'Use a method that the Allow header names.'],
   'request-timeout': [408, 'Request too slow', 'Send the whole request faster.'],
   'bad-tensor': [400, 'Bad tensor', 'GET /v2/models/<model> says which tensors are taken.'],

@@ -186,6 +186,12 @@ export class Metrics {
     ...this.#all,
   });
 
+  readonly damaged = new Counter({
+    name: 'depthserve_damaged_images_total',
+    help: 'Images answered with a warning: the file is damaged, but could be decoded',
+    ...this.#all,
+  });
+
   readonly decodedInVain = new Counter({
     name: 'depthserve_decoded_in_vain_total',
     help: 'Images that were decoded although their request had been given up meanwhile',

@@ -75,6 +75,7 @@ function answer(socket: Socket): Promise<number> {
       const length = Number(/content-length: (\d+)/i.exec(text)?.[1] ?? 0);
       if (text.length < end + 4 + length) return;
       socket.off('data', read);
+      socket.off('error', reject);
       resolve(Number(text.slice(9, 12)));
     };
     socket.on('data', read);

@@ -132,7 +132,7 @@ export class Access {
 function read(file: string): readonly Entry[] {
   let data: unknown;
   try {
-    data = JSON.parse(readFileSync(file, 'utf8'));
+    data = JSON.parse(readFileSync(file, 'utf8').replace(/^\uFEFF/, ''));
   } catch (error) {
     throw new ConfigError(`TOKENS_FILE: ${(error as Error).message}`, { cause: error });
   }

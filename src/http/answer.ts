@@ -50,6 +50,7 @@ export function answerOf(
       expectedAccuracy: result.tier.accuracy,
       macs: result.tier.macs,
     },
+    ...(result.warning !== undefined && { warning: result.warning }),
     budget: {
       requestedMs: budgetMs,
       predictedMs: rounded(result.predictedMs),

@@ -9,6 +9,7 @@ import type { ErrorCode } from '../errors.ts';
 import type { Service } from '../service.ts';
 import { Access } from './access.ts';
 import { classifyRoute } from './classify.ts';
+import { meetExpectations } from './expectations.ts';
 import { feedbackRoute } from './feedback.ts';
 import { infoRoutes, metricsRoute } from './info.ts';
 import { limitIntake } from './intake.ts';
@@ -92,6 +93,8 @@ export async function buildApp(
     forceCloseConnections: 'idle',
     requestTimeout: config.REQUEST_TIMEOUT_MS,
     http: {
+      // Refused by us, with a reason.
+      requireHostHeader: false,
       headersTimeout: config.HEAD_TIMEOUT_MS,
       connectionsCheckingInterval: Math.min(1000, config.HEAD_TIMEOUT_MS),
     },
@@ -100,6 +103,7 @@ export async function buildApp(
   }).withTypeProvider<TypeBoxTypeProvider>();
 
   app.server.maxConnections = config.MAX_CONNECTIONS;
+  app.decorateRequest('uploadDue', null);
   limitIntake(app, config.MAX_BYTES_IN_FLIGHT, config.MAX_BODY_BYTES);
 
   app.decorateRequest('arrivedAt', 0);
@@ -135,6 +139,7 @@ export async function buildApp(
     }
     done();
   });
+  meetExpectations(app);
   app.setErrorHandler(answerError);
   app.setNotFoundHandler(notFoundHandler(app));
 

@@ -4,6 +4,7 @@ import multipart from '@fastify/multipart';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
+import { ServeError } from '../errors.ts';
 import type { ImageRequest } from '../pipeline/pipeline.ts';
 import type { Service } from '../service.ts';
 import { answerOf, serverTimingOf } from './answer.ts';
@@ -91,9 +92,21 @@ export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAs
           // `curl -T` and others name no type.
           request.raw.headers['content-type'] ??= 'application/octet-stream';
           const { pipeline } = serveBy(service, request, reply);
-          const refusal = pipeline.preview(imageRequestOf(request));
-          if (refusal) refuseEarly(refusal, request, reply);
-          else done();
+          const [type] = request.raw.headers['content-type'].split(';', 1) as [string];
+          if (!app.hasContentTypeParser(type.trim().toLowerCase())) {
+            const detail = `The body is called ${JSON.stringify(type.slice(0, 60))}.`;
+            return done(new ServeError('unsupported-media-type', detail));
+          }
+          const unknown = Object.keys(request.query).find((name) => name !== 'topK');
+          if (unknown !== undefined) {
+            const detail = `There is no query parameter ${JSON.stringify(unknown.slice(0, 40))}, only topK.`;
+            return done(new ServeError('bad-request', detail));
+          }
+          const imageRequest = imageRequestOf(request);
+          const refusal = pipeline.preview(imageRequest);
+          if (refusal) return refuseEarly(refusal, request, reply);
+          request.uploadDue = imageRequest.arrivedAt + imageRequest.budgetMs;
+          done();
         },
         // The schema documents; checking each answer against a union would cost more than it finds.
         serializerCompiler: () => JSON.stringify,

@@ -1,8 +1,16 @@
+import { performance } from 'node:perf_hooks';
 import { Transform } from 'node:stream';
 import type { Readable } from 'node:stream';
 import * as zlib from 'node:zlib';
 import type { FastifyInstance, FastifyRequest, RequestPayload } from 'fastify';
 import { ServeError } from '../errors.ts';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** When the body must be here, as `performance.now()`: its budget is used up then. */
+    uploadDue: number | null;
+  }
+}
 
 /** By the names of Content-Encoding, in lower case; zstd where this Node has it. */
 const DECODERS: Readonly<Record<string, (() => Transform & { bytesWritten: number }) | undefined>> =
@@ -59,6 +67,7 @@ export function limitIntake(app: FastifyInstance, maxBytes: number, maxBody: num
     Object.defineProperty(counted, 'receivedEncodedLength', {
       get: () => unpacked.bytesOnWire?.() ?? mine,
     });
+    watchUpload(request, counted);
     payload.on('error', (error) => counted.destroy(error));
     if (unpacked.body !== payload) unpacked.body.on('error', (error) => counted.destroy(error));
     // A body that is given up must not be left standing in its connection.
@@ -68,6 +77,14 @@ export function limitIntake(app: FastifyInstance, maxBytes: number, maxBody: num
     });
     done(null, unpacked.body.pipe(counted));
   });
+}
+
+/** Ends an upload that takes longer than the request's budget. */
+function watchUpload({ uploadDue }: FastifyRequest, body: Transform): void {
+  if (uploadDue === null) return;
+  const late = new ServeError('deadline-passed', 'The upload took longer than the budget.');
+  const timer = setTimeout(() => body.destroy(late), uploadDue - performance.now());
+  body.once('end', () => clearTimeout(timer)).once('close', () => clearTimeout(timer));
 }
 
 const tooLarge = (maxBody: number) =>

@@ -108,7 +108,8 @@ const MOST_DISCARDED = 64 * 1024 * 1024;
  */
 export function bodyDiscarded({ raw }: FastifyRequest): Promise<void> {
   return new Promise((resolve) => {
-    if (raw.complete || raw.destroyed) return resolve();
+    // One that waits to be told to go on has sent nothing.
+    if (raw.complete || raw.destroyed || raw.headers.expect !== undefined) return resolve();
     let left = MOST_DISCARDED;
     raw.unpipe();
     raw.on('data', (chunk: Buffer) => {

@@ -47,6 +47,9 @@ export const Answer = Type.Object(
       expectedAccuracy: Type.Number({ description: 'Top-1 on the held-out split, 0 to 1' }),
       macs: Type.Integer({ description: 'Multiply-accumulates' }),
     }),
+    warning: Type.Optional(
+      Type.String({ description: 'The file is damaged: parts of the image may be wrong' }),
+    ),
     budget: Type.Object({
       requestedMs: ms('Budget of this request'),
       predictedMs: ms('Predicted when the batch started, from arrival to result'),

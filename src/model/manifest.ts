@@ -117,7 +117,7 @@ async function readManifest(folder: string): Promise<Manifest> {
 async function parse(path: string): Promise<Manifest> {
   let data: unknown;
   try {
-    data = JSON.parse(await readFile(path, 'utf8'));
+    data = JSON.parse((await readFile(path, 'utf8')).replace(/^\uFEFF/, ''));
   } catch (error) {
     throw new ModelError(`${path}: ${reason(error)}`, { cause: error });
   }

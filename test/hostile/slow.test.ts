@@ -31,7 +31,7 @@ function open(bytes = ''): Socket & { received?: string } {
 }
 
 const head = (length: number) =>
-  `POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: ${length}\r\n\r\n`;
+  `POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nX-Latency-Budget-Ms: 60000\r\nContent-Length: ${length}\r\n\r\n`;
 const answersWell = async () => expect((await classify(server.url, CAT, PATIENT)).status).toBe(200);
 
 it('a head that does not end is answered 408, and the connection closed', async () => {

@@ -2,6 +2,9 @@ import { Ajv } from 'ajv';
 import { ServeError } from '../../errors.ts';
 import { InferRequest } from './schemas.ts';
 
+/** Some editors and frameworks begin UTF-8 with a byte order mark. */
+const withoutBom = (text: string) => text.replace(/^\uFEFF/, '');
+
 /** A request taken apart: its JSON, and the bytes that follow it (none: all tensors in JSON). */
 export interface Message {
   readonly json: InferRequest;
@@ -28,7 +31,7 @@ export function readMessage(body: Buffer, jsonLength: string | undefined): Messa
   }
   let json: unknown;
   try {
-    json = JSON.parse(body.toString('utf8', 0, end));
+    json = JSON.parse(withoutBom(body.toString('utf8', 0, end)));
   } catch (error) {
     throw new ServeError('bad-request', 'The request is not JSON.', {}, undefined, {
       cause: error,

@@ -1,0 +1,40 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { FastifyInstance } from 'fastify';
+import { ServeError } from '../errors.ts';
+
+/** Requests whose clients wait for `100 Continue` before they send the body. */
+const waiting = new WeakSet<IncomingMessage>();
+
+/**
+ * A client that sends `Expect: 100-continue` is told to go on only when its body is about to be
+ * read: what the head alone decides is answered before megabytes are sent. Other expectations, and
+ * requests that do not say which host they are for, are refused.
+ */
+export function meetExpectations(app: FastifyInstance): void {
+  app.server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => {
+    waiting.add(request);
+    app.server.emit('request', request, response);
+  });
+  app.server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) => {
+    app.server.emit('request', request, response);
+  });
+  app.addHook('onRequest', async ({ raw }, reply) => {
+    // Whether the body will be sent after an answer without 100 is the client's choice.
+    if (waiting.has(raw)) reply.header('connection', 'close');
+    const { expect, host } = raw.headers;
+    if (expect !== undefined && !waiting.has(raw)) {
+      throw new ServeError(
+        'expectation-failed',
+        `Expect is ${JSON.stringify(expect.slice(0, 40))}.`,
+      );
+    }
+    if (host === undefined && raw.httpVersion === '1.1') {
+      throw new ServeError('bad-request', 'The request has no Host.');
+    }
+  });
+  app.addHook('preParsing', async ({ raw }, reply) => {
+    if (!waiting.delete(raw)) return;
+    reply.removeHeader('connection');
+    reply.raw.writeContinue();
+  });
+}

@@ -1,0 +1,116 @@
+import { connect } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import sharp from 'sharp';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startServer } from '../server.ts';
+import type { Server } from '../server.ts';
+import { CAT } from './client.ts';
+
+let server: Server;
+beforeAll(async () => {
+  server = await startServer({ MAX_BODY_BYTES: '200000' });
+});
+afterAll(async () => {
+  await server?.stop();
+});
+
+/** Sends pieces, with pauses in ms between them; everything that comes back, until it closes. */
+async function talk(...pieces: readonly (string | Buffer | number)[]): Promise<string> {
+  const { hostname, port } = new URL(server.url);
+  const socket = connect(Number(port), hostname);
+  let text = '';
+  const closed = new Promise((resolve) => socket.once('close', resolve));
+  socket.on('data', (chunk: Buffer) => {
+    text += chunk.toString('latin1');
+  });
+  socket.on('error', () => {});
+  for (const piece of pieces) {
+    if (typeof piece === 'number') await sleep(piece);
+    else if (socket.writable) socket.write(piece);
+  }
+  const timer = setTimeout(() => socket.destroy(), 5000);
+  await Promise.race([closed, sleep(1500)]);
+  clearTimeout(timer);
+  socket.destroy();
+  return text;
+}
+
+const head = (lines: readonly string[], length: number = CAT.length) =>
+  `POST /classify HTTP/1.1\r\nHost: test\r\nContent-Type: image/jpeg\r\n` +
+  `Content-Length: ${length}\r\n${lines.map((line) => `${line}\r\n`).join('')}\r\n`;
+
+describe('Expect: 100-continue', () => {
+  it('goes on when the body is wanted', async () => {
+    const text = await talk(head(['Expect: 100-continue', 'X-Latency-Budget-Ms: 5000']), 200, CAT);
+    expect(text).toMatch(/^HTTP\/1.1 100 Continue\r\n\r\nHTTP\/1.1 200 /);
+  });
+
+  it.each([
+    ['length', 413, head(['Expect: 100-continue'], 60_000_000)],
+    ['budget', 400, head(['Expect: 100-continue', 'X-Latency-Budget-Ms: none'])],
+    ['time', 503, head(['Expect: 100-continue', 'X-Latency-Budget-Ms: 0.01'])],
+    ['type', 415, head(['Expect: 100-continue']).replace('image/jpeg', 'text/plain')],
+  ])('is answered at once where the %s decides it: %i', async (_what, status, request) => {
+    const text = await talk(request);
+    expect(text).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
+    expect(text).not.toContain('100 Continue');
+  });
+
+  it('another expectation: 417 with a problem document', async () => {
+    const text = await talk(head(['Expect: miracles']));
+    expect(text).toMatch(/^HTTP\/1.1 417 /);
+    expect(text).toContain('"code":"expectation-failed"');
+  });
+
+  it('no Host: 400 with a problem document', async () => {
+    const text = await talk('GET /model HTTP/1.1\r\nConnection: close\r\n\r\n');
+    expect(text).toMatch(/^HTTP\/1.1 400 /);
+    expect(text).toContain('"code":"bad-request"');
+  });
+});
+
+describe('an upload slower than its budget', () => {
+  it('gets 504 when the budget runs out, though the body has not come', async () => {
+    const began = performance.now();
+    const { hostname, port } = new URL(server.url);
+    const socket = connect(Number(port), hostname);
+    socket.write(head(['X-Latency-Budget-Ms: 300']));
+    socket.write(CAT.subarray(0, 1000));
+    const text = await new Promise<string>((resolve) => {
+      socket.once('data', (chunk: Buffer) => resolve(chunk.toString('latin1')));
+    });
+    expect(text).toMatch(/^HTTP\/1.1 504 /);
+    expect(text).toContain('upload');
+    expect(performance.now() - began).toBeGreaterThanOrEqual(295);
+    socket.destroy();
+  });
+});
+
+describe('told plainly', () => {
+  const classify = async (image: Buffer, query = '') => {
+    const answer = await fetch(`${server.url}/classify${query}`, {
+      method: 'POST',
+      body: new Uint8Array(image),
+      headers: { 'content-type': 'image/jpeg', 'x-latency-budget-ms': '5000' },
+    });
+    return { status: answer.status, json: (await answer.json()) as Record<string, string> };
+  };
+
+  it('an unknown query parameter: 400, by its name', async () => {
+    const { status, json } = await classify(CAT, '?topk=1');
+    expect(status).toBe(400);
+    expect(json['detail']).toContain('"topk"');
+  });
+
+  it('a JPEG that is damaged in the middle is answered, with a warning', async () => {
+    const image = await sharp(CAT).resize(200, 200).jpeg().toBuffer();
+    const garbled = Buffer.from(image);
+    garbled.fill(0x55, image.length >> 1, (image.length >> 1) + 40);
+    const { status, json } = await classify(garbled);
+    expect(status).toBe(200);
+    expect(json['warning']).toContain('damaged');
+    expect((await classify(image)).json['warning']).toBeUndefined();
+    const metrics = await (await fetch(`${server.url}/metrics`)).text();
+    expect(metrics).toMatch(/^depthserve_damaged_images_total\{.*\} 1$/m);
+  });
+});
