@@ -15,8 +15,9 @@ import { DecodeTimes } from './pipeline/decode-times.ts';
 import { DecodeError, Pipeline } from './pipeline/pipeline.ts';
 import type { ImageAnswer, ImageRequest } from './pipeline/pipeline.ts';
 import { headerOf } from './preprocess/header.ts';
+import type { Header } from './preprocess/header.ts';
 import { DecoderPool } from './preprocess/pool.ts';
-import { warmUpDecoders } from './pipeline/warmup.ts';
+import { warmUpDecoders } from './preprocess/decoder-warmup.ts';
 import { depthserve } from './scheduler/depthserve/policy.ts';
 import { MeasuredLatency } from './scheduler/latency.ts';
 import type { LatencyTable } from './scheduler/latency.ts';
@@ -171,7 +172,8 @@ export class Deployment {
       });
       decoder = await startDecoders(options);
       const decodeTimes = new DecodeTimes();
-      await warmUpDecoders(decoder, decodeTimes, () => clock.now(), signal);
+      const observe = (header: Header, ms: number) => decodeTimes.observe(header, ms, clock.now());
+      await warmUpDecoders(decoder, observe, signal);
       engine.watch(Math.max(config.ENGINE_HANG_MS, HANG_FACTOR * slowest(table)));
       const deployment = new Deployment(options, {
         engine,

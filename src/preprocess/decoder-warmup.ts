@@ -1,8 +1,8 @@
 import { performance } from 'node:perf_hooks';
 import sharp from 'sharp';
-import { FORMATS, headerOf } from '../preprocess/header.ts';
-import type { DecoderPool } from '../preprocess/pool.ts';
-import type { DecodeTimes } from './decode-times.ts';
+import { FORMATS, headerOf } from './header.ts';
+import type { Header } from './header.ts';
+import type { DecoderPool } from './pool.ts';
 
 /** Edge of a photo as clients often send it, px. */
 const EDGE = 256;
@@ -13,12 +13,12 @@ const DECODES = 12;
  * Decodes pictures of every format on every thread, so that the first callers do not pay for cold
  * code, and so that it is known from the beginning what decoding takes.
  *
+ * @param observe told of every picture, and the ms that it took.
  * @param signal stops between two pictures.
  */
 export async function warmUpDecoders(
   decoders: Pick<DecoderPool, 'decode' | 'workers'>,
-  times: DecodeTimes,
-  now: () => number,
+  observe: (header: Header, ms: number) => void,
   signal: AbortSignal,
 ): Promise<void> {
   const noise = { type: 'gaussian', mean: 128, sigma: 30 } as const;
@@ -37,7 +37,7 @@ export async function warmUpDecoders(
         signal.throwIfAborted();
         const began = performance.now();
         await decoders.decode(worker, [file]);
-        times.observe(header, performance.now() - began, now());
+        observe(header, performance.now() - began);
       }
     };
     await Promise.all(Array.from({ length: decoders.workers }, (_, worker) => decodeAll(worker)));
