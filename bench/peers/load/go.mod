@@ -1,0 +1,3 @@
+module depthserve/bench/peers/load
+
+go 1.24
