@@ -17,6 +17,7 @@ import torch
 
 from adaptive_depth import data, distributed, manifest, networks, published, report
 from adaptive_depth import skip as skip_flags
+from adaptive_depth.adapt import add_adapt
 from adaptive_depth.augment import normalise
 from adaptive_depth.distill import DistillConfig
 from adaptive_depth.errors import ToolkitError
@@ -419,6 +420,7 @@ def _data_of(command: str | None, given: Path | None) -> Path:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="adaptive-depth", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_adapt(commands)
     _add_train(commands)
     _add_evaluate(commands)
     _add_export(commands)

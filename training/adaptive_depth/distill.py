@@ -35,6 +35,8 @@ class DistillConfig:
         between: probability that a step's student is a random in-between sub-network
             instead of the base-net. 0 is the paper's method. It is for short runs,
             in which untrained mixtures fall below the base-net.
+        alone: name of the one sub-network that is trained, from labels, without any
+            distillation; for comparison. Empty: super-net and student.
     """
 
     alpha: float = 0.5
@@ -43,6 +45,7 @@ class DistillConfig:
     top_classes: int = 500
     label_smoothing: float = 0.1
     between: float = 0.0
+    alone: str = ""
 
 
 def choose_student(flags: int, between: float, generator: torch.Generator) -> SkipFlags:
@@ -107,10 +110,11 @@ def backward_both(
     # The paper's teacher and student see the same images; each gets its own graph, so
     # peak memory is that of one network.
     with autocast:
-        logits, features = network.forward_features(x)
+        alone = skip_flags.parse(config.alone, network.flags) if config.alone else None
+        logits, features = network.forward_features(x, alone)
     logits = logits.float()
     super_loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
-    (config.alpha * super_loss).backward()
+    ((1.0 if alone else config.alpha) * super_loss).backward()
 
     teacher = logits.detach()
     teacher_features = [feature.detach() for feature in features] if config.feature else []
@@ -118,6 +122,8 @@ def backward_both(
     correct = int((teacher.argmax(1) == likeliest).sum())
     super_loss_value = super_loss.item()
     del logits, features, super_loss
+    if alone:
+        return StepResult(super_loss_value, 0.0, correct)
 
     with autocast:
         student_logits, student_features = network.forward_features(x, student)

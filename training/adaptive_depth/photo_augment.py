@@ -26,12 +26,14 @@ class PhotoConfig:
         magnitude 9 of 30).
     erase: probability that a random rectangle is filled with the mean colour.
     bicubic: resize with bicubic instead of bilinear interpolation.
+    area: smallest share of the photo that a random crop shows.
     """
 
     size: int
     policy: str = "none"
     erase: float = 0.0
     bicubic: bool = False
+    area: float = 0.08
 
 
 def augment_photo(
@@ -43,7 +45,7 @@ def augment_photo(
         fill: mean colour, 0..255, for erased rectangles and what geometry uncovers.
     """
     resample = Image.Resampling.BICUBIC if config.bicubic else Image.Resampling.BILINEAR
-    image = random_resized_crop(image, config.size, resample, rng)
+    image = random_resized_crop(image, config.size, resample, rng, config.area)
     if rng.random() < 0.5:
         image = ImageOps.mirror(image)
     colour = tuple(round(value) for value in fill)
@@ -59,12 +61,16 @@ def augment_photo(
 
 
 def random_resized_crop(
-    image: Image.Image, size: int, resample: Image.Resampling, rng: np.random.Generator
+    image: Image.Image,
+    size: int,
+    resample: Image.Resampling,
+    rng: np.random.Generator,
+    smallest: float = 0.08,
 ) -> Image.Image:
-    """8 to 100 % of the area, an aspect ratio between 3:4 and 4:3, brought to `size`."""
+    """From `smallest` to all of the area, with a ratio between 3:4 and 4:3, brought to `size`."""
     width, height = image.size
     for _ in range(10):
-        area = rng.uniform(0.08, 1.0) * width * height
+        area = rng.uniform(smallest, 1.0) * width * height
         ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:

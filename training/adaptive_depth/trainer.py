@@ -35,7 +35,7 @@ from adaptive_depth.optimisation import (
 )
 from adaptive_depth.photo_augment import PhotoConfig
 from adaptive_depth.skip import SkipFlags
-from adaptive_depth.weights import load_for_fine_tuning, read_weights
+from adaptive_depth.weights import load_for_fine_tuning, start_weights
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,11 @@ class TrainConfig:
         crop: "padded" for small images held in memory, or "resized" for photos that are
             decoded as they are read.
         train_size: height and width of "resized" crops in pixels; 0: as in evaluation.
-        policy, bicubic: see `photo_augment.PhotoConfig`.
+        policy, bicubic, crop_area: see `photo_augment.PhotoConfig`.
         repeats: see `batches.PhotoBatches`.
         mixup, cutmix: see `augment.mix`.
-        start: checkpoint that the weights come from, for fine-tuning.
+        start: checkpoint that the weights come from, for fine-tuning; "pretrained": what the
+            network's library offers.
         frozen_norms: norms keep the statistics of `start` and use them in training, too,
             so that every sub-network learns to live with the statistics it shares.
         workers: processes that decode photos.
@@ -78,6 +79,7 @@ class TrainConfig:
     train_size: int = 0
     policy: str = "none"
     bicubic: bool = False
+    crop_area: float = 0.08
     repeats: int = 1
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -165,7 +167,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         network = networks.build(config.arch, len(dataset.classes), config.options)
         if config.start is not None:
-            load_for_fine_tuning(network, read_weights(Path(config.start)), config.start)
+            load_for_fine_tuning(network, start_weights(network, config.start), config.start)
         self.network = network.to(self.device).to(memory_format=torch.channels_last)
         self.average = torch.optim.swa_utils.AveragedModel(
             self.network,
@@ -194,7 +196,7 @@ class Trainer:
         if config.crop == "padded":
             return MemoryBatches(*common, config.crop_padding, config.erase)
         size = config.train_size or self.dataset.size
-        photo = PhotoConfig(size, config.policy, config.erase, config.bicubic)
+        photo = PhotoConfig(size, config.policy, config.erase, config.bicubic, config.crop_area)
         return PhotoBatches(*common, photo, config.repeats, config.workers)
 
     @property
@@ -356,10 +358,12 @@ def predictions(
     skip: SkipFlags,
     mean: Tensor,
     std: Tensor,
-    batch_size: int = 500,
+    batch_size: int | None = None,
 ) -> Tensor:
     """Predicted class of every image of `split` by one sub-network, int64 ``[N]``."""
     network.eval()
+    # Photos in small batches: their maps take 50 times the memory of thumbnails.
+    batch_size = batch_size or max(8, min(500, 2**20 // split.images.shape[1] ** 2))
     device = next(network.parameters()).device
     chunks = []
     for start in range(0, len(split), batch_size):

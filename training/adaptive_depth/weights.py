@@ -13,6 +13,7 @@ from torch import Tensor
 
 from adaptive_depth.errors import ToolkitError
 from adaptive_depth.networks import AdaptiveNetwork
+from adaptive_depth.networks.library import LibraryNetwork, build_original
 from adaptive_depth.published import IMAGENET_MEAN, IMAGENET_STD
 
 AVERAGED = "module."
@@ -41,6 +42,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         current, average = state["network"], state["average"] if state["config"]["ema"] else None
     else:
         current, average = state.get("model"), state.get("model_ema")
+        if state and all(isinstance(value, Tensor) for value in state.values()):
+            current = state  # nothing but weights, as timm and torchvision store them
     if average:
         return {
             name.removeprefix(AVERAGED): tensor
@@ -74,6 +77,44 @@ def _read(path: Path) -> dict[str, Any]:
     return state
 
 
+def start_weights(network: AdaptiveNetwork, start: str) -> dict[str, Tensor]:
+    """The weights that fine-tuning starts from: of a file, or "pretrained".
+
+    A library's own weights lack the second copies of norms, which then start equal to the
+    first. Files of other projects that hold the same network under other names are read in
+    the order of their tensors, if the shapes agree one by one.
+
+    Raises:
+        WeightsError: when the file is unreadable, or `network` is of no library.
+    """
+    if not isinstance(network, LibraryNetwork):
+        return read_weights(Path(start))
+    original = build_original(network.model, 2, network.size).state_dict()
+    if start == "pretrained":
+        weights = build_original(network.model, None, network.size, pretrained=True).state_dict()
+    else:
+        weights = read_weights(Path(start))
+    if not original.keys() & weights.keys():
+        weights = _in_order(original, weights, start)
+    for name in network.norms_with_a_copy():
+        for tensor in [t for t in weights if t.startswith(f"{name}.")]:
+            weights.setdefault(f"{name}_skip.{tensor.removeprefix(f'{name}.')}", weights[tensor])
+    return weights
+
+
+def _in_order(
+    original: dict[str, Tensor], weights: dict[str, Tensor], source: str
+) -> dict[str, Tensor]:
+    same = len(original) == len(weights) and all(
+        # The classifier's first axis, the classes, may differ.
+        ours.shape == theirs.shape or ours.shape[1:] == theirs.shape[1:]
+        for ours, theirs in zip(original.values(), weights.values(), strict=False)
+    )
+    if not same:
+        raise WeightsError(f"{source}: neither names nor shapes are those of the network")
+    return dict(zip(original, weights.values(), strict=True))
+
+
 def differences(network: AdaptiveNetwork, weights: dict[str, Tensor]) -> list[str]:
     """One line per tensor that is missing, has another shape or is unknown to `network`."""
     expected = network.state_dict()
@@ -97,8 +138,7 @@ def load_for_fine_tuning(network: AdaptiveNetwork, weights: dict[str, Tensor], s
     and a position embedding for another image size is interpolated."""
     fitting = dict(weights)
     own = network.state_dict()
-    embedding = "encoder.pos_embedding"
-    if embedding in own and embedding in fitting:
+    for embedding in {"encoder.pos_embedding", "pos_embed"} & own.keys() & fitting.keys():
         fitting[embedding] = resize_position_embedding(fitting[embedding], own[embedding].shape[1])
     for name in (f"{network.logits_layer}.weight", f"{network.logits_layer}.bias"):
         # Only the number of classes, the first axis, may differ.

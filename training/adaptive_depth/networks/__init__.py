@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from adaptive_depth.networks.base import AdaptiveNetwork
+from adaptive_depth.networks.library import LibraryNetwork
 from adaptive_depth.networks.mobilenet import MobileNetV2
 from adaptive_depth.networks.resnet import ResNet, SmallResNet
 from adaptive_depth.networks.swin import SwinTransformer
@@ -27,6 +28,7 @@ ARCHITECTURES: dict[str, Callable[..., AdaptiveNetwork]] = {
     "mobilenet_v2": MobileNetV2,
     "vit_b_16": VisionTransformer,
     "swin_t": SwinTransformer,
+    "library": LibraryNetwork,
 }
 
 # Those that are built for one image size, their option `size`.
