@@ -31,7 +31,6 @@ COPY --from=dependencies /app/node_modules node_modules
 COPY docker/health.js docker/
 COPY models models
 COPY src/page src/page
-COPY bench/tables bench/tables
 COPY package.json ./
 COPY --from=build /app/dist dist
 ENV NODE_ENV=production EXECUTION_PROVIDER=cpu ORT_DISABLE_TELEMETRY=1
@@ -49,7 +48,6 @@ COPY --from=dependencies-cuda /app/node_modules node_modules
 COPY docker/health.js docker/
 COPY models models
 COPY src/page src/page
-COPY bench/tables bench/tables
 COPY package.json ./
 COPY --from=build /app/dist dist
 # `utility` brings nvidia-smi, which feeds the GPU metrics.

@@ -8,8 +8,8 @@ import { performance } from 'node:perf_hooks';
 import { depthserve } from '../src/scheduler/depthserve/policy.ts';
 import { MeasuredLatency } from '../src/scheduler/latency.ts';
 import type { View, Waiting } from '../src/scheduler/policy.ts';
-import { Random } from '../src/simulate/random.ts';
-import { parseProfile } from '../src/simulate/tables.ts';
+import { Random } from './simulator/random.ts';
+import { parseProfile } from './simulator/tables.ts';
 
 const TABLE = new URL('../../../bench/tables/cifar-cpu.json', import.meta.url);
 const profile = parseProfile(readFileSync(TABLE, 'utf8'), 'cifar-cpu');

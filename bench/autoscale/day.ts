@@ -1,6 +1,6 @@
-import type { Random } from '../../src/simulate/random.ts';
-import { renewal } from '../../src/simulate/arrivals.ts';
-import type { Rate } from '../../src/simulate/arrivals.ts';
+import type { Random } from '../simulator/random.ts';
+import { renewal } from '../simulator/arrivals.ts';
+import type { Rate } from '../simulator/arrivals.ts';
 
 export const DAY_SECONDS = 86_400;
 /** Width of the bins in which a trace's rate is read, s. */

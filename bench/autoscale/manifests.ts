@@ -2,9 +2,9 @@
 import { readFileSync } from 'node:fs';
 import { parse } from 'yaml';
 import { metricsOf } from '../../k8s/monitoring/promql.ts';
-import type { ScalingRules } from '../../src/simulate/autoscale.ts';
-import type { Metric, Rule } from '../../src/simulate/fleet.ts';
-import { SERIES } from '../../src/simulate/series.ts';
+import type { ScalingRules } from '../simulator/autoscale.ts';
+import type { Metric, Rule } from '../simulator/fleet.ts';
+import { SERIES } from '../simulator/series.ts';
 
 // oxlint-disable-next-line typescript/no-explicit-any -- the schemas in k8s/schemas check them
 type Yaml = any;

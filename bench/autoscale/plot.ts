@@ -1,7 +1,7 @@
-import { SYNC_SECONDS } from '../../src/simulate/autoscale.ts';
-import type { Interval } from '../../src/simulate/fleet.ts';
-import { drawn } from '../../src/chart.ts';
-import type { Panel, Series } from '../../src/chart.ts';
+import { SYNC_SECONDS } from '../simulator/autoscale.ts';
+import type { Interval } from '../simulator/fleet.ts';
+import { drawn } from '../chart.ts';
+import type { Panel, Series } from '../chart.ts';
 import { DAY_SECONDS } from './day.ts';
 import type { Record } from './main.ts';
 

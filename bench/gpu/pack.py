@@ -68,7 +68,10 @@ def gather_app(folder: Path) -> None:
     for path in production_packages():
         shutil.copytree(ROOT / path, folder / path, ignore=unused, dirs_exist_ok=True)
     parts = shutil.ignore_patterns("parts", "cache", "results", "__pycache__", "*.map")
-    for name in ("dist", "bench", "training/adaptive_depth"):
+    # Compiled benches and simulator are not needed there: bench/gpu is plain JavaScript.
+    compiled = shutil.ignore_patterns("bench", "*.map")
+    shutil.copytree(ROOT / "dist", folder / "dist", ignore=compiled)
+    for name in ("bench", "training/adaptive_depth"):
         shutil.copytree(ROOT / name, folder / name, ignore=parts)
     for name in ("package.json", "models/model.schema.json"):
         (folder / name).parent.mkdir(exist_ok=True)

@@ -3,7 +3,7 @@ import { Agent, request } from 'node:http';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Answer } from '../../src/http/schemas.ts';
-import type { Random } from '../../src/simulate/random.ts';
+import type { Random } from '../simulator/random.ts';
 
 export interface Photo {
   readonly label: string;

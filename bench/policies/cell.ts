@@ -1,13 +1,13 @@
 import { readFileSync } from 'node:fs';
-import { atRate, constant, parseTrace, renewal, requests } from '../../src/simulate/arrivals.ts';
-import type { Request } from '../../src/simulate/arrivals.ts';
-import { upperBound } from '../../src/simulate/bound.ts';
-import { summarise } from '../../src/simulate/metrics.ts';
-import { policiesFor } from '../../src/simulate/policies.ts';
-import { Random } from '../../src/simulate/random.ts';
-import { simulate } from '../../src/simulate/run.ts';
-import { capacity } from '../../src/simulate/tables.ts';
-import type { Profile } from '../../src/simulate/tables.ts';
+import { atRate, constant, parseTrace, renewal, requests } from '../simulator/arrivals.ts';
+import type { Request } from '../simulator/arrivals.ts';
+import { upperBound } from '../simulator/bound.ts';
+import { summarise } from '../simulator/metrics.ts';
+import { policiesFor } from '../simulator/policies.ts';
+import { Random } from '../simulator/random.ts';
+import { simulate } from '../simulator/run.ts';
+import { capacity } from '../simulator/tables.ts';
+import type { Profile } from '../simulator/tables.ts';
 import { missedAims } from './aims.ts';
 
 /** One kind of traffic on one latency table. */

@@ -14,7 +14,7 @@ import { availableParallelism } from 'node:os';
 import { basename } from 'node:path';
 import { parseArgs } from 'node:util';
 import { isMainThread, parentPort, Worker } from 'node:worker_threads';
-import { parseProfile } from '../../src/simulate/tables.ts';
+import { parseProfile } from '../simulator/tables.ts';
 import { runCell } from './cell.ts';
 import type { BenchRecord, Cell } from './cell.ts';
 import { markdown, summary, verdicts } from './table.ts';

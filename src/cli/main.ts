@@ -22,10 +22,6 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'Measure the latency table of the model on this machine',
     load: () => import('./profile.ts'),
   },
-  simulate: {
-    summary: 'Try loads, policies and numbers of replicas on a virtual clock',
-    load: () => import('../simulate/command.ts'),
-  },
   openapi: {
     summary: 'Print the OpenAPI document of the HTTP interface',
     load: () => import('./openapi.ts'),

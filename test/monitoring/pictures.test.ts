@@ -1,8 +1,8 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import { drawn } from '../../src/chart.ts';
-import type { Panel, Series } from '../../src/chart.ts';
+import { drawn } from '../../bench/chart.ts';
+import type { Panel, Series } from '../../bench/chart.ts';
 import { classify } from '../http/client.ts';
 import { startServer } from '../server.ts';
 import { startPrometheus } from './prometheus-server.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { DecodeStage } from '../../src/pipeline/decode-stage.ts';
-import { VirtualClock } from '../../src/simulate/clock.ts';
+import { VirtualClock } from '../../bench/simulator/clock.ts';
 
 /** Decoders that take what each job expects; groups are noted by the names of their files. */
 function stageOf({ workers = 1, appetite = (): number => 100 } = {}) {

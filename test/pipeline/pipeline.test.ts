@@ -5,7 +5,7 @@ import type { ImageAnswer } from '../../src/pipeline/pipeline.ts';
 import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
 import { MeasuredLatency } from '../../src/scheduler/latency.ts';
 import { ExpiredError, RefusedError } from '../../src/scheduler/scheduler.ts';
-import { VirtualClock } from '../../src/simulate/clock.ts';
+import { VirtualClock } from '../../bench/simulator/clock.ts';
 
 const TIERS = [
   { skip: 'T', accuracy: 0.7, macs: 1 },

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { ArrivalEstimator } from '../../src/scheduler/arrivals.ts';
-import { constant, renewal, steps } from '../../src/simulate/arrivals.ts';
-import { Random } from '../../src/simulate/random.ts';
+import { constant, renewal, steps } from '../../bench/simulator/arrivals.ts';
+import { Random } from '../../bench/simulator/random.ts';
 
 function after(times: readonly number[], budget = 20) {
   const estimator = new ArrivalEstimator();

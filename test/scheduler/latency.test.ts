@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { MeasuredLatency } from '../../src/scheduler/latency.ts';
-import { Random } from '../../src/simulate/random.ts';
+import { Random } from '../../bench/simulator/random.ts';
 import { TIERS } from './support.ts';
 
 const [shallow, , deep] = TIERS as [(typeof TIERS)[0], (typeof TIERS)[0], (typeof TIERS)[0]];

@@ -4,8 +4,8 @@ import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
 import { MeasuredLatency } from '../../src/scheduler/latency.ts';
 import { ExpiredError, RefusedError, Scheduler } from '../../src/scheduler/scheduler.ts';
 import type { Engine, SchedulerOptions, Served } from '../../src/scheduler/scheduler.ts';
-import { VirtualClock } from '../../src/simulate/clock.ts';
-import { policiesFor } from '../../src/simulate/policies.ts';
+import { VirtualClock } from '../../bench/simulator/clock.ts';
+import { policiesFor } from '../../bench/simulator/policies.ts';
 import { TIERS } from './support.ts';
 
 const TABLE = { TT: { 1: 2, 8: 9 }, TF: { 1: 3, 8: 13.5 }, FF: { 1: 4, 8: 18 } };

@@ -1,14 +1,13 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { EXIT, UsageError } from '../cli/command.ts';
-import type { Command } from '../cli/command.ts';
+import { EXIT, UsageError } from '../../src/cli/command.ts';
 import { atRate, constant, parseTrace, ramp, renewal, requests, steps } from './arrivals.ts';
 import type { Rate, Request } from './arrivals.ts';
 import { upperBound } from './bound.ts';
 import { replicasFor } from './capacity.ts';
 import { summarise } from './metrics.ts';
 import type { Summary } from './metrics.ts';
-import { DEFAULT_LOAD, parseOptions, USAGE } from './options.ts';
+import { DEFAULT_LOAD, parseOptions } from './options.ts';
 import type { Options } from './options.ts';
 import { policyNamed } from './policies.ts';
 import { Random } from './random.ts';
@@ -18,46 +17,48 @@ import { plot } from './plot.ts';
 import { capacity, parseProfile } from './tables.ts';
 import type { Profile } from './tables.ts';
 
-const DEFAULT_TABLE = new URL('../../bench/tables/cifar-cpu.json', import.meta.url);
+/** From the root of the repository, where npm runs scripts. */
+const DEFAULT_TABLE = 'bench/tables/cifar-cpu.json';
 
-/** `depthserve simulate`: the production scheduler against arrivals, on a virtual clock. */
-export const command: Command = {
-  help: USAGE,
-  async run(args) {
-    const options = parseOptions(args);
-    const profile = await readProfile(options);
-    const engines = options.engines ?? profile.engineWorkers;
-    const setup: Setup = {
-      profile,
-      policy: policyNamed(options.policy, profile.tiers),
-      requests: await readRequests(options, profile, engines),
-      seed: options.seed,
-      engines,
-      replicas: options.replicas,
-      balancing: options.balance,
-      slowdowns: options.slowdowns,
-      jitter: options.jitter,
-    };
-    if (options.attainment === null) {
-      await report(options, setup);
-      return EXIT.done;
-    }
-
-    const wanted = options.attainment;
-    const replicas = await replicasFor(wanted, async (count) => {
-      const { attainment } = summarise(await simulate({ ...setup, replicas: count }));
-      console.log(`${String(count).padStart(5)} replicas: ${percent(attainment)} in time`);
-      return attainment;
-    });
-    if (replicas === null) {
-      console.error(`no number of replicas reaches ${percent(wanted)}: see the budgets`);
-      return EXIT.failed;
-    }
-    console.log(`${replicas} replicas reach ${percent(wanted)} (${options.balance})\n`);
-    await report(options, { ...setup, replicas });
+/**
+ * The server's scheduler, or a rival's, against arrivals, on a virtual clock.
+ * @returns the exit code.
+ * @throws {UsageError} for options that make no sense.
+ */
+export async function command(args: readonly string[]): Promise<number> {
+  const options = parseOptions(args);
+  const profile = await readProfile(options);
+  const engines = options.engines ?? profile.engineWorkers;
+  const setup: Setup = {
+    profile,
+    policy: policyNamed(options.policy, profile.tiers),
+    requests: await readRequests(options, profile, engines),
+    seed: options.seed,
+    engines,
+    replicas: options.replicas,
+    balancing: options.balance,
+    slowdowns: options.slowdowns,
+    jitter: options.jitter,
+  };
+  if (options.attainment === null) {
+    await report(options, setup);
     return EXIT.done;
-  },
-};
+  }
+
+  const wanted = options.attainment;
+  const replicas = await replicasFor(wanted, async (count) => {
+    const { attainment } = summarise(await simulate({ ...setup, replicas: count }));
+    console.log(`${String(count).padStart(5)} replicas: ${percent(attainment)} in time`);
+    return attainment;
+  });
+  if (replicas === null) {
+    console.error(`no number of replicas reaches ${percent(wanted)}: see the budgets`);
+    return EXIT.failed;
+  }
+  console.log(`${replicas} replicas reach ${percent(wanted)} (${options.balance})\n`);
+  await report(options, { ...setup, replicas });
+  return EXIT.done;
+}
 
 async function readProfile({ table }: Options): Promise<Profile> {
   const file = table ?? DEFAULT_TABLE;

@@ -1,4 +1,4 @@
-import { dense } from '../../scheduler/latency.ts';
+import { dense } from '../../../src/scheduler/latency.ts';
 import type { Request } from '../arrivals.ts';
 import type { Profile } from '../tables.ts';
 

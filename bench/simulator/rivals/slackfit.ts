@@ -1,4 +1,4 @@
-import type { LatencyModel, Policy, Tier } from '../policy.ts';
+import type { LatencyModel, Policy, Tier } from '../../../src/scheduler/policy.ts';
 import { admitAll, allowedFor, cheapestFor, run, splitHopeless } from './common.ts';
 
 /** The largest batch that SuperServe's evaluation profiles. */

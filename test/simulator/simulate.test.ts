@@ -1,17 +1,17 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
-import { constant, renewal, requests } from '../../src/simulate/arrivals.ts';
-import { balance } from '../../src/simulate/balance.ts';
-import { replicasFor } from '../../src/simulate/capacity.ts';
-import { summarise } from '../../src/simulate/metrics.ts';
-import { parseOptions } from '../../src/simulate/options.ts';
-import { Random } from '../../src/simulate/random.ts';
-import { simulate } from '../../src/simulate/run.ts';
-import type { Setup } from '../../src/simulate/run.ts';
-import { plot } from '../../src/simulate/plot.ts';
-import { capacity, parseProfile } from '../../src/simulate/tables.ts';
-import type { Profile } from '../../src/simulate/tables.ts';
+import { constant, renewal, requests } from '../../bench/simulator/arrivals.ts';
+import { balance } from '../../bench/simulator/balance.ts';
+import { replicasFor } from '../../bench/simulator/capacity.ts';
+import { summarise } from '../../bench/simulator/metrics.ts';
+import { parseOptions } from '../../bench/simulator/options.ts';
+import { Random } from '../../bench/simulator/random.ts';
+import { simulate } from '../../bench/simulator/run.ts';
+import type { Setup } from '../../bench/simulator/run.ts';
+import { plot } from '../../bench/simulator/plot.ts';
+import { capacity, parseProfile } from '../../bench/simulator/tables.ts';
+import type { Profile } from '../../bench/simulator/tables.ts';
 
 const PROFILE: Profile = {
   name: 'test',

@@ -1,5 +1,12 @@
-import { tiersFrom } from './policy.ts';
-import type { Decision, Policy, Refusal, Tier, View, Waiting } from './policy.ts';
+import { tiersFrom } from '../../../src/scheduler/policy.ts';
+import type {
+  Decision,
+  Policy,
+  Refusal,
+  Tier,
+  View,
+  Waiting,
+} from '../../../src/scheduler/policy.ts';
 
 /**
  * Earliest deadline first: the largest batch of the most urgent requests that some sub-network

@@ -1,5 +1,5 @@
-import type { LatencyTable } from '../scheduler/latency.ts';
-import type { Tier } from '../scheduler/policy.ts';
+import type { LatencyTable } from '../../src/scheduler/latency.ts';
+import type { Tier } from '../../src/scheduler/policy.ts';
 
 /** What a simulation needs of a model: a `GET /model` dump has this form, with more beside it. */
 export interface Profile {

@@ -4,14 +4,14 @@ import { parse } from 'yaml';
 import { day, DAY_SECONDS } from '../../bench/autoscale/day.ts';
 import { byProcessor, hpa, keda, pod, settings } from '../../bench/autoscale/manifests.ts';
 import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
-import { Autoscaler, replicasWanted } from '../../src/simulate/autoscale.ts';
-import type { Limits, PodState } from '../../src/simulate/autoscale.ts';
-import { constant, renewal } from '../../src/simulate/arrivals.ts';
-import { simulateFleet } from '../../src/simulate/fleet.ts';
-import type { FleetSetup } from '../../src/simulate/fleet.ts';
-import { Random } from '../../src/simulate/random.ts';
-import { capacity } from '../../src/simulate/tables.ts';
-import type { Profile } from '../../src/simulate/tables.ts';
+import { Autoscaler, replicasWanted } from '../../bench/simulator/autoscale.ts';
+import type { Limits, PodState } from '../../bench/simulator/autoscale.ts';
+import { constant, renewal } from '../../bench/simulator/arrivals.ts';
+import { simulateFleet } from '../../bench/simulator/fleet.ts';
+import type { FleetSetup } from '../../bench/simulator/fleet.ts';
+import { Random } from '../../bench/simulator/random.ts';
+import { capacity } from '../../bench/simulator/tables.ts';
+import type { Profile } from '../../bench/simulator/tables.ts';
 
 const running = (...values: (number | null)[]): PodState[] =>
   values.map((value) => ({ pending: false, ready: true, value }));

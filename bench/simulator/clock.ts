@@ -1,4 +1,4 @@
-import type { Clock } from '../scheduler/scheduler.ts';
+import type { Clock } from '../../src/scheduler/scheduler.ts';
 
 /** Turns of the microtask queue: more than the longest chain from an engine to a caller needs. */
 const TURNS = 24;

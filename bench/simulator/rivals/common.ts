@@ -1,5 +1,5 @@
-import { tiersFrom } from '../policy.ts';
-import type { Decision, Refusal, Tier, View, Waiting } from '../policy.ts';
+import { tiersFrom } from '../../../src/scheduler/policy.ts';
+import type { Decision, Refusal, Tier, View, Waiting } from '../../../src/scheduler/policy.ts';
 
 /** The rivals have no admission control; only what no sub-network may answer is turned away. */
 export function admitAll(view: View, request: Waiting): Refusal | null {

@@ -1,4 +1,4 @@
-import type { Policy, View, Waiting } from '../policy.ts';
+import type { Policy, View, Waiting } from '../../../src/scheduler/policy.ts';
 import { admitAll, run } from './common.ts';
 
 /**

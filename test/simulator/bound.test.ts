@@ -1,11 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { dense } from '../../src/scheduler/latency.ts';
-import type { Request } from '../../src/simulate/arrivals.ts';
-import { upperBound } from '../../src/simulate/bound.ts';
-import { byAccuracy, PricedBatches } from '../../src/simulate/bound/batches.ts';
-import { divisibleBound } from '../../src/simulate/bound/divisible.ts';
-import type { Profile } from '../../src/simulate/tables.ts';
+import type { Request } from '../../bench/simulator/arrivals.ts';
+import { upperBound } from '../../bench/simulator/bound.ts';
+import { byAccuracy, PricedBatches } from '../../bench/simulator/bound/batches.ts';
+import { divisibleBound } from '../../bench/simulator/bound/divisible.ts';
+import type { Profile } from '../../bench/simulator/tables.ts';
 
 const profile = (fixed: number): Profile => ({
   name: 'tiny',

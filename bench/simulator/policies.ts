@@ -1,13 +1,13 @@
-import { UsageError } from '../cli/command.ts';
-import { depthserve } from '../scheduler/depthserve/policy.ts';
-import { edf } from '../scheduler/edf.ts';
-import type { Policy, Tier } from '../scheduler/policy.ts';
-import { bentoml } from '../scheduler/rivals/bentoml.ts';
-import { fixed } from '../scheduler/rivals/fixed.ts';
-import { infaas } from '../scheduler/rivals/infaas.ts';
-import { maxAcc } from '../scheduler/rivals/maxacc.ts';
-import { maxBatch } from '../scheduler/rivals/maxbatch.ts';
-import { slackfit } from '../scheduler/rivals/slackfit.ts';
+import { UsageError } from '../../src/cli/command.ts';
+import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
+import { edf } from './rivals/edf.ts';
+import type { Policy, Tier } from '../../src/scheduler/policy.ts';
+import { bentoml } from './rivals/bentoml.ts';
+import { fixed } from './rivals/fixed.ts';
+import { infaas } from './rivals/infaas.ts';
+import { maxAcc } from './rivals/maxacc.ts';
+import { maxBatch } from './rivals/maxbatch.ts';
+import { slackfit } from './rivals/slackfit.ts';
 
 /** Our policy first, then every rival; one fixed policy for each tier. */
 export function policiesFor(tiers: readonly Tier[]): Policy[] {

@@ -1,9 +1,9 @@
-import { parsed, UsageError } from '../cli/command.ts';
+import { parsed, UsageError } from '../../src/cli/command.ts';
 import { BALANCINGS } from './balance.ts';
 import type { Balancing } from './balance.ts';
 import type { Slowdown } from './run.ts';
 
-export const USAGE = `Usage: depthserve simulate [options]
+export const USAGE = `Usage: npm run simulate -- [options]
 
 Runs the server's own scheduler, or a rival's, on a virtual clock. docs/scheduling.md explains.
 

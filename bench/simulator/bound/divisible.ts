@@ -1,5 +1,5 @@
-import { dense } from '../../scheduler/latency.ts';
-import type { Tier } from '../../scheduler/policy.ts';
+import { dense } from '../../../src/scheduler/latency.ts';
+import type { Tier } from '../../../src/scheduler/policy.ts';
 import type { Request } from '../arrivals.ts';
 import type { Bound } from '../bound.ts';
 import type { Profile } from '../tables.ts';

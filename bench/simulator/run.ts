@@ -1,10 +1,10 @@
-import { DecodeTimes } from '../pipeline/decode-times.ts';
-import type { Decoder } from '../pipeline/decode-stage.ts';
-import { Pipeline } from '../pipeline/pipeline.ts';
-import { MeasuredLatency } from '../scheduler/latency.ts';
-import type { Policy, Tier } from '../scheduler/policy.ts';
-import { ExpiredError, RefusedError } from '../scheduler/scheduler.ts';
-import type { Engine, SchedulerEvents } from '../scheduler/scheduler.ts';
+import { DecodeTimes } from '../../src/pipeline/decode-times.ts';
+import type { Decoder } from '../../src/pipeline/decode-stage.ts';
+import { Pipeline } from '../../src/pipeline/pipeline.ts';
+import { MeasuredLatency } from '../../src/scheduler/latency.ts';
+import type { Policy, Tier } from '../../src/scheduler/policy.ts';
+import { ExpiredError, RefusedError } from '../../src/scheduler/scheduler.ts';
+import type { Engine, SchedulerEvents } from '../../src/scheduler/scheduler.ts';
 import type { Request } from './arrivals.ts';
 import { balance } from './balance.ts';
 import type { Balancing } from './balance.ts';

@@ -7,8 +7,8 @@ import {
   renewal,
   requests,
   steps,
-} from '../../src/simulate/arrivals.ts';
-import { Random } from '../../src/simulate/random.ts';
+} from '../../bench/simulator/arrivals.ts';
+import { Random } from '../../bench/simulator/random.ts';
 
 const gaps = (times: readonly number[]) => times.slice(1).map((time, i) => time - times[i]!);
 const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;

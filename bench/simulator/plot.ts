@@ -1,6 +1,6 @@
 import { drawn } from '../chart.ts';
 import type { Series } from '../chart.ts';
-import type { Tier } from '../scheduler/policy.ts';
+import type { Tier } from '../../src/scheduler/policy.ts';
 import type { Outcome } from './run.ts';
 
 /** Points along the time axis. */

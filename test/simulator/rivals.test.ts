@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import type { Policy, Waiting } from '../../src/scheduler/policy.ts';
-import { bentoml } from '../../src/scheduler/rivals/bentoml.ts';
-import { fixed } from '../../src/scheduler/rivals/fixed.ts';
-import { infaas } from '../../src/scheduler/rivals/infaas.ts';
-import { maxAcc } from '../../src/scheduler/rivals/maxacc.ts';
-import { maxBatch } from '../../src/scheduler/rivals/maxbatch.ts';
-import { fill, slackfit } from '../../src/scheduler/rivals/slackfit.ts';
-import { linear, TIERS, view, waiting } from './support.ts';
+import { bentoml } from '../../bench/simulator/rivals/bentoml.ts';
+import { fixed } from '../../bench/simulator/rivals/fixed.ts';
+import { infaas } from '../../bench/simulator/rivals/infaas.ts';
+import { maxAcc } from '../../bench/simulator/rivals/maxacc.ts';
+import { maxBatch } from '../../bench/simulator/rivals/maxbatch.ts';
+import { fill, slackfit } from '../../bench/simulator/rivals/slackfit.ts';
+import { linear, TIERS, view, waiting } from '../scheduler/support.ts';
 
 // Times by batch size 1, 2, 3, ...: TT 2, 3, 4, ... ms; TF 3, 4.5, 6, ...; FF 4, 6, 8, ...
 const many = (deadline: number, count = 8) =>

@@ -1,4 +1,4 @@
-import type { Policy } from '../policy.ts';
+import type { Policy } from '../../../src/scheduler/policy.ts';
 import { admitAll, batchBySlack, cheapestFor, run, splitHopeless } from './common.ts';
 
 /**
