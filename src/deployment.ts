@@ -212,6 +212,11 @@ export class Deployment {
     return this.#decodeTimes.ofAny(0.5);
   }
 
+  /** The budget from which an idle service can answer an image by this tier. */
+  budgetMs(tier: Tier): number {
+    return this.#decodeTimes.ofAny(0.95) + this.latency.predict(tier, 1);
+  }
+
   /** What the scheduler plans with now, for every tier in use and measured batch size. */
   get predictions(): readonly Prediction[] {
     return this.front.flatMap((tier) =>

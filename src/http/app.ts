@@ -162,7 +162,7 @@ export async function buildApp(
   await app.register(feedbackRoute(service));
   await app.register(infoRoutes(service));
   if (config.INTERNAL_PORT === 0) await app.register(internalRoutes(service));
-  await app.register(pageRoutes(ledger));
+  await app.register(pageRoutes(config.MODEL_DIR, ledger));
   await app.register(v2Routes(service, ledger, version), { prefix: '/v2' });
   return app;
 }

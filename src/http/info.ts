@@ -2,6 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import type { Static } from 'typebox';
 import type { Service } from '../service.ts';
+import { rounded } from './answer.ts';
 import { Alive, ModelInfo, Ready } from './schemas.ts';
 
 /** What the service tells of itself: model and health. */
@@ -14,7 +15,10 @@ export function infoRoutes(service: Service): FastifyPluginAsyncTypebox {
         const { deployment, manifest, config } = service;
         return {
           manifest: manifest as unknown as Static<typeof ModelInfo>['manifest'],
-          tiers: [...(deployment?.front ?? [])],
+          tiers: (deployment?.front ?? []).map((tier) => ({
+            ...tier,
+            budgetMs: rounded(deployment!.budgetMs(tier)),
+          })),
           latency: { ...deployment?.latency.table },
           latencyNow: deployment?.latency.present ?? {},
           slowdown: deployment?.latency.slowdown ?? 1,

@@ -19,6 +19,7 @@ export class Ledger {
    *
    * @param ids of its images.
    * @param totalMs for all of them.
+   * @param isPinned whether the caller named the sub-network.
    */
   answered(
     request: FastifyRequest,
@@ -26,13 +27,14 @@ export class Ledger {
     results: readonly Classified[],
     budgetMs: number,
     totalMs: number,
+    isPinned = false,
   ): void {
     const met = totalMs <= budgetMs;
     request.outcome = met ? 'met' : 'late';
     results.forEach((result, index) => {
       this.service.answered(ids[index]!, result, budgetMs, totalMs);
     });
-    this.recent.answered(results, budgetMs, totalMs);
+    this.recent.answered(results, budgetMs, totalMs, isPinned);
     this.statisticsOf(results[0]!.manifest).answered(results, totalMs);
   }
 

@@ -38,7 +38,7 @@ function reportOf(service: Service, ledger: Ledger, cpuUtilization: number): Loa
   const seconds = ledger.recent.since(now - WINDOW - 1);
   const sum = (of: (second: (typeof seconds)[number]) => number) =>
     seconds.reduce((total, second) => total + of(second), 0);
-  const images = sum(({ tiers }) => Object.values(tiers).reduce((a, b) => a + b, 0));
+  const images = sum(({ tiers, pinned }) => Object.values(tiers).reduce((a, b) => a + b, pinned));
   const { deployment, config } = service;
   const best = deployment?.front.at(-1)?.accuracy ?? 0;
   const lost = seconds.flatMap(({ accuracy }) => (accuracy === null ? [] : [best - accuracy]));

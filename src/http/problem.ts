@@ -60,8 +60,8 @@ export function fromRefusal(refusal: Refusal): ServeError {
     : new ServeError(
         'budget-too-small',
         'The budget is shorter than decoding and the cheapest sub-network take.',
+        // No Retry-After: the same budget fails at any time.
         { smallestBudgetMs },
-        0,
       );
 }
 

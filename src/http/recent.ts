@@ -7,7 +7,9 @@ export interface Second {
   readonly at: number;
   /** Images answered, by sub-network. */
   readonly tiers: Readonly<Record<string, number>>;
-  /** Of these, how many were late. */
+  /** Images answered whose sub-network the caller named: no choice of the service. */
+  readonly pinned: number;
+  /** Of those in `tiers`, how many were late. */
   readonly late: number;
   /** Requests refused or expired for lack of time. */
   readonly refused: number;
@@ -35,6 +37,7 @@ const LACK_OF_TIME: ReadonlySet<string> = new Set([
 
 class Bucket {
   readonly tiers: Record<string, number> = {};
+  pinned = 0;
   late = 0;
   refused = 0;
   busyMs = 0;
@@ -53,12 +56,13 @@ class Bucket {
   }
 
   summary(): Second {
-    const { at, tiers, late, refused, busyMs } = this;
+    const { at, tiers, pinned, late, refused, busyMs } = this;
     const ms = this.samples.map((sample) => sample.ms).sort((a, b) => a - b);
     const used = this.samples.map((sample) => sample.used).sort((a, b) => a - b);
     return {
       at,
       tiers,
+      pinned,
       late,
       refused,
       busyMs,
@@ -86,12 +90,22 @@ export class Recent {
   /** @param now ms since 1970. */
   constructor(private readonly now: () => number = steadyNow) {}
 
-  answered(results: readonly Classified[], budgetMs: number, totalMs: number): void {
+  /** @param isPinned whether the caller named the sub-network. */
+  answered(
+    results: readonly Classified[],
+    budgetMs: number,
+    totalMs: number,
+    isPinned: boolean,
+  ): void {
     const bucket = this.#current();
+    for (const { inferenceMs, batchSize } of results) bucket.busyMs += inferenceMs / batchSize;
+    if (isPinned) {
+      bucket.pinned += results.length;
+      return;
+    }
     const met = totalMs <= budgetMs;
-    for (const { tier, inferenceMs, batchSize } of results) {
+    for (const { tier } of results) {
       bucket.tiers[tier.skip] = (bucket.tiers[tier.skip] ?? 0) + 1;
-      bucket.busyMs += inferenceMs / batchSize;
       if (!met) {
         bucket.late++;
       } else {

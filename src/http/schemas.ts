@@ -120,7 +120,12 @@ export const ModelInfo = Type.Object(
       { additionalProperties: true, description: 'model.json as it was exported' },
     ),
     tiers: Type.Array(
-      Type.Object({ skip: Type.String(), accuracy: Type.Number(), macs: Type.Integer() }),
+      Type.Object({
+        skip: Type.String(),
+        accuracy: Type.Number(),
+        macs: Type.Integer(),
+        budgetMs: ms('The budget that is enough for it when nothing else waits'),
+      }),
       { description: 'The Pareto front measured here, cheapest first; empty until ready' },
     ),
     latency: Type.Record(Type.String(), Type.Record(Type.String(), Type.Number()), {
@@ -171,8 +176,9 @@ export const Live = Type.Object(
       Type.Object({
         at: Type.Integer({ description: 'Seconds since 1970' }),
         tiers: Type.Record(Type.String(), Type.Integer(), {
-          description: 'Images answered, by sub-network',
+          description: 'Images answered, by the sub-network that the service chose',
         }),
+        pinned: Type.Integer({ description: 'Images answered whose sub-network the caller named' }),
         late: Type.Integer({ description: 'Images answered after their deadline' }),
         refused: Type.Integer({ description: 'Requests refused or expired for lack of time' }),
         accuracy: orNull('Mean expected accuracy of the images answered in time'),

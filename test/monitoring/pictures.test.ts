@@ -139,7 +139,7 @@ async function answeredPanel(
 
 /** Sends at the planned times whether or not earlier ones were answered. @returns how many were. */
 async function rampUpAndDown(url: string): Promise<number> {
-  const photo = readFileSync('src/page/samples/cat.jpg');
+  const photo = readFileSync('models/cifar10/samples/cat.jpg');
   const begun = performance.now();
   const pending = new Set<Promise<void>>();
   let answered = 0;

@@ -44,7 +44,7 @@ export function inferRoutes(service: Service, ledger: Ledger): FastifyPluginAsyn
     const totalMs = performance.now() - arrivedAt;
     const id = message.json.id ?? request.id;
     const ids = results.map((_, index) => (results.length === 1 ? id : `${id}-${index}`));
-    ledger.answered(request, ids, results, wish.budgetMs, totalMs);
+    ledger.answered(request, ids, results, wish.budgetMs, totalMs, wish.skip !== undefined);
     const logits = results.map(({ output }) => output);
     const { tensors, binary } = outputsOf(wanted, logits, manifest.labels);
     const parameters = parametersOf(results, wish.budgetMs, totalMs);
