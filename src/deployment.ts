@@ -7,7 +7,6 @@ import { EngineError } from './engine/protocol.ts';
 import { measureTable } from './engine/measure.ts';
 import { ServeError } from './errors.ts';
 import type { Log } from './log.ts';
-import type { Metrics, Prediction } from './metrics.ts';
 import { mostAccurate, paretoFront, rankedTiers, superNetOf } from './model/ladder.ts';
 import { ModelError } from './model/manifest.ts';
 import type { Manifest, Model } from './model/manifest.ts';
@@ -24,15 +23,10 @@ import type { LatencyTable } from './scheduler/latency.ts';
 import { withPins } from './scheduler/pin.ts';
 import type { Tier } from './scheduler/policy.ts';
 import type { Clock } from './scheduler/scheduler.ts';
-import { ShadowRunner } from './shadow-runner.ts';
-
-/** One image's answer from decoding to logits. Times in ms. */
-export interface Classified extends ImageAnswer<Float32Array> {
-  /** Of the model version that answered. */
-  readonly manifest: Manifest;
-  /** Its most accurate tier. */
-  readonly best: Tier;
-}
+import type { Metrics } from './telemetry/metrics.ts';
+import type { Classified } from './telemetry/recorder.ts';
+import { Shadow } from './telemetry/shadow.ts';
+import type { DeploymentStatus } from './telemetry/status.ts';
 
 /** What a deployment is made from. */
 export interface DeploymentOptions {
@@ -85,7 +79,7 @@ export class Deployment {
   readonly #options: DeploymentOptions;
   readonly #decoder: DecoderPool;
   readonly #decodeTimes: DecodeTimes;
-  readonly #shadow: Promise<ShadowRunner | null>;
+  readonly #shadow: Promise<Shadow | null>;
   /** Requests that have come in and are not answered yet. */
   #held = 0;
   #reportIdle: () => void = () => {};
@@ -207,25 +201,35 @@ export class Deployment {
     }
   }
 
-  /** Median ms that decoding an image took, of late. */
-  get decodeMs(): number {
-    return this.#decodeTimes.ofAny(0.5);
-  }
-
-  /** The budget from which an idle service can answer an image by this tier. */
-  budgetMs(tier: Tier): number {
-    return this.#decodeTimes.ofAny(0.95) + this.latency.predict(tier, 1);
-  }
-
-  /** What the scheduler plans with now, for every tier in use and measured batch size. */
-  get predictions(): readonly Prediction[] {
-    return this.front.flatMap((tier) =>
-      Object.keys(this.latency.table[tier.skip]!).map((size) => {
-        const batch = Number(size);
-        const ms = this.latency.predict(tier, batch);
-        return { tier, batch, ms, busyMs: this.latency.typical(tier, batch) };
-      }),
-    );
+  status(): DeploymentStatus {
+    const { manifest, engine, pipeline, latency, front } = this;
+    const decodeMs = this.#decodeTimes.ofAny(0.95);
+    return {
+      manifest,
+      provider: engine.provider,
+      fallback: engine.fallback,
+      engines: engine.working,
+      waiting: pipeline.waiting,
+      oldestAgeMs: pipeline.scheduler.oldestAgeMs,
+      tiers: front.map((tier) => ({ ...tier, budgetMs: decodeMs + latency.predict(tier, 1) })),
+      latency: latency.table,
+      slowdown: latency.slowdown,
+      spread: latency.spread,
+      delayMs: latency.delay,
+      decodeMs: this.#decodeTimes.ofAny(0.5),
+      get latencyNow() {
+        return latency.present;
+      },
+      get predictions() {
+        return front.flatMap((tier) =>
+          Object.keys(latency.table[tier.skip]!).map((size) => {
+            const batch = Number(size);
+            const ms = latency.predict(tier, batch);
+            return { tier, batch, ms, busyMs: latency.typical(tier, batch) };
+          }),
+        );
+      },
+    };
   }
 
   /**
@@ -298,10 +302,10 @@ export class Deployment {
   }
 
   /** The service serves without it, too: a failure is logged, and nothing is checked. */
-  async #startShadow(options: EngineOptions): Promise<ShadowRunner | null> {
+  async #startShadow(options: EngineOptions): Promise<Shadow | null> {
     const { config, metrics, log } = this.#options;
     try {
-      return await ShadowRunner.start(options, this.tiers, {
+      return await Shadow.start(options, this.tiers, {
         perMinute: config.SHADOW_CHECKS_PER_MINUTE,
         idle: () => this.pipeline.scheduler.idle,
         onChecked: (...check) => metrics.shadowed(...check),

@@ -49,7 +49,7 @@ async function main(): Promise<void> {
       await internal?.close();
       log.info('drained');
       // Exit code 1, so that whoever supervises the process knows to replace it.
-      if (service?.status === 'failed') throw new EngineError('the engine failed');
+      if (service?.state === 'failed') throw new EngineError('the engine failed');
     },
   );
 

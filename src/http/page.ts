@@ -5,8 +5,8 @@ import fastifyStatic from '@fastify/static';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import { ServeError } from '../errors.ts';
-import type { Ledger } from './ledger.ts';
-import { steadyNow } from './recent.ts';
+import type { Service } from '../service.ts';
+import { steadyNow } from '../telemetry/history.ts';
 import { Live, problems } from './schemas.ts';
 
 /** Plain files, served as they are: the page needs no build and nothing from elsewhere. */
@@ -23,7 +23,7 @@ const POLICY = [
 const SAMPLE_FILE = /^(index\.json|[\w-][\w.-]*\.(jpe?g|png|webp))$/i;
 
 /** `GET /`: the page, the model's sample photos, and what feeds the live strip. */
-export function pageRoutes(modelFolder: string, ledger: Ledger): FastifyPluginAsyncTypebox {
+export function pageRoutes(service: Service): FastifyPluginAsyncTypebox {
   return async (app) => {
     // The page's own files are no secret; what it asks for may need a token.
     app.addHook('onRoute', (route) => {
@@ -42,7 +42,7 @@ export function pageRoutes(modelFolder: string, ledger: Ledger): FastifyPluginAs
     });
 
     // Looked up at each request: another version of the model may have other samples.
-    const samples = join(resolve(modelFolder), 'samples');
+    const samples = join(resolve(service.config.MODEL_DIR), 'samples');
     app.get<{ Params: { file: string } }>(
       '/samples/:file',
       { schema: { hide: true } },
@@ -73,7 +73,7 @@ export function pageRoutes(modelFolder: string, ledger: Ledger): FastifyPluginAs
       },
       async ({ query }) => ({
         now: Math.floor(steadyNow() / 1000),
-        seconds: [...ledger.recent.since(query.since ?? 0)],
+        seconds: [...service.history.since(query.since ?? 0)],
       }),
     );
   };

@@ -1,5 +1,5 @@
 import { performance } from 'node:perf_hooks';
-import type { Classified } from '../deployment.ts';
+import type { Outcome, Subscriber } from './recorder.ts';
 
 /** One second of the service's life. */
 export interface Second {
@@ -80,33 +80,31 @@ function quantile(sorted: readonly number[], share: number): number | null {
   return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? null;
 }
 
-/** ms since 1970 by the clock that never jumps: whoever sets the time of day moves no seconds. */
+/** ms since 1970 by the monotonic clock: setting the time of day moves no seconds. */
 export const steadyNow = (): number => performance.timeOrigin + performance.now();
 
 /** The last minutes, second by second: for the page's live strip and for load reports. */
-export class Recent {
+export class History implements Subscriber {
   readonly #buckets: Bucket[] = [];
 
   /** @param now ms since 1970. */
   constructor(private readonly now: () => number = steadyNow) {}
 
-  /** @param isPinned whether the caller named the sub-network. */
-  answered(
-    results: readonly Classified[],
-    budgetMs: number,
-    totalMs: number,
-    isPinned: boolean,
-  ): void {
-    const bucket = this.#current();
-    for (const { inferenceMs, batchSize } of results) bucket.busyMs += inferenceMs / batchSize;
-    if (isPinned) {
-      bucket.pinned += results.length;
+  record(outcome: Outcome): void {
+    if (outcome.kind === 'unanswered') {
+      if (LACK_OF_TIME.has(outcome.code)) this.#current().refused++;
       return;
     }
-    const met = totalMs <= budgetMs;
-    for (const { tier } of results) {
+    const { images, isPinned, isMet, budgetMs, totalMs } = outcome;
+    const bucket = this.#current();
+    for (const { inferenceMs, batchSize } of images) bucket.busyMs += inferenceMs / batchSize;
+    if (isPinned) {
+      bucket.pinned += images.length;
+      return;
+    }
+    for (const { tier } of images) {
       bucket.tiers[tier.skip] = (bucket.tiers[tier.skip] ?? 0) + 1;
-      if (!met) {
+      if (!isMet) {
         bucket.late++;
       } else {
         bucket.inTime++;
@@ -114,10 +112,6 @@ export class Recent {
       }
     }
     bucket.sample(totalMs, totalMs / budgetMs);
-  }
-
-  failed(code: string): void {
-    if (LACK_OF_TIME.has(code)) this.#current().refused++;
   }
 
   /** Seconds that are over and later than `since`, oldest first; seconds without requests miss. */
