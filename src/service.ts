@@ -1,8 +1,9 @@
 import type { Config } from './config.ts';
-import { Deployment } from './deployment.ts';
+import type { Deployment } from './deployment.ts';
 import { ServeError } from './errors.ts';
 import type { Log } from './log.ts';
 import type { Manifest, Model } from './model/manifest.ts';
+import { startDeployment } from './start-deployment.ts';
 import { FeedbackMemory } from './telemetry/feedback-memory.ts';
 import { watchGpus } from './telemetry/gpu.ts';
 import { History } from './telemetry/history.ts';
@@ -156,7 +157,7 @@ export class Service {
   }
 
   async #deploy(model: Model, warmUpPause: number): Promise<Deployment> {
-    const deployment: Deployment = await Deployment.start({
+    const deployment: Deployment = await startDeployment({
       model,
       config: this.config,
       metrics: this.metrics,
