@@ -71,7 +71,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
   let decoder: DecoderPool | undefined;
   let isWarm = false;
   try {
-    // Of what fails before, whoever starts the deployment learns by the run that fails.
+    // Before that, the run that fails throws.
     engine = await startEngine(engineOptions, options, (error) => {
       if (isWarm) options.onFailed(error);
     });

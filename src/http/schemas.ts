@@ -136,12 +136,12 @@ export const ModelInfo = Type.Object(
     }),
     slowdown: Type.Number({ description: 'Present multiple of the latency table' }),
     spread: Type.Number({
-      description: '95th percentile of batch times over their median, of late',
+      description: '95th percentile of batch times over their median, recently',
     }),
     delayMs: Type.Number({
-      description: '95th percentile of the ms that batches took on top of the work, of late',
+      description: '95th percentile of the ms that batches took on top of the work, recently',
     }),
-    decodeMs: Type.Number({ description: 'Median ms that decoding an image took, of late' }),
+    decodeMs: Type.Number({ description: 'Median ms that decoding an image took recently' }),
     decoders: Type.Integer({ description: 'Images decoded at the same time' }),
     provider: Type.Union([Type.String(), Type.Null()]),
     update: Type.Union(

@@ -99,7 +99,7 @@ export class Metrics implements Subscriber {
   readonly engineFaults = this.#counter(
     'depthserve_engine_faults_total',
     'Engine workers that crashed, hung, or failed to run a batch (crash, hang, error); ' +
-      'whoever was in the batch got engine-failed',
+      'the requests in the batch got engine-failed',
     ['fault'],
   );
   readonly engineRecoveries = this.#counter(

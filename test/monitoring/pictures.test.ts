@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import { drawn } from '../../bench/chart.ts';
+import { renderSvg } from '../../bench/chart.ts';
 import type { Panel, Series } from '../../bench/chart.ts';
 import { classify } from '../http/client.ts';
 import { startServer } from '../server.ts';
@@ -55,7 +55,7 @@ test.runIf(FOLDER)('pictures of the dashboards', { timeout: 600_000 }, async () 
       const dashboard = JSON.parse(readFileSync(file, 'utf8')) as Dashboard;
       const panels = dashboard.panels.flatMap((panel) => panel.panels ?? panel);
       const chosen = titles.map((title) => panels.find((panel) => panel.title === title)!);
-      const page = drawn({
+      const page = renderSvg({
         title: `${dashboard.title}: load up to ${PEAK} requests/s and down again`,
         columns: 3,
         from: 0,
