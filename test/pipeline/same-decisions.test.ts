@@ -14,14 +14,9 @@ import type { Setup } from '../../bench/simulator/run.ts';
 import { capacity, parseProfile } from '../../bench/simulator/tables.ts';
 import type { Profile } from '../../bench/simulator/tables.ts';
 import { Deployment } from '../../src/deployment.ts';
-import type { Manifest } from '../../src/model/manifest.ts';
-import { DecodeTimes } from '../../src/pipeline/decode-times.ts';
-import { headerOf } from '../../src/preprocess/header.ts';
 import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
-import { MeasuredLatency } from '../../src/scheduler/latency.ts';
 import { ExpiredError, RefusedError } from '../../src/scheduler/scheduler.ts';
-import { Metrics } from '../../src/telemetry/metrics.ts';
-import { notWarm } from '../../src/telemetry/status.ts';
+import { fakeParts, jpegOf } from '../fake-deployment.ts';
 
 /** What was decided. Times in ms on the virtual clock. */
 interface Decisions {
@@ -35,12 +30,6 @@ const ENGINES = 2;
 const DECODERS = 2;
 /** Something else takes the processor for a while: some of those admitted expire. */
 const SLOW = { from: 500, to: 800, factor: 4 };
-
-/** The labels and the input size matter to nothing that is decided. */
-function manifestOf({ name, tiers }: Profile): Manifest {
-  const subNetworks = tiers.map(({ skip, accuracy, macs }) => ({ skip, macs, top1: accuracy }));
-  return { name, version: '1', labels: ['a', 'b'], subNetworks } as unknown as Manifest;
-}
 
 /** Images of different sizes, every fifth as pixels, with different budgets and floors. */
 function traceOf(profile: Profile, load: number, cv2: number): Request[] {
@@ -82,7 +71,14 @@ async function byServer(profile: Profile, requests: readonly Request[]): Promise
   const clock = new VirtualClock();
   const batches: { at: number; skip: string; size: number }[] = [];
   const outcomes: { result: string; at: number; skip: string | undefined }[] = [];
-  const deployment = deploymentOf(profile, clock, batches);
+  const deployment = new Deployment(
+    fakeParts(profile, clock, {
+      engines: ENGINES,
+      decoders: DECODERS,
+      slowdown: (at) => (at >= SLOW.from && at < SLOW.to ? SLOW.factor : 1),
+      dispatched: ({ skip }, size) => batches.push({ at: clock.now(), skip, size }),
+    }),
+  );
 
   const ask = async ({ arrivedAt, budget, minAccuracy, decodeMs = 0 }: Request) => {
     const request = { arrivedAt, budgetMs: budget, minAccuracy };
@@ -109,67 +105,6 @@ async function byServer(profile: Profile, requests: readonly Request[]): Promise
   clock.at(requests[0]!.arrivedAt, () => arrive(0));
   await clock.run();
   return { outcomes, batches };
-}
-
-/** A deployment whose engine and decoders take as long as the simulator's, and note batches. */
-function deploymentOf(
-  profile: Profile,
-  clock: VirtualClock,
-  batches: { at: number; skip: string; size: number }[],
-): Deployment {
-  const manifest = manifestOf(profile);
-  const truth = new MeasuredLatency(profile.latency);
-  const after = <T>(ms: number, result: T): Promise<T> =>
-    new Promise((resolve) => clock.at(clock.now() + ms, () => resolve(result)));
-  return new Deployment({
-    model: { manifest, close: async () => {} },
-    table: profile.latency,
-    maxBatch: profile.maxBatch,
-    clock,
-    decodeTimes: new DecodeTimes(),
-    metrics: new Metrics(manifest.name, () => ({
-      state: 'ready',
-      update: null,
-      deployment: notWarm(manifest),
-    })),
-    startShadow: null,
-    engine: {
-      provider: 'cpu',
-      fallback: null,
-      workers: ENGINES,
-      working: ENGINES,
-      healthy: true,
-      run(_worker, tier, inputs) {
-        const at = clock.now();
-        batches.push({ at, skip: tier.skip, size: inputs.length });
-        const workMs =
-          truth.predict(tier, inputs.length) * (at >= SLOW.from && at < SLOW.to ? SLOW.factor : 1);
-        return after(workMs, { outputs: inputs.map(() => Float32Array.of(0, 1)), workMs });
-      },
-      release: async () => {},
-    },
-    decoder: {
-      workers: DECODERS,
-      decode(_worker, files) {
-        const times = files.map((file) => headerOf(file as Buffer)!.pixels / PIXELS_PER_MS);
-        const decoded = times.map((ms) => ({ pixels: new Uint8Array(3), ms }));
-        return after(
-          times.reduce((sum, ms) => sum + ms, 0),
-          decoded,
-        );
-      },
-      release: async () => {},
-    },
-  });
-}
-
-/** The head of a JPEG file of so many pixels, a multiple of 1000. */
-function jpegOf(pixels: number): Buffer {
-  const file = Buffer.alloc(16);
-  file.writeUInt32BE(0xffd8ffc0);
-  file.writeUInt16BE(pixels / 1000, 7);
-  file.writeUInt16BE(1000, 9);
-  return file;
 }
 
 describe('the server decides as the simulator says', () => {
