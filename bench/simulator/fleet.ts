@@ -1,7 +1,7 @@
 import { ExpiredError, RefusedError } from '../../src/scheduler/scheduler.ts';
 import type { Scheduler } from '../../src/scheduler/scheduler.ts';
 import type { Tier } from '../../src/scheduler/policy.ts';
-import { SHARE_OF_BUDGET } from '../../src/metrics.ts';
+import { SHARE_OF_BUDGET } from '../../src/telemetry/metrics.ts';
 import { Autoscaler, replicasWanted, SYNC_SECONDS } from './autoscale.ts';
 import type { Limits, PodState, Target } from './autoscale.ts';
 import { balance } from './balance.ts';

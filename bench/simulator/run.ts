@@ -57,11 +57,20 @@ export interface Outcome {
   readonly predictionError: number;
 }
 
-/** Plays `requests` against the production scheduler; outcomes in the order of arrival. */
-export async function simulate(setup: Setup): Promise<Outcome[]> {
+/**
+ * Plays `requests` against the server's own pipeline; outcomes in the order of arrival.
+ *
+ * @param events told of what all replicas do.
+ */
+export async function simulate(
+  setup: Setup,
+  clock = new VirtualClock(),
+  events: SchedulerEvents = {},
+): Promise<Outcome[]> {
   const { requests, replicas } = setup;
-  const clock = new VirtualClock();
-  const pipelines = Array.from({ length: replicas }, (_, index) => replica(setup, clock, index));
+  const pipelines = Array.from({ length: replicas }, (_, index) =>
+    replica(setup, clock, index, events),
+  );
   const schedulers = pipelines.map(({ scheduler }) => scheduler);
   const choose = balance(setup.balancing, new Random(setup.seed, 3));
   const outcomes: Outcome[] = [];
@@ -90,12 +99,15 @@ export async function simulate(setup: Setup): Promise<Outcome[]> {
     };
     const imageRequest = { arrivedAt, budgetMs: budget, minAccuracy };
     // What is learnt of decoding is kept by size; here the time is all the size there is.
-    const header = { format: 'jpeg', pixels: Math.ceil(1e5 * decodeMs) };
-    const answers =
-      decodeMs > 0
-        ? pipeline.classify([{ file: { index, ms: decodeMs }, header }], imageRequest)
-        : pipeline.classifyPixels([index], imageRequest);
-    answers.then(
+    const header = { format: 'jpeg', pixels: Math.ceil(PIXELS_PER_MS * decodeMs) };
+    const answers = async () => {
+      if (decodeMs === 0) return pipeline.classifyPixels([index], imageRequest);
+      // As /classify does with files; the budget of pixels comes with the body.
+      const refusal = pipeline.preview(imageRequest);
+      if (refusal) throw new RefusedError(refusal);
+      return pipeline.classify([{ file: { index, ms: decodeMs }, header }], imageRequest);
+    };
+    answers().then(
       ([served]) => settle('served', served),
       (error: unknown) => {
         if (error instanceof RefusedError) settle('refused');
@@ -113,6 +125,9 @@ export async function simulate(setup: Setup): Promise<Outcome[]> {
 
 /** A batch planned to end at a deadline may end a rounding error after it. */
 const ROUNDING_MS = 1e-6;
+
+/** Pixels that a simulated file of 1 ms claims to have. */
+export const PIXELS_PER_MS = 1e5;
 
 /** Decoders of a replica whose number is not limited. */
 const ANY_NUMBER = 64;

@@ -13,11 +13,11 @@ import { meetExpectations } from './expectations.ts';
 import { feedbackRoute } from './feedback.ts';
 import { infoRoutes, metricsRoute } from './info.ts';
 import { limitIntake } from './intake.ts';
-import { Ledger } from './ledger.ts';
 import { notFoundHandler } from './notfound.ts';
 import { loadReports } from './orca.ts';
 import { pageRoutes } from './page.ts';
 import { answerClientError, answerError } from './problem.ts';
+import { recordUnanswered } from './serving.ts';
 import { v2Routes } from './v2/routes.ts';
 
 declare module 'fastify' {
@@ -78,7 +78,6 @@ export async function buildApp(
   version: string,
 ): Promise<FastifyInstance> {
   const { config } = service;
-  const ledger = new Ledger(service);
   const app = fastify({
     loggerInstance: log,
     ...QUIET,
@@ -109,7 +108,7 @@ export async function buildApp(
   app.decorateRequest('arrivedAt', 0);
   app.decorateRequest('outcome', null);
   app.decorateRequest('deployment', null);
-  const reportLoad = loadReports(service, ledger);
+  const reportLoad = loadReports(service);
   app.addHook('onRequest', (request, reply, done) => {
     request.arrivedAt = performance.now();
     reply.headers({ 'x-request-id': request.id, ...SECURITY_HEADERS });
@@ -133,7 +132,9 @@ export async function buildApp(
     const { outcome } = request;
     if (request.routeOptions.config.classifies) {
       const ms = Math.round((performance.now() - request.arrivedAt) * 1000) / 1000;
-      if (outcome !== null && outcome !== 'met' && outcome !== 'late') ledger.failed(outcome, ms);
+      if (outcome !== null && outcome !== 'met' && outcome !== 'late') {
+        recordUnanswered(service, request, outcome);
+      }
       const subNetwork = reply.getHeader('x-sub-network');
       request.log.info({ status: reply.statusCode, outcome, subNetwork, ms }, 'classify');
     }
@@ -158,11 +159,11 @@ export async function buildApp(
       url,
     }),
   });
-  await app.register(classifyRoute(service, ledger));
+  await app.register(classifyRoute(service));
   await app.register(feedbackRoute(service));
   await app.register(infoRoutes(service));
   if (config.INTERNAL_PORT === 0) await app.register(internalRoutes(service));
-  await app.register(pageRoutes(ledger));
-  await app.register(v2Routes(service, ledger, version), { prefix: '/v2' });
+  await app.register(pageRoutes(service));
+  await app.register(v2Routes(service, version), { prefix: '/v2' });
   return app;
 }

@@ -1,7 +1,7 @@
-import { performance } from 'node:perf_hooks';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ServeError } from '../errors.ts';
-import type { Ledger } from './ledger.ts';
+import type { Service } from '../service.ts';
+import { recordUnanswered } from './serving.ts';
 
 /**
  * Aborts when the client goes away before its answer is written, so that no engine works for
@@ -10,14 +10,14 @@ import type { Ledger } from './ledger.ts';
 export function cancelOnDisconnect(
   request: FastifyRequest,
   reply: FastifyReply,
-  ledger: Ledger,
+  service: Service,
 ): AbortSignal {
   const controller = new AbortController();
   reply.raw.once('close', () => {
     if (reply.raw.writableFinished) return;
     // Fastify's onResponse hook never comes for these.
     request.outcome = 'cancelled';
-    ledger.failed('cancelled', performance.now() - request.arrivedAt);
+    recordUnanswered(service, request, 'cancelled');
     request.log.info({ outcome: 'cancelled' }, 'classify');
     controller.abort(new ServeError('cancelled', 'The client went away before the answer.'));
   });

@@ -20,7 +20,7 @@ const CONNECTION_CODES: Readonly<Record<string, ErrorCode>> = {
   HPE_HEADER_OVERFLOW: 'headers-too-large',
 };
 
-/** Errors that whoever runs the service should look into. */
+/** Errors that the operators should look into. */
 const FAULTS: ReadonlySet<ErrorCode> = new Set(['internal', 'engine-failed']);
 
 /** Turns whatever was thrown into an error with a code; the unknown becomes `internal`. */
@@ -60,8 +60,8 @@ export function fromRefusal(refusal: Refusal): ServeError {
     : new ServeError(
         'budget-too-small',
         'The budget is shorter than decoding and the cheapest sub-network take.',
+        // No Retry-After: the same budget fails at any time.
         { smallestBudgetMs },
-        0,
       );
 }
 

@@ -82,7 +82,7 @@ export interface LatencyModel {
 export interface ArrivalForecast {
   /** Requests per ms. */
   readonly rate: number;
-  /** Mean rates, each to be relied upon for the next `ms`; absent: `rate`, for ever. */
+  /** Estimated mean rates by horizon (the next `ms`); absent: `rate` for every horizon. */
   readonly reach?: readonly { readonly ms: number; readonly rate: number }[];
   /** Variance over mean of the number of arrivals within a typical budget; 1: Poisson. */
   readonly dispersion: number;

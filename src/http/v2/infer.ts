@@ -1,11 +1,10 @@
 import { performance } from 'node:perf_hooks';
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify';
-import type { Classified } from '../../deployment.ts';
 import type { Service } from '../../service.ts';
+import type { Classified } from '../../telemetry/recorder.ts';
 import { rounded, serverTimingOf } from '../answer.ts';
 import { budgetOf } from '../budget.ts';
 import { cancelOnDisconnect } from '../disconnect.ts';
-import type { Ledger } from '../ledger.ts';
 import { fromRefusal } from '../problem.ts';
 import { serveBy } from '../serving.ts';
 import { readImages } from './inputs.ts';
@@ -16,7 +15,7 @@ import { InferRequest, InferResponse, v2Errors } from './schemas.ts';
 import { wishOf } from './wish.ts';
 
 /** `POST …/infer`: tensors or encoded images in, tensors out, within the request's budget. */
-export function inferRoutes(service: Service, ledger: Ledger): FastifyPluginAsync {
+export function inferRoutes(service: Service): FastifyPluginAsync {
   const { config } = service;
 
   async function infer(request: FastifyRequest, reply: FastifyReply): Promise<Buffer | object> {
@@ -34,7 +33,7 @@ export function inferRoutes(service: Service, ledger: Ledger): FastifyPluginAsyn
     });
 
     const { arrivedAt } = request;
-    const signal = cancelOnDisconnect(request, reply, ledger);
+    const signal = cancelOnDisconnect(request, reply, service);
     const imageRequest = { ...wish, arrivedAt, signal };
     const results =
       input.kind === 'pixels'
@@ -44,7 +43,10 @@ export function inferRoutes(service: Service, ledger: Ledger): FastifyPluginAsyn
     const totalMs = performance.now() - arrivedAt;
     const id = message.json.id ?? request.id;
     const ids = results.map((_, index) => (results.length === 1 ? id : `${id}-${index}`));
-    ledger.answered(request, ids, results, wish.budgetMs, totalMs);
+    const { budgetMs } = wish;
+    const isPinned = wish.skip !== undefined;
+    const outcome = { ids, images: results, isPinned, budgetMs, totalMs };
+    request.outcome = service.recorder.answered(outcome);
     const logits = results.map(({ output }) => output);
     const { tensors, binary } = outputsOf(wanted, logits, manifest.labels);
     const parameters = parametersOf(results, wish.budgetMs, totalMs);

@@ -2,7 +2,6 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import { BATCH_SIZES } from '../../config.ts';
 import type { Service } from '../../service.ts';
-import type { Ledger } from '../ledger.ts';
 import { MODEL_PATHS, ModelParams, assertModel } from './model.ts';
 import { OUTPUTS } from './outputs.ts';
 import {
@@ -27,13 +26,9 @@ const ServerReady = Type.Object({ ready: Type.Boolean() });
 const ModelReady = Type.Object({ name: Type.String(), ready: Type.Boolean() });
 
 /** What the protocol's clients ask before they infer: metadata, health, config, statistics. */
-export function metadataRoutes(
-  service: Service,
-  ledger: Ledger,
-  version: string,
-): FastifyPluginAsyncTypebox {
+export function metadataRoutes(service: Service, version: string): FastifyPluginAsyncTypebox {
   const { config } = service;
-  const isReady = () => service.status === 'ready';
+  const isReady = () => service.state === 'ready';
   const served = (params: ModelParams) => {
     assertModel(params, service.manifest);
     return service.manifest;
@@ -117,6 +112,7 @@ export function metadataRoutes(
         },
         async ({ params }) => {
           const { name, input, labels } = served(params);
+          const { provider, tiers } = service.status().deployment;
           return {
             name,
             platform: PLATFORM,
@@ -133,7 +129,7 @@ export function metadataRoutes(
             instance_group: [
               {
                 name,
-                kind: service.deployment?.engine.provider === 'cuda' ? 'KIND_GPU' : 'KIND_CPU',
+                kind: provider === 'cuda' ? 'KIND_GPU' : 'KIND_CPU',
                 count: config.ENGINE_WORKERS,
               },
             ],
@@ -142,7 +138,7 @@ export function metadataRoutes(
             },
             parameters: {
               sub_networks: {
-                string_value: (service.deployment?.front ?? []).map(({ skip }) => skip).join(','),
+                string_value: tiers.map(({ skip }) => skip).join(','),
               },
             },
           };
@@ -158,8 +154,7 @@ export function metadataRoutes(
           },
         },
         async ({ params }) => {
-          const manifest = served(params);
-          return { model_stats: [ledger.statisticsOf(manifest).report(manifest)] };
+          return { model_stats: [service.tritonStatistics.report(served(params))] };
         },
       );
     }
