@@ -16,6 +16,8 @@ const dog: Classified = {
   best: superNet,
   manifest,
   output: Float32Array.of(0, 1),
+  looks: [{ tier: baseNet, confidence: 0.7, output: Float32Array.of(0, 1), at: 7 }],
+  arrivedAt: 0,
   batchSize: 2,
   decodeMs: 1,
   queueMs: 2,

@@ -1,7 +1,7 @@
 import type { FastifyRequest } from 'fastify';
 import { ServeError } from '../../errors.ts';
 import type { Manifest } from '../../model/manifest.ts';
-import { budgetOf, isAccuracy, isBudget, minAccuracyOf } from '../budget.ts';
+import { budgetOf, isBudget, isShare, minAccuracyOf, minConfidenceOf } from '../budget.ts';
 import type { InferRequest } from './schemas.ts';
 
 /**
@@ -11,10 +11,11 @@ import type { InferRequest } from './schemas.ts';
 export interface Wish {
   readonly budgetMs: number;
   readonly minAccuracy: number;
+  readonly minConfidence: number | undefined;
   readonly skip: string | undefined;
 }
 
-/** @throws {ServeError} bad-budget, bad-min-accuracy, bad-skip */
+/** @throws {ServeError} bad-budget, bad-min-accuracy, bad-min-confidence, bad-skip */
 export function wishOf(
   request: FastifyRequest,
   { parameters = {} }: InferRequest,
@@ -25,6 +26,7 @@ export function wishOf(
   return {
     budgetMs: Math.min(asked ?? Infinity, budgetOf(request, asked ?? defaultBudgetMs)),
     minAccuracy: minAccuracy(parameters) ?? minAccuracyOf(request),
+    minConfidence: minConfidence(parameters) ?? minConfidenceOf(request),
     skip: skip(parameters, manifest),
   };
 }
@@ -45,8 +47,14 @@ function budget(parameters: Parameters): number | undefined {
 }
 
 function minAccuracy({ min_accuracy: floor }: Parameters): number | undefined {
-  if (floor === undefined || isAccuracy(floor)) return floor;
+  if (floor === undefined || isShare(floor)) return floor;
   throw new ServeError('bad-min-accuracy', `Parameter min_accuracy is ${JSON.stringify(floor)}.`);
+}
+
+function minConfidence({ min_confidence: wanted }: Parameters): number | undefined {
+  if (wanted === undefined || isShare(wanted)) return wanted;
+  const detail = `Parameter min_confidence is ${JSON.stringify(wanted)}.`;
+  throw new ServeError('bad-min-confidence', detail);
 }
 
 function skip({ skip: pinned }: Parameters, manifest: Manifest): string | undefined {
