@@ -19,12 +19,8 @@ from adaptive_depth import data, distributed, manifest, networks, published, rep
 from adaptive_depth import skip as skip_flags
 from adaptive_depth.adapt import add_adapt
 from adaptive_depth.augment import normalise
-from adaptive_depth.calibrate import (
-    CalibrationError,
-    add_calibrate,
-    calibrate_folder,
-    summary,
-)
+from adaptive_depth.calibrate import add_calibrate, calibrate_folder, summary
+from adaptive_depth.confidence import CalibrationError
 from adaptive_depth.distill import DistillConfig
 from adaptive_depth.errors import ToolkitError
 from adaptive_depth.evaluate import evaluate_checkpoint, evaluate_exported

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +15,7 @@ from tqdm import tqdm
 from adaptive_depth import complexity
 from adaptive_depth import skip as skip_flags
 from adaptive_depth.augment import normalise
+from adaptive_depth.confidence import Cascade, calibration_error, cascades, confidence
 from adaptive_depth.data import HeldOut, Split
 from adaptive_depth.latency import median_latencies
 from adaptive_depth.onnx_model import OnnxModel
@@ -81,6 +82,7 @@ class Evaluation:
     subject: dict[str, Any]
     held_out: HeldOut
     sub_networks: list[SubNetwork]
+    cascades: list[Cascade] = field(default_factory=list)
 
     @property
     def has_latency(self) -> bool:
@@ -104,6 +106,16 @@ class Evaluation:
         """The Pareto front of accuracy against `axis`, cheapest first."""
         gains = [s.top1 for s in self.sub_networks]
         return [self.sub_networks[index] for index in pareto_front(self.costs(axis), gains)]
+
+    def cascade_front(self, axis: str) -> list[tuple[Cascade, float]]:
+        """Second looks that no sub-network and no other second look dominates, with their
+        cost per image against `axis`, cheapest first."""
+        alone = dict(zip((s.name for s in self.sub_networks), self.costs(axis), strict=True))
+        costs = [alone[c.first] + c.share * alone[c.second] for c in self.cascades]
+        single = list(zip(alone.values(), (s.top1 for s in self.sub_networks), strict=True))
+        points = [*zip(costs, (c.top1 for c in self.cascades), strict=True), *single]
+        front = pareto_front([cost for cost, _ in points], [top1 for _, top1 in points])
+        return [(self.cascades[i], costs[i]) for i in front if i < len(costs)]
 
     def ladder(self, axis: str) -> list[Rung]:
         """Neighbours on the front, compared on the same images."""
@@ -134,7 +146,9 @@ def evaluate_exported(
     latencies: list[float | None] = [None] * len(sub_networks)
     if latency_rounds:
         latencies[:] = median_latencies(model.path, held_out.split.images[:1], latency_rounds)
-    correct = correct_answers(model.logits, model.flags, held_out.split)
+    found = manifest.get("confidence")
+    temperatures = found["temperatures"] if found else {}
+    correct, sure, errors = answers(model.logits, model.flags, held_out.split, temperatures)
     subject = {
         "model": manifest["name"],
         "version": manifest["version"],
@@ -144,12 +158,25 @@ def evaluate_exported(
     }
     if latency_rounds:
         subject["latency"] = {"batch": 1, "threads": 1, "rounds": latency_rounds}
+    if errors:
+        subject["calibrationError"] = errors
     results = []
     for skip, right, latency in zip(sub_networks, correct, latencies, strict=True):
         entry = entries[skip_flags.name_of(skip)]
         claimed = entry["top1"] if entry["source"] == "measured" else None
         results.append(SubNetwork(skip, right, entry["macs"], entry["params"], latency, claimed))
-    return Evaluation(subject, held_out, results)
+    order = {skip_flags.name_of(skip): row for row, skip in enumerate(sub_networks)}
+    pairs = [
+        point
+        for look in (found["secondLooks"] if found else [])
+        for point in cascades(
+            look,
+            sure[order[look["first"]]],
+            correct[order[look["first"]]],
+            correct[order[look["second"]]],
+        )
+    ]
+    return Evaluation(subject, held_out, results, pairs)
 
 
 def torch_classifier(run: TrainedRun, device: torch.device) -> Classifier:
@@ -182,17 +209,40 @@ def evaluate_run(run: TrainedRun, logits: Classifier, split: Split) -> list[SubN
     ]
 
 
-def correct_answers(
-    logits: Classifier, flags: int, split: Split, batch_size: int = 250
-) -> np.ndarray:
+def correct_answers(logits: Classifier, flags: int, split: Split) -> np.ndarray:
     """Whether each sub-network gets each image right: bool ``[2^flags,N]``."""
+    return answers(logits, flags, split, {})[0]
+
+
+def answers(
+    logits: Classifier,
+    flags: int,
+    split: Split,
+    temperatures: dict[str, float],
+    batch_size: int = 250,
+) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
+    """Every sub-network on every image.
+
+    Args:
+        temperatures: by sub-network, see `calibrate`; absent: 1.
+    Returns:
+        Whether it is right, bool ``[2^flags,N]``; how sure it is, 0 to 1 ``[2^flags,N]``; and
+        the expected calibration error of each that has a temperature.
+    """
     sub_networks = skip_flags.all_sub_networks(flags)
     correct = np.empty((len(sub_networks), len(split)), bool)
+    sure = np.empty(correct.shape)
+    errors = {}
     with tqdm(total=correct.size, unit="image", desc="evaluating", mininterval=0.5) as bar:
         for row, skip in enumerate(sub_networks):
+            name = skip_flags.name_of(skip)
             for start in range(0, len(split), batch_size):
                 part = slice(start, start + batch_size)
                 images = np.ascontiguousarray(split.images[part])
-                correct[row, part] = logits(images, skip).argmax(1) == split.labels[part]
+                out = logits(images, skip)
+                correct[row, part] = out.argmax(1) == split.labels[part]
+                sure[row, part] = confidence(out, temperatures.get(name, 1.0))
                 bar.update(len(images))
-    return correct
+            if name in temperatures:
+                errors[name] = calibration_error(sure[row], correct[row])
+    return correct, sure, errors

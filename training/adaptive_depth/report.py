@@ -45,6 +45,11 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
         "ladder": {
             axis: [_rung(rung) for rung in evaluation.ladder(axis)] for axis in _axes(evaluation)
         },
+        "secondLooks": {
+            axis: [vars(c) | {"cost": round(cost, 4)} for c, cost in evaluation.cascade_front(axis)]
+            for axis in _axes(evaluation)
+            if evaluation.cascades
+        },
     }
 
 
@@ -76,9 +81,23 @@ def table(evaluation: Evaluation) -> str:
         lines.append(line.rstrip())
     for axis in fronts:
         lines += ["", *_ladder_lines(evaluation, axis)]
+    if evaluation.cascades:
+        lines += ["", *_cascade_lines(evaluation)]
     if "manifestImages" in evaluation.subject:
         lines += ["", manifest_verdict(evaluation)]
     return "\n".join(lines)
+
+
+def _cascade_lines(evaluation: Evaluation) -> list[str]:
+    full = max(evaluation.costs("macs"))
+    lines = ["Second looks on the front against MACs (cost: of the super-net's, both looks):"]
+    lines += [
+        f"  {c.first} then {c.second} for the {100 * c.share:4.1f} % least sure:"
+        f" {100 * c.top1:.2f} % at {cost / full:.2f}"
+        for c, cost in evaluation.cascade_front("macs")
+    ]
+    errors = evaluation.subject["calibrationError"].values()
+    return [*lines, f"Calibration error here: {min(errors):.3f} to {max(errors):.3f}."]
 
 
 def manifest_verdict(evaluation: Evaluation) -> str:
@@ -176,6 +195,11 @@ def _plot(evaluation: Evaluation, axis: str, path: Path) -> None:
         )
     xs, ys = zip(*(positions[s.name] for s in front), strict=True)
     axes.step(xs, ys, where="post", color="tab:blue", label="Pareto front")
+    second = evaluation.cascade_front(axis)
+    if second:
+        # From the cheapest on the front to the dearest point worth looking again for.
+        line = [(xs[0], ys[0]), *((cost / scale, 100 * c.top1) for c, cost in second)]
+        axes.plot(*zip(*line, strict=True), ".-", color="tab:orange", label="with second looks")
     axes.margins(x=0.08)
     axes.set(
         xlabel=AXES[axis],

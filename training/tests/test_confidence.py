@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from adaptive_depth.calibrate import (
+from adaptive_depth.confidence import (
     CalibrationError,
     calibrate,
     calibration_error,
-    cascade,
+    cascades,
     confidence,
     measure,
     second_look,
@@ -36,9 +36,8 @@ def test_the_temperature_undoes_what_sharpened_the_logits(sharpness: float):
 
 
 def test_the_calibration_error_is_the_gap_between_confidence_and_accuracy():
-    logits = np.log(np.tile([0.8, 0.2], (10, 1)))
-    labels = np.array([0] * 5 + [1] * 5)
-    assert calibration_error(logits, labels) == pytest.approx(0.3, abs=1e-4)
+    right = np.array([True] * 5 + [False] * 5)
+    assert calibration_error(np.full(10, 0.8), right) == pytest.approx(0.3, abs=1e-4)
 
 
 def test_confidence_is_the_largest_probability_at_that_temperature():
@@ -61,12 +60,13 @@ def test_gains_fall_with_confidence_and_shares_add_up():
     assert right == pytest.approx(first.mean(), abs=1e-3)
 
 
-def test_a_cascade_looks_again_at_the_least_sure_and_pays_for_both_looks():
+def test_a_cascade_looks_again_at_the_least_sure():
     sure = np.array([0.2, 0.4, 0.9, 1.0])
     first, second = np.array([False, False, True, True]), np.array([True, True, False, True])
-    none, half = cascade(("T", "F"), sure, first, second, (10, 20), [0.0, 0.4])
-    assert (none.share, none.macs, none.top1) == (0, 10, 0.5)
-    assert (half.share, half.macs, half.top1) == (0.5, 20, 1.0)
+    look = {"first": "T", "second": "F", "bins": [{"below": 0.3}, {"below": 0.5}, {"below": 1}]}
+    one, two = cascades(look, sure, first, second)
+    assert (one.share, one.top1) == (0.25, 0.75)
+    assert (two.share, two.top1) == (0.5, 1.0)
 
 
 def test_the_manifest_gets_a_table_for_each_pair_that_gains():
