@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import closeWithGrace from 'close-with-grace';
 import type { FastifyInstance } from 'fastify';
 import { ConfigError, describeConfig, readConfig } from './config.ts';
@@ -42,6 +43,7 @@ async function main(): Promise<void> {
       if (cause.err) log.fatal({ err: cause.err }, 'unexpected error');
       log.info({ signal: cause.signal }, 'draining');
       service?.beginDrain();
+      await waitingTaken();
       await app?.close();
       await starting;
       await updater?.stop();
@@ -73,6 +75,14 @@ async function main(): Promise<void> {
   starting = service.start();
   await starting;
   updater.watch(config.MODEL_POLL_SECONDS);
+}
+
+/**
+ * Connections and requests that wait in the kernel are taken within three turns of the event loop:
+ * accepted, read, handled. Closing would reset them.
+ */
+async function waitingTaken(): Promise<void> {
+  for (let turn = 0; turn < 3; turn++) await nextTurn();
 }
 
 try {

@@ -2,12 +2,13 @@ import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { failedStart, startServer } from './server.ts';
 import { CAT, classify } from './http/client.ts';
+import { RawConnection, bytesOf, formOf } from './http/raw.ts';
 
 describe('start', () => {
   let folder: string;
@@ -106,6 +107,18 @@ describe('start', () => {
     expect(output.split('\n').findLast((line) => line.startsWith('depthserve: '))).toMatch(why);
   });
 
+  it.skipIf(networkInterfaces()['lo']?.every(({ family }) => family !== 'IPv6'))(
+    'HOST=:: is for IPv6 and IPv4',
+    async () => {
+      const server = await startServer({ HOST: '::' }, { untilReady: false });
+      const { port } = new URL(server.url);
+      for (const host of ['127.0.0.1', '[::1]']) {
+        expect((await fetch(`http://${host}:${port}/health/live`)).status).toBe(200);
+      }
+      expect(await server.stop()).toBe(0);
+    },
+  );
+
   it('--help lists every setting', async () => {
     const { spawnSync } = await import('node:child_process');
     const { stdout } = spawnSync(process.execPath, ['dist/main.js', '--help']);
@@ -144,7 +157,34 @@ describe('stop', () => {
     expect(await server.stop()).toBe(0);
   });
 
-  it('answers what it accepted, refuses what comes after, and exits 0', async () => {
+  it('answers requests that were wholly sent before SIGTERM, taken up or not', async () => {
+    const server = await startServer();
+    const request = bytesOf(
+      [
+        'POST /classify HTTP/1.1',
+        'Content-Type: multipart/form-data; boundary=b',
+        'X-Latency-Budget-Ms: 60000',
+      ],
+      formOf(Array.from({ length: 32 }, () => CAT)),
+    );
+    const connections = await Promise.all(
+      Array.from({ length: 6 }, () => RawConnection.open(server.url)),
+    );
+    // Half of them are idle by then, the others new.
+    for (const connection of connections.slice(3)) {
+      await connection.send('GET /model HTTP/1.1\r\nHost: test\r\n\r\n');
+      await connection.received(/\r\n\r\n\{[^]*\}$/);
+    }
+    // What the kernel has taken by the time of the signal, the server has not.
+    await Promise.all(connections.map((connection) => connection.send(request)));
+    const stopped = server.stop();
+    for (const connection of connections) {
+      expect(await connection.ended()).toMatch(/HTTP\/1\.1 200 OK\r\n[^]*"results"/);
+    }
+    expect(await stopped).toBe(0);
+  });
+
+  it('answers what it accepted, and exits 0', async () => {
     const server = await startServer();
     // More than can be answered at once, so that some are queued when the signal comes.
     const accepted = Array.from({ length: 80 }, () =>

@@ -9,6 +9,7 @@ import type { ErrorCode } from '../errors.ts';
 import type { Service } from '../service.ts';
 import { Access } from './access.ts';
 import { classifyRoute } from './classify.ts';
+import { answerHalfOpen } from './disconnect.ts';
 import { meetExpectations } from './expectations.ts';
 import { feedbackRoute } from './feedback.ts';
 import { infoRoutes, metricsRoute } from './info.ts';
@@ -88,7 +89,7 @@ export async function buildApp(
       const given = request.headers['x-request-id'];
       return typeof given === 'string' && /^[\w.-]{1,128}$/.test(given) ? given : randomUUID();
     },
-    // The drain answers what was accepted; new requests on open connections get 503 by us.
+    // The drain answers whatever comes by the connections that are open, and closes each then.
     return503OnClosing: false,
     forceCloseConnections: 'idle',
     requestTimeout: config.REQUEST_TIMEOUT_MS,
@@ -103,6 +104,7 @@ export async function buildApp(
   }).withTypeProvider<TypeBoxTypeProvider>();
 
   app.server.maxConnections = config.MAX_CONNECTIONS;
+  answerHalfOpen(app);
   app.decorateRequest('uploadDue', null);
   limitIntake(app, config.MAX_BYTES_IN_FLIGHT, config.MAX_BODY_BYTES);
 
