@@ -82,12 +82,12 @@ export function inferRoutes(service: Service, ledger: Ledger): FastifyPluginAsyn
             const { pipeline } = serveBy(service, request, reply);
             const { arrivedAt } = request;
             if (request.headers['x-latency-budget-ms'] === undefined) return done();
-            const refusal = pipeline.preview({
-              arrivedAt,
-              budgetMs: budgetOf(request, config.DEFAULT_BUDGET_MS),
-              minAccuracy: 0,
-            });
-            return refusal ? done(fromRefusal(refusal)) : done();
+            const budgetMs = budgetOf(request, config.DEFAULT_BUDGET_MS);
+            const refusal = pipeline.preview({ arrivedAt, budgetMs, minAccuracy: 0 });
+            if (refusal) return done(fromRefusal(refusal));
+            // Of two budgets the smaller one counts: the other may be in the body.
+            request.uploadDue = arrivedAt + budgetMs;
+            done();
           },
           // readMessage() validates: strictly, and only after JSON and tensors are taken apart.
           validatorCompiler: () => () => true,
