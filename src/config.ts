@@ -92,6 +92,10 @@ const Settings = Type.Object({
     description: 'JSON file with the tokens that may enter (docs/security.md); empty: anyone may',
     default: '',
   }),
+  CORS_ORIGINS: Type.String({
+    description: 'Origins whose pages may use the service, with commas between; *: all',
+    default: '',
+  }),
   DRAIN_TIMEOUT_MS: integer('Longest wait for accepted requests at shutdown', 25_000, 0, 600_000),
   LOG_LEVEL: oneOf(
     'Least severe level that is logged: fatal, error, warn, info, debug, trace; silent: none',

@@ -9,6 +9,7 @@ import type { ErrorCode } from '../errors.ts';
 import type { Service } from '../service.ts';
 import { Access } from './access.ts';
 import { classifyRoute } from './classify.ts';
+import { allowOrigins } from './cors.ts';
 import { answerHalfOpen } from './disconnect.ts';
 import { meetExpectations } from './expectations.ts';
 import { feedbackRoute } from './feedback.ts';
@@ -118,6 +119,7 @@ export async function buildApp(
     reportLoad(request, reply);
     done();
   });
+  await allowOrigins(app, config.CORS_ORIGINS);
   if (config.TOKENS_FILE) {
     const access = new Access(config.TOKENS_FILE, log);
     app.addHook('onClose', () => access.close());
