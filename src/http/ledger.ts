@@ -1,10 +1,14 @@
-import type { FastifyRequest } from 'fastify';
 import type { ErrorCode } from '../errors.ts';
 import type { Classified } from '../deployment.ts';
 import type { Manifest } from '../model/manifest.ts';
 import type { Service } from '../service.ts';
 import { Recent } from './recent.ts';
 import { Statistics } from './v2/statistics.ts';
+
+/** Of a request, for its log line: met, late, or an error's code. */
+export interface Outcome {
+  outcome: 'met' | 'late' | ErrorCode | null;
+}
 
 /** Told what became of every request, whatever its protocol; passes it to all who count. */
 export class Ledger {
@@ -21,7 +25,7 @@ export class Ledger {
    * @param totalMs for all of them.
    */
   answered(
-    request: FastifyRequest,
+    request: Outcome,
     ids: readonly string[],
     results: readonly Classified[],
     budgetMs: number,

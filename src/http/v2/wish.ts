@@ -14,19 +14,45 @@ export interface Wish {
   readonly skip: string | undefined;
 }
 
+/** What the head of a request asks for: headers, or a deadline of gRPC. */
+export type HeadWish = Partial<Pick<Wish, 'budgetMs' | 'minAccuracy'>>;
+
+/** @throws {ServeError} bad-budget, bad-min-accuracy */
+export function headWishOf(request: FastifyRequest): HeadWish {
+  const { headers } = request;
+  return {
+    ...('x-latency-budget-ms' in headers && { budgetMs: budgetOf(request, 0) }),
+    ...('x-min-accuracy' in headers && { minAccuracy: minAccuracyOf(request) }),
+  };
+}
+
 /** @throws {ServeError} bad-budget, bad-min-accuracy, bad-skip */
 export function wishOf(
-  request: FastifyRequest,
+  head: HeadWish,
   { parameters = {} }: InferRequest,
   manifest: Manifest,
   defaultBudgetMs: number,
 ): Wish {
   const asked = budget(parameters);
   return {
-    budgetMs: Math.min(asked ?? Infinity, budgetOf(request, asked ?? defaultBudgetMs)),
-    minAccuracy: minAccuracy(parameters) ?? minAccuracyOf(request),
+    budgetMs: Math.min(asked ?? Infinity, head.budgetMs ?? asked ?? defaultBudgetMs),
+    minAccuracy: minAccuracy(parameters) ?? head.minAccuracy ?? 0,
     skip: skip(parameters, manifest),
   };
+}
+
+const BUDGET_ADVICE =
+  'Send a number above 0 and at most an hour: timeout in microseconds, or latency_budget_ms in ms.';
+
+/** Of a value that is wrong, what it is and, for its type is easily overlooked, that it is text. */
+export function shown(value: unknown): string {
+  const text = (JSON.stringify(value) ?? String(value)).slice(0, 60);
+  return typeof value === 'string' ? `the text ${text}` : text;
+}
+
+function badBudget(what: string, value: unknown): ServeError {
+  const detail = `Parameter ${what} is ${shown(value)}.`;
+  return new ServeError('bad-budget', detail, {}, undefined, { advice: BUDGET_ADVICE });
 }
 
 type Parameters = NonNullable<InferRequest['parameters']>;
@@ -35,23 +61,25 @@ function budget(parameters: Parameters): number | undefined {
   const { latency_budget_ms: ms, timeout } = parameters;
   if (ms !== undefined) {
     if (isBudget(ms)) return ms;
-    throw new ServeError('bad-budget', `Parameter latency_budget_ms is ${JSON.stringify(ms)}.`);
+    throw badBudget('latency_budget_ms', ms);
   }
   // 0 is how Triton's clients say "none".
   if (timeout === undefined || timeout === 0) return undefined;
   const fromTimeout = typeof timeout === 'number' ? timeout / 1000 : timeout;
   if (isBudget(fromTimeout)) return fromTimeout;
-  throw new ServeError('bad-budget', `Parameter timeout (in us) is ${JSON.stringify(timeout)}.`);
+  throw badBudget('timeout', timeout);
 }
 
 function minAccuracy({ min_accuracy: floor }: Parameters): number | undefined {
   if (floor === undefined || isAccuracy(floor)) return floor;
-  throw new ServeError('bad-min-accuracy', `Parameter min_accuracy is ${JSON.stringify(floor)}.`);
+  const detail = `Parameter min_accuracy is ${shown(floor)}.`;
+  const advice = 'Send a number from 0 to 1.';
+  throw new ServeError('bad-min-accuracy', detail, {}, undefined, { advice });
 }
 
 function skip({ skip: pinned }: Parameters, manifest: Manifest): string | undefined {
   if (pinned === undefined) return undefined;
   const known = manifest.subNetworks.find((candidate) => candidate.skip === pinned);
   if (known) return known.skip;
-  throw new ServeError('bad-skip', `Parameter skip is ${JSON.stringify(pinned).slice(0, 60)}.`);
+  throw new ServeError('bad-skip', `Parameter skip is ${shown(pinned)}.`);
 }
