@@ -88,6 +88,12 @@ const Settings = Type.Object({
     0,
     65_535,
   ),
+  GRPC_PORT: integer(
+    'Port of the Open Inference Protocol over gRPC, without TLS; 0: none',
+    0,
+    0,
+    65_535,
+  ),
   TOKENS_FILE: Type.String({
     description: 'JSON file with the tokens that may enter (docs/security.md); empty: anyone may',
     default: '',

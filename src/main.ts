@@ -5,6 +5,7 @@ import type { FastifyInstance } from 'fastify';
 import { ConfigError, describeConfig, readConfig } from './config.ts';
 import { EngineError } from './engine/protocol.ts';
 import { stuckThreads } from './engine/thread.ts';
+import type { GrpcServer } from './grpc/server.ts';
 import { buildApp, buildInternalApp } from './http/app.ts';
 import { openLog } from './log.ts';
 import { ModelError, openModel } from './model/manifest.ts';
@@ -33,6 +34,7 @@ async function main(): Promise<void> {
   const log = openLog(config.LOG_LEVEL, () => service?.metrics.logLinesLost.inc());
   let app: FastifyInstance | undefined;
   let internal: FastifyInstance | undefined;
+  let grpc: GrpcServer | undefined;
   let starting: Promise<void> | undefined;
   let updater: Updater | undefined;
   process.on('SIGHUP', () => updater?.reload());
@@ -44,7 +46,7 @@ async function main(): Promise<void> {
       log.info({ signal: cause.signal }, 'draining');
       service?.beginDrain();
       await waitingTaken();
-      await app?.close();
+      await Promise.all([app?.close(), grpc?.close()]);
       await starting;
       await updater?.stop();
       await service?.close();
@@ -71,6 +73,11 @@ async function main(): Promise<void> {
   if (config.INTERNAL_PORT !== 0) {
     internal = await buildInternalApp(service, log, app);
     await internal.listen({ host: config.HOST, port: config.INTERNAL_PORT });
+  }
+  if (config.GRPC_PORT !== 0) {
+    const { GrpcServer } = await import('./grpc/server.ts');
+    const parts = { service, log, version, ...app.shared };
+    grpc = await GrpcServer.start(parts, config.HOST, config.GRPC_PORT);
   }
   starting = service.start();
   await starting;

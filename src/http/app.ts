@@ -14,7 +14,7 @@ import { answerHalfOpen } from './disconnect.ts';
 import { meetExpectations } from './expectations.ts';
 import { feedbackRoute } from './feedback.ts';
 import { infoRoutes, metricsRoute } from './info.ts';
-import { limitIntake } from './intake.ts';
+import { Intake, limitIntake } from './intake.ts';
 import { Ledger } from './ledger.ts';
 import { notFoundHandler } from './notfound.ts';
 import { loadReports } from './orca.ts';
@@ -23,6 +23,10 @@ import { answerClientError, answerError } from './problem.ts';
 import { v2Routes } from './v2/routes.ts';
 
 declare module 'fastify' {
+  interface FastifyInstance {
+    /** What holds for other protocols, too. */
+    shared: { readonly ledger: Ledger; readonly access: Access | null; readonly intake: Intake };
+  }
   interface FastifyRequest {
     /** When the request's head arrived, as `performance.now()`: the budget's clock. */
     arrivedAt: number;
@@ -107,7 +111,8 @@ export async function buildApp(
   app.server.maxConnections = config.MAX_CONNECTIONS;
   answerHalfOpen(app);
   app.decorateRequest('uploadDue', null);
-  limitIntake(app, config.MAX_BYTES_IN_FLIGHT, config.MAX_BODY_BYTES);
+  const intake = new Intake(config.MAX_BYTES_IN_FLIGHT);
+  limitIntake(app, intake, config.MAX_BODY_BYTES);
 
   app.decorateRequest('arrivedAt', 0);
   app.decorateRequest('outcome', null);
@@ -120,8 +125,9 @@ export async function buildApp(
     done();
   });
   await allowOrigins(app, config.CORS_ORIGINS);
-  if (config.TOKENS_FILE) {
-    const access = new Access(config.TOKENS_FILE, log);
+  const access = config.TOKENS_FILE ? new Access(config.TOKENS_FILE, log) : null;
+  app.decorate('shared', { ledger, access, intake });
+  if (access) {
     app.addHook('onClose', () => access.close());
     app.addHook('onRequest', async (request, reply) => {
       if (request.routeOptions.config.open) return;
