@@ -102,6 +102,10 @@ const Settings = Type.Object({
     description: 'Origins whose pages may use the service, with commas between; *: all',
     default: '',
   }),
+  OTEL_EXPORTER_OTLP_ENDPOINT: Type.String({
+    description: 'Collector that spans are sent to by OTLP/HTTP, e.g. http://collector:4318',
+    default: '',
+  }),
   DRAIN_TIMEOUT_MS: integer('Longest wait for accepted requests at shutdown', 25_000, 0, 600_000),
   LOG_LEVEL: oneOf(
     'Least severe level that is logged: fatal, error, warn, info, debug, trace; silent: none',

@@ -10,6 +10,7 @@ import { buildApp, buildInternalApp } from './http/app.ts';
 import { openLog } from './log.ts';
 import { ModelError, openModel } from './model/manifest.ts';
 import { Service } from './service.ts';
+import type { Tracing } from './tracing/trace.ts';
 import { Updater } from './updater.ts';
 
 const USAGE = `Usage: npm start            serve the model in MODEL_DIR
@@ -35,6 +36,7 @@ async function main(): Promise<void> {
   let app: FastifyInstance | undefined;
   let internal: FastifyInstance | undefined;
   let grpc: GrpcServer | undefined;
+  let tracing: Tracing | null = null;
   let starting: Promise<void> | undefined;
   let updater: Updater | undefined;
   process.on('SIGHUP', () => updater?.reload());
@@ -51,6 +53,7 @@ async function main(): Promise<void> {
       await updater?.stop();
       await service?.close();
       await internal?.close();
+      await tracing?.close();
       log.info('drained');
       // Exit code 1, so that whoever supervises the process knows to replace it.
       if (service?.status === 'failed') throw new EngineError('the engine failed');
@@ -67,7 +70,10 @@ async function main(): Promise<void> {
   const model = await openModel(config.MODEL_DIR);
   service = new Service(config, model, log, () => graceful.close());
   updater = new Updater(service, config.MODEL_DIR, log);
-  app = await buildApp(service, log, version);
+  if (config.OTEL_EXPORTER_OTLP_ENDPOINT !== '') {
+    tracing = (await import('./tracing/tracing.ts')).startTracing(version);
+  }
+  app = await buildApp(service, log, version, tracing);
   // Listening before the warm-up, so that probes can tell "starting" from "dead".
   await app.listen({ host: config.HOST, port: config.PORT, backlog: BACKLOG });
   if (config.INTERNAL_PORT !== 0) {
@@ -76,7 +82,7 @@ async function main(): Promise<void> {
   }
   if (config.GRPC_PORT !== 0) {
     const { GrpcServer } = await import('./grpc/server.ts');
-    const parts = { service, log, version, ...app.shared };
+    const parts = { service, log, version, tracing, ...app.shared };
     grpc = await GrpcServer.start(parts, config.HOST, config.GRPC_PORT);
   }
   starting = service.start();

@@ -11,6 +11,7 @@ import { infer } from '../http/v2/inference.ts';
 import { assertModel } from '../http/v2/model.ts';
 import { inProtocol } from '../http/v2/told.ts';
 import type { Service } from '../service.ts';
+import type { Tracing } from '../tracing/trace.ts';
 import { messageOf, responseOf } from './convert.ts';
 import type { ModelInferRequest } from './convert.ts';
 import type { Head, Heads } from './heads.ts';
@@ -25,6 +26,8 @@ export interface GrpcParts {
   readonly intake: Intake;
   readonly log: FastifyBaseLogger;
   readonly version: string;
+  /** Null: nobody collects spans. */
+  readonly tracing: Tracing | null;
 }
 
 interface Named {
@@ -112,6 +115,7 @@ async function inferred(parts: GrpcParts, head: Head, call: Call<ModelInferReque
       signal: endOf(call, head),
       allBinary: true,
       outcome: head,
+      trace: head.trace,
     },
     service.config,
     ledger,

@@ -1,12 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
-import { ServerInterceptingCall } from '@grpc/grpc-js';
+import { ServerInterceptingCall, status } from '@grpc/grpc-js';
 import type { Metadata, ServerInterceptor } from '@grpc/grpc-js';
 import type { Deployment } from '../deployment.ts';
 import type { ServeError } from '../errors.ts';
 import type { Outcome } from '../http/ledger.ts';
 import { fromRefusal, toServeError } from '../http/problem.ts';
 import { inProtocol } from '../http/v2/told.ts';
+import { beginTrace } from '../tracing/trace.ts';
+import type { RequestTrace, TraceIds } from '../tracing/trace.ts';
 import type { GrpcParts } from './handlers.ts';
 import { grpcStatus } from './status.ts';
 
@@ -23,6 +25,10 @@ export interface Head extends Outcome {
   deployment: Deployment | null;
   /** The deadline, as a budget; absent: none. */
   readonly budgetMs: number | undefined;
+  /** Null: nobody collects spans. */
+  trace: RequestTrace | null;
+  /** For the log. */
+  traceIds: TraceIds | null;
   /** Undoes what the call has taken. */
   readonly leave: (() => void)[];
 }
@@ -51,8 +57,15 @@ export class Heads {
       head.outcome = error.code;
       ledger.failed(error.code, ms);
     }
-    const { outcome, id: reqId } = head;
-    log.info({ reqId, protocol: 'grpc', outcome, subNetwork, ms }, 'classify');
+    const { outcome, id: reqId, traceIds } = head;
+    log.info({ reqId, ...traceIds, protocol: 'grpc', outcome, subNetwork, ms }, 'classify');
+    const code = error ? grpcStatus(error).code : status.OK;
+    head.trace?.end({
+      outcome,
+      isFault: error !== null && error.status >= 500,
+      subNetwork,
+      attributes: { 'rpc.grpc.status_code': code },
+    });
   }
 
   get interceptor(): ServerInterceptor {
@@ -73,8 +86,11 @@ export class Heads {
                 budgetMs,
                 leave,
                 outcome: null,
+                trace: null,
+                traceIds: null,
               };
               this.#heads.set(metadata, head);
+              if (INFERS.test(path)) this.#trace(path, head, metadata);
               try {
                 this.#enter(path, head, metadata);
               } catch (thrown) {
@@ -94,6 +110,19 @@ export class Heads {
     };
   }
 
+  #trace(path: string, head: Head, metadata: Metadata): void {
+    const [traceparent] = metadata.get('traceparent');
+    const { trace, ids } = beginTrace(
+      this.#parts.tracing,
+      traceparent?.toString(),
+      path.slice(1),
+      { 'rpc.system': 'grpc', 'depthserve.request_id': head.id },
+      head.arrivedAt,
+    );
+    head.trace = trace;
+    head.traceIds = ids;
+  }
+
   /** @throws {ServeError} for what the head decides. */
   #enter(path: string, head: Head, metadata: Metadata): void {
     const { access, service } = this.#parts;
@@ -102,6 +131,7 @@ export class Heads {
       head.leave.push(access.enter(authorization?.toString()));
     }
     if (!INFERS.test(path)) return;
+    if (head.budgetMs !== undefined) head.trace?.asks(head.budgetMs);
     head.deployment = service.serving();
     head.leave.push(head.deployment.hold());
     const { arrivedAt, budgetMs } = head;

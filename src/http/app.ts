@@ -7,6 +7,7 @@ import fastify, { LogController } from 'fastify';
 import type { FastifyBaseLogger, FastifyInstance, FastifyPluginAsync } from 'fastify';
 import type { ErrorCode } from '../errors.ts';
 import type { Service } from '../service.ts';
+import type { RequestTrace, Tracing } from '../tracing/trace.ts';
 import { Access } from './access.ts';
 import { classifyRoute } from './classify.ts';
 import { allowOrigins } from './cors.ts';
@@ -20,6 +21,7 @@ import { notFoundHandler } from './notfound.ts';
 import { loadReports } from './orca.ts';
 import { pageRoutes } from './page.ts';
 import { answerClientError, answerError } from './problem.ts';
+import { endTrace, traceRequest } from './tracing.ts';
 import { v2Routes } from './v2/routes.ts';
 
 declare module 'fastify' {
@@ -32,6 +34,8 @@ declare module 'fastify' {
     arrivedAt: number;
     /** For the log and the metrics: met, late, or an error's code. */
     outcome: 'met' | 'late' | ErrorCode | null;
+    /** Null: nobody collects spans. */
+    trace: RequestTrace | null;
   }
   interface FastifyContextConfig {
     /** The route classifies images: its requests are counted and logged. */
@@ -82,6 +86,7 @@ export async function buildApp(
   service: Service,
   log: FastifyBaseLogger,
   version: string,
+  tracing: Tracing | null = null,
 ): Promise<FastifyInstance> {
   const { config } = service;
   const ledger = new Ledger(service);
@@ -117,11 +122,16 @@ export async function buildApp(
   app.decorateRequest('arrivedAt', 0);
   app.decorateRequest('outcome', null);
   app.decorateRequest('deployment', null);
+  app.decorateRequest('trace', null);
   const reportLoad = loadReports(service, ledger);
   app.addHook('onRequest', (request, reply, done) => {
     request.arrivedAt = performance.now();
     reply.headers({ 'x-request-id': request.id, ...SECURITY_HEADERS });
     reportLoad(request, reply);
+    const { classifies } = request.routeOptions.config;
+    if (classifies && (tracing || request.headers.traceparent !== undefined)) {
+      traceRequest(tracing, request);
+    }
     done();
   });
   await allowOrigins(app, config.CORS_ORIGINS);
@@ -146,6 +156,7 @@ export async function buildApp(
       if (outcome !== null && outcome !== 'met' && outcome !== 'late') ledger.failed(outcome, ms);
       const subNetwork = reply.getHeader('x-sub-network');
       request.log.info({ status: reply.statusCode, outcome, subNetwork, ms }, 'classify');
+      endTrace(request, reply.statusCode, subNetwork);
     }
     done();
   });

@@ -103,6 +103,7 @@ export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAs
             return done(new ServeError('bad-request', detail));
           }
           const imageRequest = imageRequestOf(request);
+          request.trace?.asks(imageRequest.budgetMs);
           const refusal = pipeline.preview(imageRequest);
           if (refusal) return refuseEarly(refusal, request, reply);
           request.uploadDue = imageRequest.arrivedAt + imageRequest.budgetMs;
@@ -125,6 +126,7 @@ export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAs
         });
         const ids = answers.map(({ id }) => id);
         ledger.answered(request, ids, results, budgetMs, totalMs);
+        request.trace?.ran(results, budgetMs);
         reply.header('server-timing', serverTimingOf(results, totalMs));
         reply.header(
           'x-sub-network',

@@ -2,6 +2,7 @@ import { performance } from 'node:perf_hooks';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ServeError } from '../errors.ts';
 import type { Ledger } from './ledger.ts';
+import { endTrace } from './tracing.ts';
 
 /**
  * ms after which the client of a request is looked for that has ended its side of the connection.
@@ -31,6 +32,7 @@ export function cancelOnDisconnect(
     request.outcome = 'cancelled';
     ledger.failed('cancelled', performance.now() - request.arrivedAt);
     request.log.info({ outcome: 'cancelled' }, 'classify');
+    endTrace(request, null);
     controller.abort(new ServeError('cancelled', 'The client went away before the answer.'));
   });
   lookForClient(request, reply);

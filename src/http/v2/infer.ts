@@ -31,6 +31,7 @@ export function inferRoutes(service: Service, ledger: Ledger): FastifyPluginAsyn
       signal: cancelOnDisconnect(request, reply, ledger),
       allBinary: false,
       outcome: request,
+      trace: request.trace,
     };
     const { response, binary, results, totalMs } = await infer(
       deployment,

@@ -4,6 +4,7 @@ import type { Config } from '../../config.ts';
 import type { Classified, Deployment } from '../../deployment.ts';
 import { rounded } from '../answer.ts';
 import type { Ledger, Outcome } from '../ledger.ts';
+import type { RequestTrace } from '../../tracing/trace.ts';
 import { readImages } from './inputs.ts';
 import type { Message } from './message.ts';
 import { outputsOf, wantedOutputs } from './outputs.ts';
@@ -23,6 +24,8 @@ export interface InferCall {
   readonly allBinary: boolean;
   /** Is told what became of it. */
   readonly outcome: Outcome;
+  /** Null: nobody collects spans. */
+  readonly trace: RequestTrace | null;
 }
 
 export interface Inferred {
@@ -48,6 +51,7 @@ export async function infer(
   const { manifest } = deployment;
   const { json } = message;
   const wish = wishOf(call.head, json, manifest, config.DEFAULT_BUDGET_MS);
+  call.trace?.asks(wish.budgetMs);
   const wanted = wantedOutputs(json, manifest.labels.length, call.allBinary);
   const input = readImages(message, {
     ...manifest.input,
@@ -65,6 +69,7 @@ export async function infer(
   const id = json.id ?? call.id;
   const ids = results.map((_, index) => (results.length === 1 ? id : `${id}-${index}`));
   ledger.answered(call.outcome, ids, results, wish.budgetMs, totalMs);
+  call.trace?.ran(results, wish.budgetMs);
   const logits = results.map(({ output }) => output);
   const { tensors, binary } = outputsOf(wanted, logits, manifest.labels);
   const response = {

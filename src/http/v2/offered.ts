@@ -27,9 +27,9 @@ const notOffered = (what: string, where: string) =>
 /** @throws {ServeError} not-offered */
 export function refuseUnoffered({ parameters, inputs, outputs = [] }: InferRequest): void {
   for (const holder of [{ parameters }, ...inputs, ...outputs]) {
-    for (const [name, value] of Object.entries(holder.parameters ?? {})) {
-      const what = Object.hasOwn(PARAMETERS, name) && value !== 0 && value !== false;
-      if (what) throw notOffered(PARAMETERS[name]!, `parameter ${name}`);
+    for (const [name, what] of Object.entries(PARAMETERS)) {
+      const value = holder.parameters?.[name] ?? 0;
+      if (value !== 0 && value !== false) throw notOffered(what, `parameter ${name}`);
     }
   }
 }
