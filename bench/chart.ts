@@ -55,7 +55,7 @@ const COLOURS = [
   '#555',
 ];
 
-export function drawn(page: Page): string {
+export function renderSvg(page: Page): string {
   const rows = Math.ceil(page.panels.length / page.columns);
   const legends = page.panels.map(({ series }) => Math.ceil(series.length / LEGEND_COLUMNS));
   const tall = HEIGHT + LEGEND_ROW * Math.max(LEGEND_ROWS, ...legends);

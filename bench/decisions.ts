@@ -28,6 +28,7 @@ function view(length: number, span: number): View {
     now: 0,
     queue,
     reserved: [],
+    unsure: [],
     tiers: profile.tiers,
     latency: new MeasuredLatency(profile.latency),
     arrivals: {

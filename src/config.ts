@@ -3,7 +3,7 @@ import { envSchema } from 'env-schema';
 import { Type } from 'typebox';
 import type { Static } from 'typebox';
 
-/** Batch sizes that are warmed up and measured, as far as MAX_BATCH allows. */
+/** Batch sizes that are warmed up and measured, up to MAX_BATCH. */
 export const BATCH_SIZES = [1, 2, 4, 8, 16, 32] as const;
 
 const integer = (description: string, fallback: number, minimum: number, maximum: number) =>
@@ -58,7 +58,7 @@ const Settings = Type.Object({
   }),
   MAX_BODY_BYTES: integer('Largest request body', 16 * 1024 * 1024, 1024, 1024 ** 3),
   MAX_BYTES_IN_FLIGHT: integer(
-    'Most bytes of all bodies that have arrived and are not answered yet',
+    'Max. total bytes of request bodies in memory',
     256 * 1024 * 1024,
     1024,
     64 * 1024 ** 3,

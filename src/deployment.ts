@@ -1,72 +1,46 @@
-import { performance } from 'node:perf_hooks';
-import { BATCH_SIZES } from './config.ts';
-import type { Config } from './config.ts';
-import { InferenceEngine } from './engine/engine.ts';
-import type { EngineOptions } from './engine/engine.ts';
-import { EngineError } from './engine/protocol.ts';
-import { measureTable } from './engine/measure.ts';
 import { ServeError } from './errors.ts';
-import type { Log } from './log.ts';
-import type { Metrics, Prediction } from './metrics.ts';
 import { mostAccurate, paretoFront, rankedTiers, superNetOf } from './model/ladder.ts';
-import { ModelError } from './model/manifest.ts';
 import type { Manifest, Model } from './model/manifest.ts';
-import { DecodeTimes } from './pipeline/decode-times.ts';
+import type { Decoder } from './pipeline/decode-stage.ts';
+import type { DecodeTimes } from './pipeline/decode-times.ts';
 import { DecodeError, Pipeline } from './pipeline/pipeline.ts';
 import type { ImageAnswer, ImageRequest } from './pipeline/pipeline.ts';
 import { headerOf } from './preprocess/header.ts';
-import type { Header } from './preprocess/header.ts';
-import { DecoderPool } from './preprocess/pool.ts';
-import { warmUpDecoders } from './preprocess/decoder-warmup.ts';
 import { depthserve } from './scheduler/depthserve/policy.ts';
 import { MeasuredLatency } from './scheduler/latency.ts';
 import type { LatencyTable } from './scheduler/latency.ts';
 import { withPins } from './scheduler/pin.ts';
 import type { Tier } from './scheduler/policy.ts';
-import type { Clock } from './scheduler/scheduler.ts';
-import { ShadowRunner } from './shadow-runner.ts';
+import type { Clock, Engine } from './scheduler/scheduler.ts';
+import type { Metrics } from './telemetry/metrics.ts';
+import type { Classified } from './telemetry/recorder.ts';
+import type { Shadow } from './telemetry/shadow.ts';
+import type { DeploymentStatus } from './telemetry/status.ts';
 
-/** One image's answer from decoding to logits. Times in ms. */
-export interface Classified extends ImageAnswer<Float32Array> {
-  /** Of the model version that answered. */
-  readonly manifest: Manifest;
-  /** Its most accurate tier. */
-  readonly best: Tier;
+/** The engine of a deployment. */
+export interface ServingEngine extends Engine<Uint8Array, Float32Array> {
+  readonly provider: string;
+  /** Why it is not the provider that was wanted; null: it is. */
+  readonly fallback: string | null;
+  /** Workers that can run a batch. */
+  readonly working: number;
+  readonly healthy: boolean;
+  release(): Promise<void>;
 }
 
-/** What a deployment is made from. */
-export interface DeploymentOptions {
-  readonly model: Model;
-  readonly config: Config;
-  readonly metrics: Metrics;
-  readonly log: Log;
-  /** Called once, when the engine has given up for good, but not before the warm-up is over. */
-  readonly onFailed: (error: EngineError) => void;
-  /** Stops the warm-up. */
-  readonly signal: AbortSignal;
-  /** Pauses of the warm-up, as a multiple of each run's time, for the sake of one that serves. */
-  readonly warmUpPause: number;
-}
-
-interface Parts {
-  readonly engine: InferenceEngine;
-  readonly engineOptions: EngineOptions;
+/** What a deployment is put together from: everything started, warm and measured. */
+export interface DeploymentParts {
+  readonly model: Pick<Model, 'manifest' | 'close'>;
   readonly table: LatencyTable;
-  readonly decoder: DecoderPool;
+  readonly maxBatch: number;
+  readonly engine: ServingEngine;
+  readonly decoder: Decoder<Uint8Array, Uint8Array> & { release(): Promise<void> };
   readonly decodeTimes: DecodeTimes;
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+  /** Starts what checks shallow answers while the engines are idle; null: nothing does. */
+  readonly startShadow: ((idle: () => boolean) => Promise<Shadow | null>) | null;
 }
-
-/** A batch that takes this many times as long as the slowest did in the warm-up hangs. */
-const HANG_FACTOR = 20;
-
-const clock: Clock = {
-  now: () => performance.now(),
-  at(time, callback) {
-    const timer = setTimeout(callback, Math.max(0, time - performance.now()));
-    return () => clearTimeout(timer);
-  },
-  soon: (callback) => void setImmediate(callback),
-};
 
 /**
  * One version of the model at work: decoder, scheduler and engine, warm and measured. A request
@@ -74,44 +48,38 @@ const clock: Clock = {
  */
 export class Deployment {
   readonly manifest: Manifest;
-  readonly engine: InferenceEngine;
-  readonly latency: MeasuredLatency;
+  readonly engine: ServingEngine;
   readonly pipeline: Pipeline<Uint8Array, Uint8Array, Float32Array>;
-  /** Every sub-network with its accuracy, on the front or not. */
-  readonly tiers: readonly Tier[];
+  readonly #parts: DeploymentParts;
+  readonly #latency: MeasuredLatency;
   /** The measured Pareto front, cheapest first. */
-  readonly front: readonly Tier[];
+  readonly #front: readonly Tier[];
+  /** The most accurate sub-network, on the front or not. */
   readonly #best: Tier;
-  readonly #options: DeploymentOptions;
-  readonly #decoder: DecoderPool;
-  readonly #decodeTimes: DecodeTimes;
-  readonly #shadow: Promise<ShadowRunner | null>;
+  readonly #shadow: Promise<Shadow | null>;
   /** Requests that have come in and are not answered yet. */
   #held = 0;
   #reportIdle: () => void = () => {};
 
-  private constructor(options: DeploymentOptions, parts: Parts) {
-    const { model, config, metrics } = options;
-    const { engine, table } = parts;
-    this.#options = options;
+  constructor(parts: DeploymentParts) {
+    const { model, table, engine, decoder, decodeTimes, clock, maxBatch, metrics } = parts;
+    this.#parts = parts;
     this.manifest = model.manifest;
     this.engine = engine;
-    this.#decoder = parts.decoder;
-    this.#decodeTimes = parts.decodeTimes;
-    this.tiers = rankedTiers(model.manifest);
-    this.front = paretoFront(this.tiers, table);
-    this.#best = mostAccurate(this.tiers);
-    this.latency = new MeasuredLatency(table);
-    const superNet = superNetOf(this.tiers);
+    const tiers = rankedTiers(model.manifest);
+    this.#front = paretoFront(tiers, table);
+    this.#best = mostAccurate(tiers);
+    this.#latency = new MeasuredLatency(table);
+    const superNet = superNetOf(tiers);
     this.pipeline = new Pipeline({
-      policy: withPins(depthserve, this.tiers),
-      tiers: this.front,
-      latency: this.latency,
-      decoder: parts.decoder,
-      decodeTimes: parts.decodeTimes,
+      policy: withPins(depthserve, tiers),
+      tiers: this.#front,
+      latency: this.#latency,
+      decoder,
+      decodeTimes,
       engine,
       clock,
-      maxBatch: config.MAX_BATCH,
+      maxBatch,
       events: {
         finished: (...batch) => metrics.ranBatch(superNet, ...batch),
         decoded: (...times) => metrics.decoded(...times),
@@ -123,104 +91,41 @@ export class Deployment {
         },
       },
     });
-    this.#shadow =
-      config.SHADOW_CHECKS_PER_MINUTE > 0
-        ? this.#startShadow({ ...parts.engineOptions, provider: engine.provider })
-        : Promise.resolve(null);
+    this.#shadow = parts.startShadow?.(() => this.pipeline.scheduler.idle) ?? Promise.resolve(null);
   }
 
-  /**
-   * Loads the sessions, warms them up and measures the latency table. Every sub-network has run
-   * then, with finite logits. The model's file is let go of when the deployment
-   * is released, or cannot be started.
-   *
-   * @throws {EngineError} when no engine can be started, or one fails.
-   * @throws {ModelError} when manifest and graph do not fit each other.
-   * @throws the signal's reason
-   */
-  static async start(options: DeploymentOptions): Promise<Deployment> {
-    const { model, config, log, signal, warmUpPause } = options;
-    const { name, version, input, subNetworks } = model.manifest;
-    const started = performance.now();
-    const engineOptions: EngineOptions = {
-      modelFile: model.source,
-      provider: config.EXECUTION_PROVIDER,
-      workers: config.ENGINE_WORKERS,
-      intraOpThreads: config.INTRA_OP_THREADS,
-      inputName: input.name,
-      height: input.height,
-      width: input.width,
-      flags: model.manifest.flags,
-    };
-    let engine: InferenceEngine | undefined;
-    let decoder: DecoderPool | undefined;
-    let isWarm = false;
-    try {
-      // Of what fails before, whoever starts the deployment learns by the run that fails.
-      engine = await startEngine(engineOptions, options, (error) => {
-        if (isWarm) options.onFailed(error);
-      });
-      await assertLabels(engine, model);
-      const table = await measureTable(engine, {
-        ranked: rankedTiers(model.manifest),
-        all: subNetworks,
-        maxBatch: config.MAX_BATCH,
-        sizes: BATCH_SIZES.filter((size) => size <= config.MAX_BATCH),
-        imageBytes: input.height * input.width * 3,
-        signal,
-        pause: warmUpPause,
-      });
-      decoder = await startDecoders(options);
-      const decodeTimes = new DecodeTimes();
-      const observe = (header: Header, ms: number) => decodeTimes.observe(header, ms, clock.now());
-      await warmUpDecoders(decoder, observe, signal);
-      engine.watch(Math.max(config.ENGINE_HANG_MS, HANG_FACTOR * slowest(table)));
-      const deployment = new Deployment(options, {
-        engine,
-        engineOptions,
-        table,
-        decoder,
-        decodeTimes,
-      });
-      isWarm = true;
-      log.info(
-        {
-          model: name,
-          version,
-          provider: engine.provider,
-          workers: engine.workers,
-          warmUpMs: Math.round(performance.now() - started),
-          ladder: deployment.front.map(({ skip, accuracy }) => {
-            return { skip, accuracy, ms: table[skip]![1] };
+  status(): DeploymentStatus {
+    const { manifest, engine, pipeline } = this;
+    const { decodeTimes } = this.#parts;
+    const latency = this.#latency;
+    const front = this.#front;
+    const decodeMs = decodeTimes.ofAny(0.95);
+    return {
+      manifest,
+      provider: engine.provider,
+      fallback: engine.fallback,
+      engines: engine.working,
+      waiting: pipeline.waiting,
+      oldestAgeMs: pipeline.scheduler.oldestAgeMs,
+      tiers: front.map((tier) => ({ ...tier, budgetMs: decodeMs + latency.predict(tier, 1) })),
+      latency: latency.table,
+      slowdown: latency.slowdown,
+      spread: latency.spread,
+      delayMs: latency.delay,
+      decodeMs: decodeTimes.ofAny(0.5),
+      get latencyNow() {
+        return latency.present;
+      },
+      get predictions() {
+        return front.flatMap((tier) =>
+          Object.keys(latency.table[tier.skip]!).map((size) => {
+            const batch = Number(size);
+            const ms = latency.predict(tier, batch);
+            return { tier, batch, ms, busyMs: latency.typical(tier, batch) };
           }),
-        },
-        'warm',
-      );
-      return deployment;
-    } catch (error) {
-      await engine?.release();
-      await decoder?.release();
-      await model.close();
-      if (!(error instanceof EngineError)) throw error;
-      // onnxruntime names the path that it was given.
-      throw new EngineError(error.message.replaceAll(model.source, model.file), error.fault);
-    }
-  }
-
-  /** Median ms that decoding an image took, of late. */
-  get decodeMs(): number {
-    return this.#decodeTimes.ofAny(0.5);
-  }
-
-  /** What the scheduler plans with now, for every tier in use and measured batch size. */
-  get predictions(): readonly Prediction[] {
-    return this.front.flatMap((tier) =>
-      Object.keys(this.latency.table[tier.skip]!).map((size) => {
-        const batch = Number(size);
-        const ms = this.latency.predict(tier, batch);
-        return { tier, batch, ms, busyMs: this.latency.typical(tier, batch) };
-      }),
-    );
+        );
+      },
+    };
   }
 
   /**
@@ -287,71 +192,10 @@ export class Deployment {
     // A batch whose clients have all gone away runs on.
     await this.pipeline.scheduler.drained();
     await this.engine.release();
-    await this.#decoder.release();
+    await this.#parts.decoder.release();
     await (await this.#shadow)?.close();
-    await this.#options.model.close();
+    await this.#parts.model.close();
   }
-
-  /** The service serves without it, too: a failure is logged, and nothing is checked. */
-  async #startShadow(options: EngineOptions): Promise<ShadowRunner | null> {
-    const { config, metrics, log } = this.#options;
-    try {
-      return await ShadowRunner.start(options, this.tiers, {
-        perMinute: config.SHADOW_CHECKS_PER_MINUTE,
-        idle: () => this.pipeline.scheduler.idle,
-        onChecked: (...check) => metrics.shadowed(...check),
-        onLost: (err) => log.warn({ err }, 'shallow answers are no longer checked'),
-      });
-    } catch (err) {
-      log.warn({ err }, 'shallow answers are not checked');
-      return null;
-    }
-  }
-}
-
-async function startEngine(
-  engineOptions: EngineOptions,
-  { metrics, log }: DeploymentOptions,
-  failed: (error: EngineError) => void,
-): Promise<InferenceEngine> {
-  const engine = await InferenceEngine.start(engineOptions, {
-    fault: (err) => {
-      metrics.engineFaults.inc({ fault: err.fault });
-      log.error({ err, fault: err.fault }, 'an engine worker failed');
-    },
-    recovered: (attempt, ms) => {
-      metrics.engineRecoveries.inc();
-      log.info({ attempt, ms: Math.round(ms) }, 'the engine worker runs again');
-    },
-    failed,
-  });
-  if (engine.fallback) log.warn({ reason: engine.fallback }, 'CUDA did not load: using the CPU');
-  return engine;
-}
-
-/** @throws {ModelError} when the network has other outputs than one for each label. */
-async function assertLabels(engine: InferenceEngine, { manifest, file }: Model): Promise<void> {
-  const { height, width } = manifest.input;
-  const blank = new Uint8Array(height * width * 3);
-  const { outputs } = await engine.run(0, manifest.subNetworks[0]!, [blank]);
-  const { length } = outputs[0]!;
-  if (length === manifest.labels.length) return;
-  throw new ModelError(
-    `${file}: the network has ${length} outputs, the manifest ${manifest.labels.length} labels`,
-  );
-}
-
-/** Decoders for the network's input size. */
-function startDecoders({ model, config, log }: DeploymentOptions): Promise<DecoderPool> {
-  const { height, width } = model.manifest.input;
-  const options = { height, width, maxPixels: config.MAX_IMAGE_PIXELS };
-  return DecoderPool.start(options, config.MAX_DECODES, {
-    fault: (err) => log.error({ err }, 'a decoder was lost, and is replaced'),
-  });
-}
-
-function slowest(table: LatencyTable): number {
-  return Math.max(...Object.values(table).flatMap((bySize) => Object.values(bySize)));
 }
 
 /** Says which of several images cannot be decoded. */

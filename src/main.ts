@@ -55,8 +55,8 @@ async function main(): Promise<void> {
       await internal?.close();
       await tracing?.close();
       log.info('drained');
-      // Exit code 1, so that whoever supervises the process knows to replace it.
-      if (service?.status === 'failed') throw new EngineError('the engine failed');
+      // Exit code 1, so that the supervisor replaces the process.
+      if (service?.state === 'failed') throw new EngineError('the engine failed');
     },
   );
 

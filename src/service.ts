@@ -1,39 +1,34 @@
 import type { Config } from './config.ts';
-import { Deployment } from './deployment.ts';
-import type { Classified } from './deployment.ts';
+import type { Deployment } from './deployment.ts';
 import { ServeError } from './errors.ts';
-import { FeedbackMemory } from './feedback.ts';
-import { watchGpus } from './gpu.ts';
 import type { Log } from './log.ts';
-import { Metrics } from './metrics.ts';
 import type { Manifest, Model } from './model/manifest.ts';
-import { argmax } from './shadow.ts';
-
-/**
- * Where the service is in its life. `recovering`: the last inference failed or no engine works, and
- * whether that passes is being found out; work is taken as long as one engine can do it.
- */
-export type Status = 'starting' | 'ready' | 'recovering' | 'draining' | 'failed';
-
-/** What became of the last attempt to serve another version of the model. */
-export interface Update {
-  /** Null when there was no telling. */
-  readonly version: string | null;
-  readonly result: 'updated' | 'rejected';
-}
+import { startDeployment } from './start-deployment.ts';
+import { FeedbackMemory } from './telemetry/feedback-memory.ts';
+import { watchGpus } from './telemetry/gpu.ts';
+import { History } from './telemetry/history.ts';
+import { Metrics } from './telemetry/metrics.ts';
+import { Recorder } from './telemetry/recorder.ts';
+import { notWarm } from './telemetry/status.ts';
+import type { ServiceStatus, State, Update } from './telemetry/status.ts';
+import { TritonStatistics } from './telemetry/triton-statistics.ts';
 
 /** Pauses of a successor's warm-up: it takes a quarter of the time of as many cores as engines. */
 const UPDATE_PAUSE = 3;
 
 /** Knows which deployment serves, and whether it may be used. */
 export class Service {
-  #status: Status = 'starting';
+  #state: State = 'starting';
   #deployment: Deployment | null = null;
   readonly #stop = new AbortController();
-  readonly #feedback: FeedbackMemory;
   #stopWatchingGpus: () => void = () => {};
   #lastUpdate: Update | null = null;
   readonly metrics: Metrics;
+  readonly feedback: FeedbackMemory;
+  readonly history = new History();
+  readonly tritonStatistics = new TritonStatistics();
+  /** To be told what became of each request. */
+  readonly recorder: Recorder;
 
   constructor(
     readonly config: Config,
@@ -42,35 +37,36 @@ export class Service {
     /** Called once when the service can no longer work and should be replaced. */
     private readonly onFailed: () => void,
   ) {
-    this.#feedback = new FeedbackMemory(config.FEEDBACK_CAPACITY);
-    this.metrics = new Metrics(model.manifest, () => ({
-      ready: this.status === 'ready',
-      engines: this.#deployment?.engine.working ?? 0,
-      queueLength: this.#deployment?.pipeline.waiting ?? 0,
-      oldestAgeMs: this.#deployment?.pipeline.scheduler.oldestAgeMs ?? 0,
-      slowdown: this.#deployment?.latency.slowdown ?? 1,
-      delayMs: this.#deployment?.latency.delay ?? 0,
-      predictions: this.#deployment?.predictions ?? [],
-    }));
+    this.metrics = new Metrics(model.manifest.name, () => this.status());
+    this.feedback = new FeedbackMemory(config.FEEDBACK_CAPACITY, (tier, isCorrect) =>
+      this.metrics.judged(tier, isCorrect),
+    );
+    const { metrics, history, tritonStatistics, feedback } = this;
+    this.recorder = new Recorder(metrics, history, tritonStatistics, feedback);
   }
 
-  get status(): Status {
+  get state(): State {
     const healthy = this.#deployment?.engine.healthy ?? true;
-    return this.#status === 'ready' && !healthy ? 'recovering' : this.#status;
+    return this.#state === 'ready' && !healthy ? 'recovering' : this.#state;
+  }
+
+  /** What the service tells of itself. */
+  status(): ServiceStatus {
+    return {
+      state: this.state,
+      update: this.#lastUpdate,
+      deployment: this.#deployment?.status() ?? notWarm(this.model.manifest),
+    };
   }
 
   /** Takes no more work, ever. */
   get isClosing(): boolean {
-    return this.#status === 'draining' || this.#status === 'failed';
+    return this.#state === 'draining' || this.#state === 'failed';
   }
 
-  get lastUpdate(): Update | null {
-    return this.#lastUpdate;
-  }
-
-  /** Null before the warm-up is over. */
-  get deployment(): Deployment | null {
-    return this.#deployment;
+  /** A model has been warmed up and serves. */
+  get isWarm(): boolean {
+    return this.#deployment !== null;
   }
 
   /** Of the model that serves, or will. */
@@ -86,12 +82,12 @@ export class Service {
   async start(): Promise<void> {
     const { config } = this;
     try {
-      this.#serve(await this.#deploy(this.model, 0));
+      this.#deployment = await this.#deploy(this.model, 0);
     } catch (error) {
       if (!this.#stop.signal.aborted) throw error;
       return;
     }
-    this.#status = 'ready';
+    this.#state = 'ready';
     this.log.info({ version: this.manifest.version }, 'ready');
     if (config.GPU_SAMPLE_SECONDS > 0 && config.EXECUTION_PROVIDER !== 'cpu') {
       this.#stopWatchingGpus = watchGpus(config.GPU_SAMPLE_SECONDS, (samples) =>
@@ -116,7 +112,7 @@ export class Service {
       return;
     }
     const last = this.#deployment!;
-    this.#serve(next);
+    this.#deployment = next;
     const { version } = next.manifest;
     this.log.info({ from: last.manifest.version, version }, 'model updated');
     this.updateEnded({ version, result: 'updated' });
@@ -138,44 +134,20 @@ export class Service {
    * @throws {ServeError} starting, draining, engine-failed
    */
   serving(): Deployment {
-    const deployment = this.#status === 'failed' ? null : this.#deployment;
+    const deployment = this.#state === 'failed' ? null : this.#deployment;
     if (deployment && deployment.engine.working > 0) return deployment;
-    if (this.#status === 'starting') {
+    if (this.#state === 'starting') {
       throw new ServeError('starting', 'The model is being loaded and measured.', {}, 1000);
     }
-    if (this.#status === 'draining' && !deployment) {
+    if (this.#state === 'draining' && !deployment) {
       throw new ServeError('draining', 'This replica is shutting down.', {}, 1000);
     }
     throw new ServeError('engine-failed', 'No engine works at the moment.', {}, 1000);
   }
 
-  /** Counts an answer that is about to leave; times in ms. */
-  answered(id: string, result: Classified, budgetMs: number, totalMs: number): void {
-    this.metrics.answered(result, budgetMs, totalMs);
-    const { tier, manifest, output } = result;
-    this.#feedback.remember(id, { tier, labels: manifest.labels, predicted: argmax(output) });
-  }
-
-  /**
-   * Counts whether an answer was right.
-   *
-   * @throws {ServeError} unknown-label, unknown-request
-   */
-  feedback(id: string, label: string): void {
-    const labels = this.#feedback.peek(id)?.labels ?? this.manifest.labels;
-    const truth = labels.indexOf(label);
-    if (truth < 0) throw new ServeError('unknown-label', 'The model does not have this label.');
-    const answer = this.#feedback.take(id);
-    if (!answer) {
-      throw new ServeError('unknown-request', 'No answer with this id is remembered here.');
-    }
-    const result = answer.predicted === truth ? 'correct' : 'wrong';
-    this.metrics.feedback.inc({ tier: answer.tier.skip, result });
-  }
-
-  /** Whoever balances load should look elsewhere from here on. */
+  /** Balancers should look elsewhere from here on. */
   beginDrain(): void {
-    if (this.#status !== 'failed') this.#status = 'draining';
+    if (this.#state !== 'failed') this.#state = 'draining';
     this.#stopWatchingGpus();
     this.#stop.abort();
   }
@@ -187,7 +159,7 @@ export class Service {
   }
 
   async #deploy(model: Model, warmUpPause: number): Promise<Deployment> {
-    const deployment: Deployment = await Deployment.start({
+    const deployment: Deployment = await startDeployment({
       model,
       config: this.config,
       metrics: this.metrics,
@@ -202,14 +174,9 @@ export class Service {
     return deployment;
   }
 
-  #serve(deployment: Deployment): void {
-    this.#deployment = deployment;
-    this.metrics.serving(deployment);
-  }
-
   #fail(error: Error): void {
-    if (this.#status === 'failed') return;
-    this.#status = 'failed';
+    if (this.#state === 'failed') return;
+    this.#state = 'failed';
     this.log.fatal({ err: error }, 'the engine failed');
     this.onFailed();
   }

@@ -45,7 +45,7 @@ export class Updater {
   /** Looks at once, and tries again what was rejected. */
   reload(): void {
     // Not ready yet: it will be looked at then.
-    if (!this.service.deployment) return;
+    if (!this.service.isWarm) return;
     this.#isAskedAgain = true;
     this.#look();
   }

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startServer } from './server.ts';
 import type { Server } from './server.ts';
 
-const CAT = 'src/page/samples/cat.jpg';
+const CAT = 'models/cifar10/samples/cat.jpg';
 
 interface Ended {
   readonly code: number;
@@ -71,7 +71,7 @@ describe('classify', () => {
       [
         'classify',
         CAT,
-        'src/page/samples/coffee.jpg',
+        'test/fixtures/pillow/64x64-444.jpg',
         '--budget',
         '60000',
         '--json',
@@ -85,7 +85,7 @@ describe('classify', () => {
       .trim()
       .split('\n')
       .map((line) => JSON.parse(line) as { photo: string; predictions: unknown[] });
-    expect(answers.map(({ photo }) => photo)).toEqual([CAT, 'src/page/samples/coffee.jpg']);
+    expect(answers.map(({ photo }) => photo)).toEqual([CAT, 'test/fixtures/pillow/64x64-444.jpg']);
     expect(answers[0]!.predictions).toHaveLength(2);
   });
 

@@ -15,7 +15,7 @@ let ajv: Ajv2020;
 beforeAll(async () => {
   server = await startServer();
   client = new DepthServe(`${server.url}/`);
-  cat = new Uint8Array(await readFile('src/page/samples/cat.jpg'));
+  cat = new Uint8Array(await readFile('models/cifar10/samples/cat.jpg'));
   ajv = new Ajv2020({ strict: false });
   addFormats.default(ajv);
   ajv.addSchema(JSON.parse(await readFile('docs/openapi.json', 'utf8')), 'openapi');

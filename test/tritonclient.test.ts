@@ -19,7 +19,7 @@ describe.skipIf(noPython)('the unmodified Python tritonclient[http]', () => {
     const output = await runToEnd(PYTHON, [
       'test/clients/triton_client.py',
       address,
-      'src/page/samples/cat.jpg',
+      'models/cifar10/samples/cat.jpg',
     ]);
     expect(output).toMatch(/Ran \d+ tests[^]*OK\n$/);
   });

@@ -11,7 +11,7 @@ import type { LatencyTable } from '../../src/scheduler/latency.ts';
 import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
 import { parseTrace } from '../simulator/arrivals.ts';
 import { simulateFleet } from '../simulator/fleet.ts';
-import type { FleetResult, FleetSetup, Metric, Rule } from '../simulator/fleet.ts';
+import type { FleetSetup, Metric, Rule } from '../simulator/fleet.ts';
 import { Random } from '../simulator/random.ts';
 import { capacity, parseProfile } from '../simulator/tables.ts';
 import { arrivals, day, DAY_SECONDS } from './day.ts';
@@ -19,6 +19,7 @@ import { byProcessor, hpa, keda, pod, settings } from './manifests.ts';
 import { measure } from './measure.ts';
 import type { Measured } from './measure.ts';
 import { plot } from './plot.ts';
+import type { Contender } from './plot.ts';
 
 /** Assumed: scheduling the pod and starting its container, the image being on the node, s. */
 const CONTAINER_SECONDS = 2;
@@ -29,10 +30,6 @@ const SEED = 1;
 const PLOTTED = new Set(['HPA as shipped', 'processor 50 %', '5 replicas', '4 replicas']);
 /** Of a network of four stages. */
 const SUB_NETWORKS = 16;
-
-export interface Record extends FleetResult {
-  readonly name: string;
-}
 
 async function main(): Promise<void> {
   const { values, positionals } = parseArgs({
@@ -92,7 +89,7 @@ async function main(): Promise<void> {
     `${common.times.length} requests, a replica starts in ${common.startSeconds.toFixed(0)} s`,
   );
 
-  const records: Record[] = [];
+  const records: Contender[] = [];
   for (const [name, rule, initial] of contenders()) {
     if (values.only && !values.only.includes(name)) continue;
     const result = await simulateFleet({ ...common, rule, initial });
@@ -153,7 +150,7 @@ function contenders(): [name: string, rule: Rule | null, initial: number][] {
   ];
 }
 
-function row({ name, replicaHours, attainment, accuracy, refused, intervals }: Record): string {
+function row({ name, replicaHours, attainment, accuracy, refused, intervals }: Contender): string {
   const share = (value: number) => (100 * value).toFixed(2);
   const counts = intervals.map(({ replicas }) => replicas);
   const changes = counts.filter((count, i) => i > 0 && count !== counts[i - 1]).length;

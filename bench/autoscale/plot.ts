@@ -1,20 +1,24 @@
 import { SYNC_SECONDS } from '../simulator/autoscale.ts';
-import type { Interval } from '../simulator/fleet.ts';
-import { drawn } from '../chart.ts';
+import type { FleetResult, Interval } from '../simulator/fleet.ts';
+import { renderSvg } from '../chart.ts';
 import type { Panel, Series } from '../chart.ts';
 import { DAY_SECONDS } from './day.ts';
-import type { Record } from './main.ts';
+
+/** How one way of scaling got through the day. */
+export interface Contender extends FleetResult {
+  readonly name: string;
+}
 
 /** Width of a point, s. */
 const STEP = 600;
 
 /** Replicas, load, accuracy and attainment of a few contenders over the day. */
-export function plot(records: readonly Record[], speed: number): string {
+export function plot(records: readonly Contender[], speed: number): string {
   const panel = (
     title: string,
     unit: Panel['unit'],
     read: (part: readonly Interval[]) => number | null,
-    look: Partial<Panel> & { steps?: boolean; of?: readonly Record[] } = {},
+    look: Partial<Panel> & { steps?: boolean; of?: readonly Contender[] } = {},
   ): Panel => ({
     title,
     unit,
@@ -27,7 +31,7 @@ export function plot(records: readonly Record[], speed: number): string {
   });
   const sum = (part: readonly Interval[], of: (each: Interval) => number) =>
     part.reduce((all, each) => all + of(each), 0);
-  return drawn({
+  return renderSvg({
     title: 'A day, in steps of ten minutes',
     columns: 2,
     from: 0,

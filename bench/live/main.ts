@@ -18,7 +18,7 @@ import type { LatencyTable } from '../../src/scheduler/latency.ts';
 import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
 import { constant, parseTrace, renewal } from '../simulator/arrivals.ts';
 import type { Request } from '../simulator/arrivals.ts';
-import { summarise } from '../simulator/metrics.ts';
+import { summarise } from '../simulator/summary.ts';
 import { Random } from '../simulator/random.ts';
 import { simulate } from '../simulator/run.ts';
 import { parseProfile } from '../simulator/tables.ts';

@@ -1,4 +1,4 @@
-import { percentile } from '../simulator/metrics.ts';
+import { percentile } from '../simulator/summary.ts';
 import type { Reply } from './load.ts';
 
 /** What a live run achieved. Times in ms, shares 0 to 1. */

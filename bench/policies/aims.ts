@@ -1,4 +1,4 @@
-import type { Bound } from '../simulator/bound.ts';
+import type { Bound } from '../simulator/bound/divisible.ts';
 
 /** Of the accuracy between base-net (`base`) and bound, the part that is recovered. */
 export function headroom(ours: Bound, bound: Bound, base: number): number {

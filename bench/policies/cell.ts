@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { atRate, constant, parseTrace, renewal, requests } from '../simulator/arrivals.ts';
 import type { Request } from '../simulator/arrivals.ts';
 import { upperBound } from '../simulator/bound.ts';
-import { summarise } from '../simulator/metrics.ts';
+import { summarise } from '../simulator/summary.ts';
 import { policiesFor } from '../simulator/policies.ts';
 import { Random } from '../simulator/random.ts';
 import { simulate } from '../simulator/run.ts';

@@ -1,18 +1,9 @@
 import type { Request } from './arrivals.ts';
 import { byAccuracy, byCount } from './bound/batches.ts';
 import { divisibleBound } from './bound/divisible.ts';
+import type { Bound } from './bound/divisible.ts';
 import { pricedBound } from './bound/prices.ts';
 import type { Profile } from './tables.ts';
-
-/** What nobody can exceed, not even knowing all arrivals beforehand. */
-export interface Bound {
-  /** Share of the requests that can at most be answered in time. */
-  readonly attainment: number;
-  /** `delivered / attainment`. */
-  readonly accuracy: number;
-  /** Sum of accuracies answered in time, over the number of requests, at most. */
-  readonly delivered: number;
-}
 
 /** No bound may fall below what it bounds by a rounding error. */
 const ROUNDING = 1e-12;

@@ -5,8 +5,8 @@ import { atRate, constant, parseTrace, ramp, renewal, requests, steps } from './
 import type { Rate, Request } from './arrivals.ts';
 import { upperBound } from './bound.ts';
 import { replicasFor } from './capacity.ts';
-import { summarise } from './metrics.ts';
-import type { Summary } from './metrics.ts';
+import { summarise } from './summary.ts';
+import type { Summary } from './summary.ts';
 import { DEFAULT_LOAD, parseOptions } from './options.ts';
 import type { Options } from './options.ts';
 import { policyNamed } from './policies.ts';

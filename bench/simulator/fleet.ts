@@ -1,7 +1,7 @@
 import { ExpiredError, RefusedError } from '../../src/scheduler/scheduler.ts';
 import type { Scheduler } from '../../src/scheduler/scheduler.ts';
 import type { Tier } from '../../src/scheduler/policy.ts';
-import { SHARE_OF_BUDGET } from '../../src/metrics.ts';
+import { SHARE_OF_BUDGET } from '../../src/telemetry/metrics.ts';
 import { Autoscaler, replicasWanted, SYNC_SECONDS } from './autoscale.ts';
 import type { Limits, PodState, Target } from './autoscale.ts';
 import { balance } from './balance.ts';
@@ -90,7 +90,7 @@ export async function simulateFleet(setup: FleetSetup): Promise<FleetResult> {
 
   const pods: Pod[] = [];
   let serving: readonly Pod[] = [];
-  let schedulers: readonly Scheduler<number, null>[] = [];
+  let schedulers: readonly Scheduler<number, number>[] = [];
   let created = 0;
   let replicaSeconds = 0;
   const intervals: Interval[] = [];
@@ -202,7 +202,7 @@ function proposal(
 
 /** A replica, and the metrics it exports. */
 class Pod {
-  readonly scheduler: Scheduler<number, null>;
+  readonly scheduler: Scheduler<number, number>;
   readonly history: Sample[] = [];
   asked = 0;
   wanted = 0;

@@ -1,4 +1,4 @@
-import { drawn } from '../chart.ts';
+import { renderSvg } from '../chart.ts';
 import type { Series } from '../chart.ts';
 import type { Tier } from '../../src/scheduler/policy.ts';
 import type { Outcome } from './run.ts';
@@ -31,7 +31,7 @@ export function plot(outcomes: readonly Outcome[], tiers: readonly Tier[], title
   const answeredBy = (bin: readonly Outcome[], { skip }: Tier) =>
     bin.filter(({ tier }) => tier?.skip === skip).length;
 
-  return drawn({
+  return renderSvg({
     title,
     columns: 2,
     from: 0,

@@ -3,6 +3,7 @@ import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
 import { edf } from './rivals/edf.ts';
 import type { Policy, Tier } from '../../src/scheduler/policy.ts';
 import { bentoml } from './rivals/bentoml.ts';
+import { cascade, gears } from './rivals/cascades.ts';
 import { fixed } from './rivals/fixed.ts';
 import { infaas } from './rivals/infaas.ts';
 import { maxAcc } from './rivals/maxacc.ts';
@@ -19,6 +20,8 @@ export function policiesFor(tiers: readonly Tier[]): Policy[] {
     infaas,
     bentoml,
     edf,
+    cascade,
+    gears,
     ...tiers.map(({ skip }) => fixed(skip)),
   ];
 }

@@ -1,11 +1,13 @@
 import { DecodeTimes } from '../../src/pipeline/decode-times.ts';
 import type { Decoder } from '../../src/pipeline/decode-stage.ts';
 import { Pipeline } from '../../src/pipeline/pipeline.ts';
+import type { ImageAnswer } from '../../src/pipeline/pipeline.ts';
 import { MeasuredLatency } from '../../src/scheduler/latency.ts';
 import type { Policy, Tier } from '../../src/scheduler/policy.ts';
 import { ExpiredError, RefusedError } from '../../src/scheduler/scheduler.ts';
 import type { Engine, SchedulerEvents } from '../../src/scheduler/scheduler.ts';
 import type { Request } from './arrivals.ts';
+import { accuracyAfter, confidenceIn, difficultyOf } from './difficulty.ts';
 import { balance } from './balance.ts';
 import type { Balancing } from './balance.ts';
 import { VirtualClock } from './clock.ts';
@@ -45,17 +47,30 @@ export interface Outcome {
   readonly at: number;
   /** The sub-network that answered; null when none did. */
   readonly tier: Tier | null;
+  /** How often it looked; 0 without an answer. */
+  readonly looks: number;
+  /** Probability that the answer is right, given what the looks were like; 0 without one. */
+  readonly accuracy: number;
   /** Answered within its budget. */
   readonly inTime: boolean;
   /** Predicted at dispatch minus actual time from arrival to answer, ms; 0 without an answer. */
   readonly predictionError: number;
 }
 
-/** Plays `requests` against the production scheduler; outcomes in the order of arrival. */
-export async function simulate(setup: Setup): Promise<Outcome[]> {
+/**
+ * Plays `requests` against the server's own pipeline; outcomes in the order of arrival.
+ *
+ * @param events told of what all replicas do.
+ */
+export async function simulate(
+  setup: Setup,
+  clock = new VirtualClock(),
+  events: SchedulerEvents = {},
+): Promise<Outcome[]> {
   const { requests, replicas } = setup;
-  const clock = new VirtualClock();
-  const pipelines = Array.from({ length: replicas }, (_, index) => replica(setup, clock, index));
+  const pipelines = Array.from({ length: replicas }, (_, index) =>
+    replica(setup, clock, index, events),
+  );
   const schedulers = pipelines.map(({ scheduler }) => scheduler);
   const choose = balance(setup.balancing, new Random(setup.seed, 3));
   const outcomes: Outcome[] = [];
@@ -64,24 +79,39 @@ export async function simulate(setup: Setup): Promise<Outcome[]> {
     const request = requests[index]!;
     const { arrivedAt, budget, minAccuracy, decodeMs = 0 } = request;
     const pipeline = pipelines[choose(schedulers)]!;
-    const settle = (result: Outcome['result'], tier: Tier | null, predictedMs = 0) => {
+    const settle = (result: Outcome['result'], served?: ImageAnswer<number>) => {
       const at = clock.now();
+      const tier = served?.tier ?? null;
+      const { predictedMs = 0, looks = [] } = served ?? {};
       const inTime = tier !== null && at <= arrivedAt + budget + ROUNDING_MS;
       const predictionError = tier === null ? 0 : predictedMs - (at - arrivedAt);
-      outcomes[index] = { request, result, at, tier, inTime, predictionError };
+      const accuracy = looks.length === 0 ? 0 : accuracyAfter(looks);
+      outcomes[index] = {
+        request,
+        result,
+        at,
+        tier,
+        looks: looks.length,
+        accuracy,
+        inTime,
+        predictionError,
+      };
     };
     const imageRequest = { arrivedAt, budgetMs: budget, minAccuracy };
     // What is learnt of decoding is kept by size; here the time is all the size there is.
-    const header = { format: 'jpeg', pixels: Math.ceil(1e5 * decodeMs) };
-    const answers =
-      decodeMs > 0
-        ? pipeline.classify([{ file: { index, ms: decodeMs }, header }], imageRequest)
-        : pipeline.classifyPixels([index], imageRequest);
-    answers.then(
-      ([served]) => settle('served', served!.tier, served!.predictedMs),
+    const header = { format: 'jpeg', pixels: Math.ceil(PIXELS_PER_MS * decodeMs) };
+    const answers = async () => {
+      if (decodeMs === 0) return pipeline.classifyPixels([index], imageRequest);
+      // As /classify does with files; the budget of pixels comes with the body.
+      const refusal = pipeline.preview(imageRequest);
+      if (refusal) throw new RefusedError(refusal);
+      return pipeline.classify([{ file: { index, ms: decodeMs }, header }], imageRequest);
+    };
+    answers().then(
+      ([served]) => settle('served', served),
       (error: unknown) => {
-        if (error instanceof RefusedError) settle('refused', null);
-        else if (error instanceof ExpiredError) settle('expired', null);
+        if (error instanceof RefusedError) settle('refused');
+        else if (error instanceof ExpiredError) settle('expired');
         else throw error;
       },
     );
@@ -95,6 +125,9 @@ export async function simulate(setup: Setup): Promise<Outcome[]> {
 
 /** A batch planned to end at a deadline may end a rounding error after it. */
 const ROUNDING_MS = 1e-6;
+
+/** Pixels that a simulated file of 1 ms claims to have. */
+export const PIXELS_PER_MS = 1e5;
 
 /** Decoders of a replica whose number is not limited. */
 const ANY_NUMBER = 64;
@@ -115,11 +148,11 @@ export function replica(
   clock: VirtualClock,
   index: number,
   events: SchedulerEvents = {},
-): Pipeline<SimulatedFile, number, null> {
+): Pipeline<SimulatedFile, number, number> {
   const { profile, policy, engines } = setup;
   const truth = new MeasuredLatency(profile.latency);
   const random = new Random(setup.seed, 10 + index);
-  const engine: Engine<number, null> = {
+  const engine: Engine<number, number> = {
     workers: engines,
     run: (_worker, tier, inputs) =>
       new Promise((resolve) => {
@@ -129,7 +162,8 @@ export function replica(
         const ms = truth.predict(tier, inputs.length) * slow * noise;
         // Of an exponential distribution, 95 % are below three times the mean.
         const delay = setup.delayMs ? (random.exponential() * setup.delayMs) / 3 : 0;
-        clock.at(now + ms + delay, () => resolve({ outputs: inputs.map(() => null), workMs: ms }));
+        const outputs = inputs.map((input) => difficultyOf(setup.seed, input));
+        clock.at(now + ms + delay, () => resolve({ outputs, workMs: ms }));
       }),
   };
   const workers = setup.decoders ?? ANY_NUMBER;
@@ -152,5 +186,6 @@ export function replica(
     clock,
     maxBatch: profile.maxBatch,
     events,
+    confidence: confidenceIn,
   });
 }

@@ -1,4 +1,4 @@
-import { SHARE_OF_BUDGET } from '../../src/metrics.ts';
+import { SHARE_OF_BUDGET } from '../../src/telemetry/metrics.ts';
 
 /** What Prometheus scrapes of one replica: counters since its start, and its queue. */
 export interface Sample {

@@ -1,4 +1,4 @@
-import type { Metrics } from '../../src/metrics.ts';
+import type { Metrics } from '../../src/telemetry/metrics.ts';
 
 /** What prom-client keeps of a metric but does not declare. */
 interface Registered {
@@ -10,7 +10,7 @@ interface Registered {
 
 const HEAD = `# Metrics
 
-\`GET /metrics\` answers in the Prometheus text format. This page is made from src/metrics.ts by
+\`GET /metrics\` answers in the Prometheus text format. This page is made from src/telemetry by
 \`npm run generate\`; a test fails when it is out of date.
 
 Every metric has the label \`model\`. All labels are bounded: \`tier\` is a sub-network of the model

@@ -6,6 +6,7 @@ import { BATCH_SIZES, readConfig } from '../config.ts';
 import { answerOf } from '../http/answer.ts';
 import { toServeError } from '../http/problem.ts';
 import { openModel } from '../model/manifest.ts';
+import type { ImageRequest } from '../pipeline/pipeline.ts';
 import { Service } from '../service.ts';
 import { EXIT, UsageError, numberOf, parsed, progress } from './command.ts';
 import type { Command } from './command.ts';
@@ -30,11 +31,7 @@ const OPTIONS = {
   json: { type: 'boolean', default: false },
 } as const;
 
-interface Wish {
-  readonly budgetMs: number;
-  readonly minAccuracy: number;
-  readonly topK: number;
-}
+type PhotoRequest = Pick<ImageRequest, 'budgetMs' | 'minAccuracy'> & { readonly topK: number };
 
 /** There is no answer, for lack of time or because of the photo. */
 class NoAnswer extends Error {
@@ -52,7 +49,7 @@ export const command: Command = {
   async run(args) {
     const { values, positionals } = parsed(args, OPTIONS);
     if (positionals.length === 0) throw new UsageError('classify needs at least one photo');
-    const wish: Wish = {
+    const request: PhotoRequest = {
       budgetMs: numberOf('budget', values.budget, 0.001, 3_600_000),
       minAccuracy: numberOf('min-accuracy', values['min-accuracy'], 0, 1),
       topK: numberOf('top-k', values['top-k'], 1, 1000),
@@ -60,7 +57,7 @@ export const command: Command = {
     const photos = await Promise.all(positionals.map(readPhoto));
     const url = values.url ?? process.env['DEPTHSERVE_URL'];
     try {
-      const answers = await (url ? askService(url, photos, wish) : askModel(photos, wish));
+      const answers = await (url ? askService(url, photos, request) : askModel(photos, request));
       answers.forEach((answer, index) => {
         const photo = positionals[index]!;
         process.stdout.write(
@@ -87,10 +84,10 @@ async function readPhoto(path: string): Promise<Uint8Array<ArrayBuffer>> {
 async function askService(
   url: string,
   photos: readonly Uint8Array<ArrayBuffer>[],
-  wish: Wish,
+  request: PhotoRequest,
 ): Promise<readonly Answer[]> {
   try {
-    return await new DepthServe(url).classifyAll(photos, wish);
+    return await new DepthServe(url).classifyAll(photos, request);
   } catch (error) {
     if (error instanceof DepthServeError) throw new NoAnswer(error.message, error.status);
     throw new NoAnswer(`${url} does not answer: ${(error as Error).message}`, 502);
@@ -98,7 +95,10 @@ async function askService(
 }
 
 /** Loads and measures the model as a server would, with no larger batches than are needed. */
-async function askModel(photos: readonly Uint8Array[], wish: Wish): Promise<readonly Answer[]> {
+async function askModel(
+  photos: readonly Uint8Array[],
+  request: PhotoRequest,
+): Promise<readonly Answer[]> {
   const config = readConfig();
   const batch = BATCH_SIZES.find((size) => size >= photos.length) ?? config.MAX_BATCH;
   const model = await openModel(config.MODEL_DIR);
@@ -114,10 +114,10 @@ async function askModel(photos: readonly Uint8Array[], wish: Wish): Promise<read
   try {
     const arrivedAt = performance.now();
     const files = photos.map((photo) => Buffer.from(photo.buffer));
-    const results = await service.serving().classify(files, { ...wish, arrivedAt });
+    const results = await service.serving().classify(files, { ...request, arrivedAt });
     const totalMs = performance.now() - arrivedAt;
     return results.map((result, index) =>
-      answerOf(String(index), result, wish.budgetMs, totalMs, wish.topK),
+      answerOf(String(index), result, request.budgetMs, totalMs, request.topK),
     );
   } catch (error) {
     const known = toServeError(error);

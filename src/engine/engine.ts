@@ -117,14 +117,14 @@ export class InferenceEngine implements Engine<Uint8Array, Float32Array> {
     return this.#failed ? 0 : this.#slots.filter(({ recovery }) => recovery === null).length;
   }
 
-  /** Whether the last inference succeeded, whoever ran it. */
+  /** Whether the last inference succeeded, on any worker. */
   get healthy(): boolean {
     return this.#lastRunSucceeded && this.working > 0;
   }
 
   /**
    * From now on workers are watched and replaced. Not before the warm-up: first runs may take
-   * long, and an engine that fails then had better not start.
+   * long, and an engine that fails then should not start.
    *
    * @param limitMs a batch that takes longer hangs.
    */
@@ -182,7 +182,7 @@ export class InferenceEngine implements Engine<Uint8Array, Float32Array> {
   async #startThread(slot: Slot): Promise<void> {
     slot.thread = await EngineThread.start(
       this.#options,
-      // Loading takes longer than a batch, and nobody waits for it in vain.
+      // Six times the batch limit for creating a session.
       this.#limitMs === null ? Infinity : 6 * this.#limitMs,
       (error) => this.#recover(slot, error),
     );
@@ -240,7 +240,7 @@ export class InferenceEngine implements Engine<Uint8Array, Float32Array> {
     }
   }
 
-  /** @throws {EngineError} when the engine had better give up. */
+  /** @throws {EngineError} when the engine should give up. */
   async #replace(slot: Slot): Promise<void> {
     for (;;) {
       if (stuckThreads() > MOST_STUCK) throw new EngineError(`${stuckThreads()} workers hang`);

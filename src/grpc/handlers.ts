@@ -4,7 +4,6 @@ import type { FastifyBaseLogger } from 'fastify';
 import { ServeError } from '../errors.ts';
 import type { Access } from '../http/access.ts';
 import type { Intake } from '../http/intake.ts';
-import type { Ledger } from '../http/ledger.ts';
 import { isFault, toServeError } from '../http/problem.ts';
 import { describeConfig, describeModel, describeServer } from '../http/v2/describe.ts';
 import { infer } from '../http/v2/inference.ts';
@@ -20,7 +19,6 @@ import { grpcStatus } from './status.ts';
 /** What gRPC shares with HTTP: limits, tokens and counts hold for both together. */
 export interface GrpcParts {
   readonly service: Service;
-  readonly ledger: Ledger;
   /** Null: anyone may enter. */
   readonly access: Access | null;
   readonly intake: Intake;
@@ -40,11 +38,11 @@ type Call<Request> = ServerUnaryCall<Request, object>;
 
 /** The methods of inference.GRPCInferenceService. */
 export function handlers(parts: GrpcParts, heads: Heads): UntypedServiceImplementation {
-  const { service, ledger, version } = parts;
-  const isReady = () => service.status === 'ready';
+  const { service, version } = parts;
+  const isReady = () => service.state === 'ready';
   const assertNamed = ({ name, version }: Named) =>
     assertModel({ model: name, ...(version !== '' && { version }) }, service.manifest);
-  const statistics = () => [ledger.statisticsOf(service.manifest).report(service.manifest)];
+  const statistics = () => [service.tritonStatistics.report(service.manifest)];
 
   async function answer(call: Call<ModelInferRequest>, callback: sendUnaryData<object>) {
     const head = heads.of(call.metadata);
@@ -99,7 +97,7 @@ function unary<Request>(answer: (request: Request) => object) {
 }
 
 async function inferred(parts: GrpcParts, head: Head, call: Call<ModelInferRequest>) {
-  const { service, intake, ledger } = parts;
+  const { service, intake } = parts;
   const { request } = call;
   const { model_name: model, model_version: version } = request;
   assertModel({ model, ...(version !== '' && { version }) }, service.manifest);
@@ -114,12 +112,11 @@ async function inferred(parts: GrpcParts, head: Head, call: Call<ModelInferReque
       id: head.id,
       signal: endOf(call, head),
       allBinary: true,
-      outcome: head,
       trace: head.trace,
     },
-    service.config,
-    ledger,
+    service,
   );
+  head.outcome = response.parameters.budget_met ? 'met' : 'late';
   const { sub_network: subNetwork } = response.parameters;
   return { response: responseOf(response, binary), subNetwork };
 }

@@ -3,8 +3,7 @@ import { performance } from 'node:perf_hooks';
 import { ServerInterceptingCall, status } from '@grpc/grpc-js';
 import type { Metadata, ServerInterceptor } from '@grpc/grpc-js';
 import type { Deployment } from '../deployment.ts';
-import type { ServeError } from '../errors.ts';
-import type { Outcome } from '../http/ledger.ts';
+import type { ErrorCode, ServeError } from '../errors.ts';
 import { fromRefusal, toServeError } from '../http/problem.ts';
 import { inProtocol } from '../http/v2/told.ts';
 import { beginTrace } from '../tracing/trace.ts';
@@ -17,7 +16,7 @@ const OPEN = /\/Server(Live|Ready)$/;
 const INFERS = /\/ModelInfer$/;
 
 /** What is known of a call when its head has come, and kept until it is over. */
-export interface Head extends Outcome {
+export interface Head {
   /** As `performance.now()`. */
   readonly arrivedAt: number;
   readonly id: string;
@@ -25,6 +24,7 @@ export interface Head extends Outcome {
   deployment: Deployment | null;
   /** The deadline, as a budget; absent: none. */
   readonly budgetMs: number | undefined;
+  outcome: 'met' | 'late' | ErrorCode | null;
   /** Null: nobody collects spans. */
   trace: RequestTrace | null;
   /** For the log. */
@@ -51,11 +51,12 @@ export class Heads {
 
   /** Counts and logs what became of an inference. */
   over(head: Head, error: ServeError | null, subNetwork?: string): void {
-    const { ledger, log } = this.#parts;
+    const { service, log } = this.#parts;
     const ms = Math.round((performance.now() - head.arrivedAt) * 1000) / 1000;
     if (error) {
       head.outcome = error.code;
-      ledger.failed(error.code, ms);
+      const { manifest } = head.deployment ?? service;
+      service.recorder.unanswered({ code: error.code, manifest, totalMs: ms });
     }
     const { outcome, id: reqId, traceIds } = head;
     log.info({ reqId, ...traceIds, protocol: 'grpc', outcome, subNetwork, ms }, 'classify');

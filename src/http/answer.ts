@@ -1,13 +1,6 @@
-import type { Classified } from '../deployment.ts';
+import { softmax } from '../model/logits.ts';
+import type { Classified } from '../telemetry/recorder.ts';
 import type { Answer } from './schemas.ts';
-
-/** Probabilities from logits, `[classes]` each. */
-export function softmax(logits: Float32Array): Float32Array {
-  const most = logits.reduce((a, b) => Math.max(a, b), -Infinity);
-  const powers = logits.map((logit) => Math.exp(logit - most));
-  const sum = powers.reduce((a, b) => a + b, 0);
-  return powers.map((power) => power / sum);
-}
 
 /** The `k` most probable labels, best first. */
 export function topK(

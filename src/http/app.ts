@@ -16,18 +16,18 @@ import { meetExpectations } from './expectations.ts';
 import { feedbackRoute } from './feedback.ts';
 import { infoRoutes, metricsRoute } from './info.ts';
 import { Intake, limitIntake } from './intake.ts';
-import { Ledger } from './ledger.ts';
 import { notFoundHandler } from './notfound.ts';
 import { loadReports } from './orca.ts';
 import { pageRoutes } from './page.ts';
 import { answerClientError, answerError } from './problem.ts';
+import { recordUnanswered } from './serving.ts';
 import { endTrace, traceRequest } from './tracing.ts';
 import { v2Routes } from './v2/routes.ts';
 
 declare module 'fastify' {
   interface FastifyInstance {
     /** What holds for other protocols, too. */
-    shared: { readonly ledger: Ledger; readonly access: Access | null; readonly intake: Intake };
+    shared: { readonly access: Access | null; readonly intake: Intake };
   }
   interface FastifyRequest {
     /** When the request's head arrived, as `performance.now()`: the budget's clock. */
@@ -89,7 +89,6 @@ export async function buildApp(
   tracing: Tracing | null = null,
 ): Promise<FastifyInstance> {
   const { config } = service;
-  const ledger = new Ledger(service);
   const app = fastify({
     loggerInstance: log,
     ...QUIET,
@@ -123,7 +122,7 @@ export async function buildApp(
   app.decorateRequest('outcome', null);
   app.decorateRequest('deployment', null);
   app.decorateRequest('trace', null);
-  const reportLoad = loadReports(service, ledger);
+  const reportLoad = loadReports(service);
   app.addHook('onRequest', (request, reply, done) => {
     request.arrivedAt = performance.now();
     reply.headers({ 'x-request-id': request.id, ...SECURITY_HEADERS });
@@ -136,7 +135,7 @@ export async function buildApp(
   });
   await allowOrigins(app, config.CORS_ORIGINS);
   const access = config.TOKENS_FILE ? new Access(config.TOKENS_FILE, log) : null;
-  app.decorate('shared', { ledger, access, intake });
+  app.decorate('shared', { access, intake });
   if (access) {
     app.addHook('onClose', () => access.close());
     app.addHook('onRequest', async (request, reply) => {
@@ -153,7 +152,9 @@ export async function buildApp(
     const { outcome } = request;
     if (request.routeOptions.config.classifies) {
       const ms = Math.round((performance.now() - request.arrivedAt) * 1000) / 1000;
-      if (outcome !== null && outcome !== 'met' && outcome !== 'late') ledger.failed(outcome, ms);
+      if (outcome !== null && outcome !== 'met' && outcome !== 'late') {
+        recordUnanswered(service, request, outcome);
+      }
       const subNetwork = reply.getHeader('x-sub-network');
       request.log.info({ status: reply.statusCode, outcome, subNetwork, ms }, 'classify');
       endTrace(request, reply.statusCode, subNetwork);
@@ -179,11 +180,11 @@ export async function buildApp(
       url,
     }),
   });
-  await app.register(classifyRoute(service, ledger));
+  await app.register(classifyRoute(service));
   await app.register(feedbackRoute(service));
   await app.register(infoRoutes(service));
   if (config.INTERNAL_PORT === 0) await app.register(internalRoutes(service));
-  await app.register(pageRoutes(ledger));
-  await app.register(v2Routes(service, ledger, version), { prefix: '/v2' });
+  await app.register(pageRoutes(service));
+  await app.register(v2Routes(service, version), { prefix: '/v2' });
   return app;
 }

@@ -12,7 +12,6 @@ import { budgetOf, minAccuracyOf } from './budget.ts';
 import { cancelOnDisconnect } from './disconnect.ts';
 import { readForm } from './form.ts';
 import { FORM_TYPE, IMAGE_TYPES, imagesOf } from './images.ts';
-import type { Ledger } from './ledger.ts';
 import { refuseEarly } from './problem.ts';
 import { serveBy } from './serving.ts';
 import { Answer, Answers, RequestHeaders, problems } from './schemas.ts';
@@ -37,7 +36,7 @@ const REQUEST_BODY = {
 };
 
 /** `POST /classify`: images and a latency budget in, labels and how they came about out. */
-export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAsyncTypebox {
+export function classifyRoute(service: Service): FastifyPluginAsyncTypebox {
   const { config } = service;
   const imageRequestOf = (request: FastifyRequest): ImageRequest => ({
     arrivedAt: request.arrivedAt,
@@ -114,7 +113,7 @@ export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAs
       },
       async (request, reply) => {
         const files = imagesOf(request);
-        const signal = cancelOnDisconnect(request, reply, ledger);
+        const signal = cancelOnDisconnect(request, reply, service);
         const imageRequest = { ...imageRequestOf(request), signal };
         const { budgetMs } = imageRequest;
         const results = await request.deployment!.classify(files, imageRequest);
@@ -125,7 +124,8 @@ export function classifyRoute(service: Service, ledger: Ledger): FastifyPluginAs
           return answerOf(id, result, budgetMs, totalMs, request.query.topK ?? DEFAULT_TOP_K);
         });
         const ids = answers.map(({ id }) => id);
-        ledger.answered(request, ids, results, budgetMs, totalMs);
+        const outcome = { ids, images: results, isPinned: false, budgetMs, totalMs };
+        request.outcome = service.recorder.answered(outcome);
         request.trace?.ran(results, budgetMs);
         reply.header('server-timing', serverTimingOf(results, totalMs));
         reply.header(

@@ -1,7 +1,7 @@
-import { performance } from 'node:perf_hooks';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ServeError } from '../errors.ts';
-import type { Ledger } from './ledger.ts';
+import type { Service } from '../service.ts';
+import { recordUnanswered } from './serving.ts';
 import { endTrace } from './tracing.ts';
 
 /**
@@ -23,14 +23,14 @@ export function answerHalfOpen(app: FastifyInstance): void {
 export function cancelOnDisconnect(
   request: FastifyRequest,
   reply: FastifyReply,
-  ledger: Ledger,
+  service: Service,
 ): AbortSignal {
   const controller = new AbortController();
   reply.raw.once('close', () => {
     if (reply.raw.writableFinished) return;
     // Fastify's onResponse hook never comes for these.
     request.outcome = 'cancelled';
-    ledger.failed('cancelled', performance.now() - request.arrivedAt);
+    recordUnanswered(service, request, 'cancelled');
     request.log.info({ outcome: 'cancelled' }, 'classify');
     endTrace(request, null);
     controller.abort(new ServeError('cancelled', 'The client went away before the answer.'));

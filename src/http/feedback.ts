@@ -27,7 +27,8 @@ export function feedbackRoute(service: Service): FastifyPluginAsyncTypebox {
         },
       },
       async (request, reply) => {
-        service.feedback(request.body.id, request.body.label);
+        const { id, label } = request.body;
+        service.feedback.judge(id, label, service.manifest.labels);
         return reply.code(204).send(null);
       },
     );

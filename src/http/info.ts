@@ -2,6 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import type { Static } from 'typebox';
 import type { Service } from '../service.ts';
+import { rounded } from './answer.ts';
 import { Alive, ModelInfo, Ready } from './schemas.ts';
 
 /** What the service tells of itself: model and health. */
@@ -11,19 +12,21 @@ export function infoRoutes(service: Service): FastifyPluginAsyncTypebox {
       '/model',
       { schema: { summary: 'Manifest, tiers and latency table', response: { 200: ModelInfo } } },
       async () => {
-        const { deployment, manifest, config } = service;
+        const { config } = service;
+        const { update, deployment } = service.status();
+        const { manifest, tiers, latency, latencyNow, slowdown, spread } = deployment;
         return {
           manifest: manifest as unknown as Static<typeof ModelInfo>['manifest'],
-          tiers: [...(deployment?.front ?? [])],
-          latency: { ...deployment?.latency.table },
-          latencyNow: deployment?.latency.present ?? {},
-          slowdown: deployment?.latency.slowdown ?? 1,
-          spread: deployment?.latency.spread ?? 1,
-          delayMs: deployment?.latency.delay ?? 0,
-          decodeMs: deployment?.decodeMs ?? 0,
+          tiers: tiers.map((tier) => ({ ...tier, budgetMs: rounded(tier.budgetMs) })),
+          latency,
+          latencyNow,
+          slowdown,
+          spread,
+          delayMs: deployment.delayMs,
+          decodeMs: deployment.decodeMs,
           decoders: config.MAX_DECODES,
-          provider: deployment?.engine.provider ?? null,
-          update: service.lastUpdate,
+          provider: deployment.provider,
+          update,
           engineWorkers: config.ENGINE_WORKERS,
           maxBatch: config.MAX_BATCH,
         };
@@ -49,12 +52,11 @@ export function infoRoutes(service: Service): FastifyPluginAsyncTypebox {
         },
       },
       async (_request, reply) => {
-        const { status, deployment } = service;
-        return reply.code(status === 'ready' ? 200 : 503).send({
-          status,
-          provider: deployment?.engine.provider ?? null,
-          fallback: deployment?.engine.fallback ?? null,
-        });
+        const { state, deployment } = service.status();
+        const { provider, fallback } = deployment;
+        return reply
+          .code(state === 'ready' ? 200 : 503)
+          .send({ status: state, provider, fallback });
       },
     );
   };

@@ -2,8 +2,7 @@ import { availableParallelism, totalmem } from 'node:os';
 import { performance } from 'node:perf_hooks';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Service } from '../service.ts';
-import type { Ledger } from './ledger.ts';
-import { steadyNow } from './recent.ts';
+import { steadyNow } from '../telemetry/history.ts';
 
 /** An ORCA load report: what Envoy's and xDS's balancers weigh replicas by. */
 export interface LoadReport {
@@ -23,36 +22,38 @@ const WINDOW = 5;
  * Answers the request header `endpoint-load-metrics-format` (text or json) with a report in
  * `endpoint-load-metrics`. Nothing is computed for those who don't ask.
  */
-export function loadReports(service: Service, ledger: Ledger) {
+export function loadReports(service: Service) {
   const cpu = new CpuMeter();
   return (request: FastifyRequest, reply: FastifyReply): void => {
     const format = request.headers['endpoint-load-metrics-format'];
     if (typeof format !== 'string') return;
-    const header = formatted(reportOf(service, ledger, cpu.utilization()), format.toLowerCase());
+    const header = formatted(reportOf(service, cpu.utilization()), format.toLowerCase());
     if (header !== null) reply.header('endpoint-load-metrics', header);
   };
 }
 
-function reportOf(service: Service, ledger: Ledger, cpuUtilization: number): LoadReport {
+function reportOf(service: Service, cpuUtilization: number): LoadReport {
   const now = Math.floor(steadyNow() / 1000);
-  const seconds = ledger.recent.since(now - WINDOW - 1);
+  const seconds = service.history.since(now - WINDOW - 1);
   const sum = (of: (second: (typeof seconds)[number]) => number) =>
     seconds.reduce((total, second) => total + of(second), 0);
-  const images = sum(({ tiers }) => Object.values(tiers).reduce((a, b) => a + b, 0));
-  const { deployment, config } = service;
-  const best = deployment?.front.at(-1)?.accuracy ?? 0;
+  const images = sum((second) =>
+    Object.values(second.tiers).reduce((a, b) => a + b, second.pinned),
+  );
+  const { tiers, waiting, slowdown } = service.status().deployment;
+  const best = tiers.at(-1)?.accuracy ?? 0;
   const lost = seconds.flatMap(({ accuracy }) => (accuracy === null ? [] : [best - accuracy]));
   return {
     cpu_utilization: rounded(cpuUtilization),
     mem_utilization: rounded(process.memoryUsage.rss() / memoryLimit()),
     application_utilization: rounded(
-      sum(({ busyMs }) => busyMs) / (WINDOW * 1000 * config.ENGINE_WORKERS),
+      sum(({ busyMs }) => busyMs) / (WINDOW * 1000 * service.config.ENGINE_WORKERS),
     ),
     rps_fractional: rounded(images / WINDOW),
     eps: rounded(sum(({ late, refused }) => late + refused) / WINDOW),
     named_metrics: {
-      queue_length: deployment?.pipeline.waiting ?? 0,
-      slowdown: rounded(deployment?.latency.slowdown ?? 1),
+      queue_length: waiting,
+      slowdown: rounded(slowdown),
       lost_accuracy: rounded(lost.reduce((a, b) => a + b, 0) / Math.max(1, lost.length)),
     },
   };

@@ -1,9 +1,12 @@
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import fastifyStatic from '@fastify/static';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
-import type { Ledger } from './ledger.ts';
-import { steadyNow } from './recent.ts';
+import { ServeError } from '../errors.ts';
+import type { Service } from '../service.ts';
+import { steadyNow } from '../telemetry/history.ts';
 import { Live, problems } from './schemas.ts';
 
 /** Plain files, served as they are: the page needs no build and nothing from elsewhere. */
@@ -16,8 +19,11 @@ const POLICY = [
   ...['base-uri', 'form-action', 'frame-ancestors'].map((kind) => `${kind} 'none'`),
 ].join('; ');
 
-/** `GET /`: the page, and what feeds its live strip. */
-export function pageRoutes(ledger: Ledger): FastifyPluginAsyncTypebox {
+/** In the model's folder `samples`: the list `[{ name, file, attribution }]`, and its photos. */
+const SAMPLE_FILE = /^(index\.json|[\w-][\w.-]*\.(jpe?g|png|webp))$/i;
+
+/** `GET /`: the page, the model's sample photos, and what feeds the live strip. */
+export function pageRoutes(service: Service): FastifyPluginAsyncTypebox {
   return async (app) => {
     // The page's own files are no secret; what it asks for may need a token.
     app.addHook('onRoute', (route) => {
@@ -26,7 +32,7 @@ export function pageRoutes(ledger: Ledger): FastifyPluginAsyncTypebox {
     await app.register(fastifyStatic, {
       root: FOLDER,
       wildcard: false,
-      globIgnore: ['**/tsconfig.json', '**/README.md'],
+      globIgnore: ['**/tsconfig.json'],
       index: 'index.html',
       cacheControl: false,
       setHeaders(response) {
@@ -34,6 +40,19 @@ export function pageRoutes(ledger: Ledger): FastifyPluginAsyncTypebox {
         response.setHeader('content-security-policy', POLICY);
       },
     });
+
+    // Looked up at each request: another version of the model may have other samples.
+    const samples = join(resolve(service.config.MODEL_DIR), 'samples');
+    app.get<{ Params: { file: string } }>(
+      '/samples/:file',
+      { schema: { hide: true } },
+      async ({ params: { file } }, reply) => {
+        const isThere = SAMPLE_FILE.test(file) && existsSync(join(samples, file));
+        if (!isThere && file === 'index.json') return [];
+        if (!isThere) throw new ServeError('not-found', `There is no sample ${file.slice(0, 60)}.`);
+        return reply.sendFile(file, samples);
+      },
+    );
 
     app.get(
       '/live',
@@ -54,7 +73,7 @@ export function pageRoutes(ledger: Ledger): FastifyPluginAsyncTypebox {
       },
       async ({ query }) => ({
         now: Math.floor(steadyNow() / 1000),
-        seconds: [...ledger.recent.since(query.since ?? 0)],
+        seconds: [...service.history.since(query.since ?? 0)],
       }),
     );
   };

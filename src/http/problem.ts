@@ -22,7 +22,7 @@ const CONNECTION_CODES: Readonly<Record<string, ErrorCode>> = {
 
 const FAULTS: ReadonlySet<ErrorCode> = new Set(['internal', 'engine-failed']);
 
-/** Whether whoever runs the service should look into an error. */
+/** Whether the operators should look into an error. */
 export const isFault = (code: ErrorCode) => FAULTS.has(code);
 
 /** Turns whatever was thrown into an error with a code; the unknown becomes `internal`. */
@@ -62,8 +62,8 @@ export function fromRefusal(refusal: Refusal): ServeError {
     : new ServeError(
         'budget-too-small',
         'The budget is shorter than decoding and the cheapest sub-network take.',
+        // No Retry-After: the same budget fails at any time.
         { smallestBudgetMs },
-        0,
       );
 }
 

@@ -120,7 +120,12 @@ export const ModelInfo = Type.Object(
       { additionalProperties: true, description: 'model.json as it was exported' },
     ),
     tiers: Type.Array(
-      Type.Object({ skip: Type.String(), accuracy: Type.Number(), macs: Type.Integer() }),
+      Type.Object({
+        skip: Type.String(),
+        accuracy: Type.Number(),
+        macs: Type.Integer(),
+        budgetMs: ms('The budget that is enough for it when nothing else waits'),
+      }),
       { description: 'The Pareto front measured here, cheapest first; empty until ready' },
     ),
     latency: Type.Record(Type.String(), Type.Record(Type.String(), Type.Number()), {
@@ -131,12 +136,12 @@ export const ModelInfo = Type.Object(
     }),
     slowdown: Type.Number({ description: 'Present multiple of the latency table' }),
     spread: Type.Number({
-      description: '95th percentile of batch times over their median, of late',
+      description: '95th percentile of batch times over their median, recently',
     }),
     delayMs: Type.Number({
-      description: '95th percentile of the ms that batches took on top of the work, of late',
+      description: '95th percentile of the ms that batches took on top of the work, recently',
     }),
-    decodeMs: Type.Number({ description: 'Median ms that decoding an image took, of late' }),
+    decodeMs: Type.Number({ description: 'Median ms that decoding an image took recently' }),
     decoders: Type.Integer({ description: 'Images decoded at the same time' }),
     provider: Type.Union([Type.String(), Type.Null()]),
     update: Type.Union(
@@ -171,8 +176,9 @@ export const Live = Type.Object(
       Type.Object({
         at: Type.Integer({ description: 'Seconds since 1970' }),
         tiers: Type.Record(Type.String(), Type.Integer(), {
-          description: 'Images answered, by sub-network',
+          description: 'Images answered, by the sub-network that the service chose',
         }),
+        pinned: Type.Integer({ description: 'Images answered whose sub-network the caller named' }),
         late: Type.Integer({ description: 'Images answered after their deadline' }),
         refused: Type.Integer({ description: 'Requests refused or expired for lack of time' }),
         accuracy: orNull('Mean expected accuracy of the images answered in time'),

@@ -1,5 +1,7 @@
+import { performance } from 'node:perf_hooks';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Deployment } from '../deployment.ts';
+import type { ErrorCode } from '../errors.ts';
 import type { Service } from '../service.ts';
 
 declare module 'fastify' {
@@ -24,4 +26,13 @@ export function serveBy(
   request.deployment = deployment;
   reply.raw.once('close', deployment.hold());
   return deployment;
+}
+
+/** Records that a request gets no answer from the version that it was taken by, if any. */
+export function recordUnanswered(service: Service, request: FastifyRequest, code: ErrorCode): void {
+  service.recorder.unanswered({
+    code,
+    manifest: request.deployment?.manifest ?? service.manifest,
+    totalMs: performance.now() - request.arrivedAt,
+  });
 }

@@ -1,7 +1,7 @@
 import type { LatencyTable } from '../scheduler/latency.ts';
-import type { Tier } from '../scheduler/policy.ts';
+import type { ConfidenceBin, Tier } from '../scheduler/policy.ts';
 import { ModelError } from './manifest.ts';
-import type { Manifest } from './manifest.ts';
+import type { Confidence, Manifest } from './manifest.ts';
 
 /**
  * Every sub-network that can be ranked, as a tier. Where nothing was measured at all, a network
@@ -18,7 +18,32 @@ export function rankedTiers(manifest: Manifest): readonly Tier[] {
   if (known.length === 1) {
     throw new ModelError(`${manifest.name}: the accuracy of one sub-network alone is no ladder`);
   }
-  return known.map(({ skip, macs, top1 }) => ({ skip, macs, accuracy: top1! }));
+  const tiers = known.map(({ skip, macs, top1 }): Tier => ({ skip, macs, accuracy: top1! }));
+  return withSecondLooks(tiers, manifest.confidence?.secondLooks ?? []);
+}
+
+/**
+ * Adds what second looks gain. It was measured on fewer images than the accuracies were: looking
+ * at everything again must come to the accuracy of the second sub-network, so gains are scaled.
+ */
+export function withSecondLooks(
+  tiers: readonly Tier[],
+  looks: Confidence['secondLooks'],
+): readonly Tier[] {
+  const accuracies = new Map(tiers.map(({ skip, accuracy }) => [skip, accuracy]));
+  return tiers.map((tier) => {
+    const look = looks.find(({ first }) => first === tier.skip);
+    const difference = (look ? (accuracies.get(look.second) ?? 0) : 0) - tier.accuracy;
+    if (!look || difference <= 0) return tier;
+    const gain = ({ first, second }: ConfidenceBin) => Math.max(0, second - first);
+    const all = look.bins.reduce((sum, bin) => sum + bin.share * gain(bin), 0);
+    if (all === 0) return tier;
+    const bins = look.bins.map((bin) => ({
+      ...bin,
+      second: bin.first + (gain(bin) * difference) / all,
+    }));
+    return { ...tier, again: { skip: look.second, bins } };
+  });
 }
 
 /** The tier that is expected to be right most often. */

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { Ajv } from 'ajv';
 import addFormats from 'ajv-formats';
+import type { SecondLook } from '../scheduler/policy.ts';
 
 /** One of the 2^k sub-networks of the file. */
 export interface SubNetwork {
@@ -20,6 +21,21 @@ export interface SubNetwork {
   readonly params: number;
   readonly source: 'measured' | 'published' | 'unmeasured';
   readonly reference?: string;
+}
+
+/** Measured on held-out training images by `adaptive-depth export` or `calibrate`. */
+export interface Confidence {
+  readonly split: string;
+  readonly images: number;
+  /** By skip flags: logits are divided by it before the softmax. */
+  readonly temperatures: Readonly<Record<string, number>>;
+  readonly calibrationError: Readonly<Record<string, { before: number; after: number }>>;
+  /** What a deeper sub-network gains after another one has looked, by how sure that was. */
+  readonly secondLooks: readonly {
+    readonly first: string;
+    readonly second: string;
+    readonly bins: SecondLook['bins'];
+  }[];
 }
 
 /** `model.json`, written by `adaptive-depth export`; its schema is models/model.schema.json. */
@@ -45,6 +61,8 @@ export interface Manifest {
   readonly subNetworks: readonly SubNetwork[];
   /** What the accuracies were measured on; null when nobody measured any. */
   readonly dataset: Readonly<Record<string, unknown>> | null;
+  /** How sure answers may be taken to be; absent: the softmax is taken at its word. */
+  readonly confidence?: Confidence;
   readonly training: Readonly<Record<string, unknown>>;
   readonly created: string;
 }

@@ -45,10 +45,9 @@ export interface DecodeStageOptions<File, Pixels, J extends Job<File>> {
 }
 
 /**
- * Decodes late, and the most urgent first: an image waits here until its turn is near, and is not
- * decoded at all when its time is over by then. No job is overtaken that would be late for it: what
- * was promised on arrival is not broken by those who come later. Images that wait together go to a
- * decoder in one message.
+ * Decodes late, and earliest deadline first, except that no job is delayed past its own deadline by
+ * one that comes later. An image waits here until its turn is near, and is not decoded at all if
+ * its time is over by then. Images that wait together go to a decoder in one message.
  */
 export class DecodeStage<File, Pixels, J extends Job<File> = Job<File>> {
   readonly #options: DecodeStageOptions<File, Pixels, J>;

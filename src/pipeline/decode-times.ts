@@ -1,4 +1,4 @@
-import { Recent } from '../scheduler/recent.ts';
+import { SlidingWindow } from '../scheduler/sliding-window.ts';
 
 /** What is known of an image before it is decoded. */
 export interface EncodedImage {
@@ -18,7 +18,7 @@ const FIRST_GUESS = { fixed: 0.5, perMegapixel: 12 };
 const LATELY_MS = 1000;
 
 interface Seen {
-  readonly times: Recent;
+  readonly times: SlidingWindow;
   /** When the last of them were decoded, and how long it took; oldest first. */
   readonly last: { readonly at: number; readonly ms: number }[];
 }
@@ -31,9 +31,9 @@ interface Seen {
 export class DecodeTimes {
   /** By format, then by octave. */
   readonly #seen = new Map<string, Map<number, Seen>>();
-  readonly #any = new Recent(REMEMBERED);
+  readonly #any = new SlidingWindow(REMEMBERED);
 
-  /** @returns ms to decode and resize: this quantile (0 to 1) of the like images of late. */
+  /** @returns ms to decode and resize: this quantile (0 to 1) of recent images of similar size. */
   predict({ format, pixels }: EncodedImage, quantile: number): number {
     const octaves = this.#seen.get(format);
     const octave = octaveOf(pixels);
@@ -51,9 +51,8 @@ export class DecodeTimes {
   }
 
   /**
-   * How long images of this size mostly took within the last second, in ms; 0 when none was
-   * decoded. Whoever is refused teaches nothing: were older times believed, a slow patch would be
-   * over only when all of it was forgotten.
+   * Median ms that images of this size took within the last second; 0 when none was decoded. Older
+   * times are not used: refused images are not decoded, so a slow patch would never be corrected.
    */
   lately({ format, pixels }: EncodedImage, now: number): number {
     const last = this.#seen.get(format)?.get(octaveOf(pixels))?.last ?? [];
@@ -62,7 +61,7 @@ export class DecodeTimes {
     return times[(times.length - 1) >> 1] ?? 0;
   }
 
-  /** @returns ms that images of late took, of whatever kind: this quantile (0 to 1). */
+  /** @returns ms that recent images of any kind took: this quantile (0 to 1). */
   ofAny(quantile: number): number {
     return this.#any.quantile(quantile);
   }
@@ -73,7 +72,7 @@ export class DecodeTimes {
     if (!octaves) this.#seen.set(format, (octaves = new Map()));
     const octave = octaveOf(pixels);
     let seen = octaves.get(octave);
-    if (!seen) octaves.set(octave, (seen = { times: new Recent(REMEMBERED), last: [] }));
+    if (!seen) octaves.set(octave, (seen = { times: new SlidingWindow(REMEMBERED), last: [] }));
     seen.times.add(ms);
     this.#any.add(ms);
     seen.last.push({ at: now, ms });

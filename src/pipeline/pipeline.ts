@@ -20,6 +20,8 @@ export interface ImageRequest {
   readonly minAccuracy: number;
   /** The only sub-network that may answer; absent: the policy chooses. */
   readonly skip?: string | undefined;
+  /** Look again while less sure than this, 0 to 1, as far as the budget allows; absent: 0. */
+  readonly minConfidence?: number | undefined;
   /** Gives up whatever has not begun. */
   readonly signal?: AbortSignal;
 }
@@ -57,6 +59,8 @@ export interface PipelineOptions<File, Pixels, Output> {
   readonly clock: Clock;
   readonly maxBatch: number;
   readonly events?: PipelineEvents<Pixels, Output>;
+  /** How sure an answer is, 0 to 1; absent: nothing is looked at again. */
+  readonly confidence?: (output: Output, tier: Tier) => number;
 }
 
 /** Told of everything that happens; feeds the metrics. */
@@ -114,7 +118,8 @@ export class Pipeline<File, Pixels, Output> {
   readonly #decoding: DecodeStage<File, Pixels, DecodeJob<File, Output>>;
 
   constructor(options: PipelineOptions<File, Pixels, Output>) {
-    const { policy, tiers, latency, engine, clock, maxBatch, decoder, events } = options;
+    const { policy, tiers, latency, engine, clock, maxBatch, decoder, events, confidence } =
+      options;
     this.#options = options;
     this.scheduler = new Scheduler({
       policy,
@@ -123,6 +128,7 @@ export class Pipeline<File, Pixels, Output> {
       engine,
       clock,
       maxBatch,
+      ...(confidence && { confidence }),
       events: {
         ...events,
         dispatched: (...batch) => {
@@ -307,7 +313,12 @@ export class Pipeline<File, Pixels, Output> {
 }
 
 /** What a request asks of the scheduler for each of its images. */
-function wishOf({ arrivedAt, budgetMs, minAccuracy, skip }: ImageRequest): Wish {
-  const wish = { arrivedAt, deadline: arrivedAt + budgetMs, minAccuracy };
-  return skip === undefined ? wish : { ...wish, skip };
+function wishOf({ arrivedAt, budgetMs, minAccuracy, skip, minConfidence }: ImageRequest): Wish {
+  return {
+    arrivedAt,
+    deadline: arrivedAt + budgetMs,
+    minAccuracy,
+    ...(skip !== undefined && { skip }),
+    ...(minConfidence !== undefined && { minConfidence }),
+  };
 }

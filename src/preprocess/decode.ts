@@ -3,7 +3,7 @@ import { ServeError } from '../errors.ts';
 import { formatOf, headerOf } from './header.ts';
 import { JpegDecoder } from './jpeg.ts';
 import { Resizer } from './resize.ts';
-import type { DecoderOptions } from './protocol.ts';
+import type { DecoderOptions } from './decoder-messages.ts';
 
 /**
  * Writes RGB pixels, uint8 `[height, width, 3]`.

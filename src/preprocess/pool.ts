@@ -1,6 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import { ServeError } from '../errors.ts';
-import type { DecoderOptions, FileResult, FromDecoder, ToDecoder } from './protocol.ts';
+import type { DecoderOptions, FileResult, FromDecoder, ToDecoder } from './decoder-messages.ts';
 
 /** RGB pixels, uint8 `[height, width, 3]`, or why there are none. */
 export type PoolResult =
@@ -73,7 +73,7 @@ export class DecoderPool {
   }
 
   #start(slot: Slot): Slot {
-    const thread = new Worker(new URL('./worker.js', import.meta.url), {
+    const thread = new Worker(new URL('./decoder-thread.js', import.meta.url), {
       workerData: this.options,
     });
     slot.thread = thread;

@@ -1,5 +1,5 @@
 import type { ArrivalForecast } from './policy.ts';
-import { Recent } from './recent.ts';
+import { SlidingWindow } from './sliding-window.ts';
 
 /** Memory of the rate, ms: long enough to average bursts out, short enough to follow a step. */
 const RATE_MEMORY_MS = 2000;
@@ -33,7 +33,7 @@ export class ArrivalEstimator {
 
   readonly #counts = Array.from({ length: WINDOWS }, (_, power) => new WindowCounts(2 ** power));
 
-  readonly #budgets = new Recent(BUDGETS);
+  readonly #budgets = new SlidingWindow(BUDGETS);
 
   /** Tells of a request that came at `now` with `budget` ms. */
   observe(now: number, budget: number): void {

@@ -1,5 +1,5 @@
 import type { LatencyModel, Tier } from './policy.ts';
-import { Recent } from './recent.ts';
+import { SlidingWindow } from './sliding-window.ts';
 
 /** Measured time in ms per sub-network (by skip flags) and batch size. */
 export type LatencyTable = Readonly<Record<string, Readonly<Record<number, number>>>>;
@@ -11,9 +11,10 @@ const CELL_BATCHES = 31;
 /** As many batches must agree before they outweigh the table: a slowdown is known by then. */
 const CELL_TRUST = 7;
 /**
- * The power of it that a correction is believed to. Of slowdown and correction only the product
- * shows: where one entry is used for long, they would drift apart, one up and the other down, and
- * entries that are not used would seem slow for ever. So what both can explain is slowdown.
+ * Shrinkage exponent of the corrections. Only the product of slowdown and correction can be
+ * measured: where one entry is used for long, they would drift apart, one up and the other down,
+ * and entries that are not used would seem slow for ever. So what both can explain is attributed to
+ * the slowdown.
  */
 const CELL_BELIEF = 0.8;
 /** Batches, of any kind, that tell how far times scatter. */
@@ -29,7 +30,7 @@ const REST_HALF_LIFE_MS = 1000;
 
 /** One entry of the table with what it really takes, as a factor. */
 interface Cell {
-  readonly factors: Recent;
+  readonly factors: SlidingWindow;
   correction: number;
 }
 
@@ -52,9 +53,9 @@ interface Row {
  */
 export class MeasuredLatency implements LatencyModel {
   readonly #rows: ReadonlyMap<string, Row>;
-  readonly #ratios = new Recent(SLOWDOWN_BATCHES);
-  readonly #scatter = new Recent(SPREAD_BATCHES);
-  readonly #delays = new Recent(DELAY_BATCHES);
+  readonly #ratios = new SlidingWindow(SLOWDOWN_BATCHES);
+  readonly #scatter = new SlidingWindow(SPREAD_BATCHES);
+  readonly #delays = new SlidingWindow(DELAY_BATCHES);
   #slowdown = 1;
   #spread = 1;
   #delay = 0;
@@ -139,9 +140,9 @@ export class MeasuredLatency implements LatencyModel {
   }
 
   /**
-   * The engines had nothing to do for `ms`. What they last showed matters less then; and were it
-   * believed for ever, a slow patch after which every request seems hopeless would never end, for
-   * whoever is refused teaches nothing.
+   * The engines had nothing to do for `ms`: what they last showed is forgotten by degrees. Without
+   * that, a slow patch after which every request is refused would never end, since only batches
+   * that run correct the model.
    */
   rest(ms: number): void {
     const kept = 0.5 ** (ms / REST_HALF_LIFE_MS);
@@ -185,7 +186,7 @@ function cells(row: Readonly<Record<number, number>>): Cell[] {
   for (const size of Object.keys(row)
     .map(Number)
     .sort((a, b) => a - b)) {
-    const cell = { factors: new Recent(CELL_BATCHES), correction: 1 };
+    const cell = { factors: new SlidingWindow(CELL_BATCHES), correction: 1 };
     for (let i = 0; i < CELL_TRUST; i++) cell.factors.add(1);
     while (bySize.length <= size) bySize.push(cell);
   }

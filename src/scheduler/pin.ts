@@ -12,6 +12,7 @@ export function withPins(policy: Policy, pinnable: readonly Tier[]): Policy {
     ...view,
     queue: view.queue.filter(({ skip }) => skip === pin),
     reserved: view.reserved.filter(({ skip }) => skip === pin),
+    unsure: pin === undefined ? view.unsure : [],
     tiers: pin === undefined ? view.tiers : pinnable.filter(({ skip }) => skip === pin),
   });
 
@@ -31,6 +32,12 @@ export function withPins(policy: Policy, pinnable: readonly Tier[]): Policy {
       }
       return all;
     },
+    ...(policy.secondLooks && {
+      secondLooks: {
+        leaving: (view) => policy.secondLooks!.leaving(narrowed(view, undefined)),
+        choose: (view) => policy.secondLooks!.choose(narrowed(view, undefined)),
+      },
+    }),
     ...(policy.hopeless && {
       hopeless(view) {
         return pinsOf(view.queue)

@@ -14,6 +14,29 @@ export interface Tier {
   readonly accuracy: number;
   /** Multiply-accumulates per image. */
   readonly macs: number;
+  /** What a second look gains after this one; absent: nothing is known. */
+  readonly again?: SecondLook;
+}
+
+/**
+ * How often a first look and a deeper second one are right, by how sure the first is: measured by
+ * `adaptive-depth export` on held-out images. The answer of the second look counts.
+ */
+export interface SecondLook {
+  /** Sub-network of the second look. */
+  readonly skip: string;
+  /** Least sure first; gains fall, and the last bin ends at 1. */
+  readonly bins: readonly ConfidenceBin[];
+}
+
+export interface ConfidenceBin {
+  /** Largest confidence in it, 0 to 1. */
+  readonly below: number;
+  /** Share of all images. */
+  readonly share: number;
+  /** Shares of them that the first and the second look get right. */
+  readonly first: number;
+  readonly second: number;
 }
 
 /** One image in the queue. */
@@ -27,6 +50,20 @@ export interface Waiting {
   readonly minAccuracy: number;
   /** The one sub-network that may answer, on the front or not; absent: the policy chooses. */
   readonly skip?: string;
+  /** Look again while less sure than this, 0 to 1, as far as time allows; absent: 0. */
+  readonly minConfidence?: number;
+}
+
+/** One image that has an answer, and may be looked at again. */
+export interface Unsure extends Waiting {
+  readonly look: Look;
+}
+
+/** One sub-network's answer to an image. */
+export interface Look {
+  readonly tier: Tier;
+  /** Calibrated probability that it is right, 0 to 1. */
+  readonly confidence: number;
 }
 
 export interface LatencyModel {
@@ -45,7 +82,7 @@ export interface LatencyModel {
 export interface ArrivalForecast {
   /** Requests per ms. */
   readonly rate: number;
-  /** Mean rates, each to be relied upon for the next `ms`; absent: `rate`, for ever. */
+  /** Estimated mean rates by horizon (the next `ms`); absent: `rate` for every horizon. */
   readonly reach?: readonly { readonly ms: number; readonly rate: number }[];
   /** Variance over mean of the number of arrivals within a typical budget; 1: Poisson. */
   readonly dispersion: number;
@@ -60,6 +97,8 @@ export interface View {
   readonly queue: readonly Waiting[];
   /** Admitted like the queue, but not ready to be started yet; earliest deadline first. */
   readonly reserved: readonly Waiting[];
+  /** Answered by a first look, not gone yet. */
+  readonly unsure: readonly Unsure[];
   /** The measured Pareto front, cheapest and least accurate first. */
   readonly tiers: readonly Tier[];
   readonly latency: LatencyModel;
@@ -121,6 +160,16 @@ export interface Policy {
    * happens before.
    */
   hopeless?(view: View): Pick<Decision, 'expire' | 'giveUp' | 'wakeAt'>;
+  /** Absent: the first answer always leaves at once. */
+  readonly secondLooks?: SecondLooks;
+}
+
+/** What becomes of images that have an answer. Nothing promised ever waits for them. */
+export interface SecondLooks {
+  /** Whose answers leave now, and when to ask again if nothing happens before. */
+  leaving(view: View): { readonly leave: readonly Unsure[]; readonly wakeAt: number | null };
+  /** What to look at again on a free engine, while no promised answer waits for one. */
+  choose(view: View): { readonly batch: readonly Unsure[]; readonly tier: Tier } | null;
 }
 
 /** Everybody that was admitted and waits, ready or not; earliest deadline first. */

@@ -1,7 +1,17 @@
 import { ArrivalEstimator } from './arrivals.ts';
 import type { MeasuredLatency } from './latency.ts';
 import { tiersFrom } from './policy.ts';
-import type { Closed, Decision, Policy, Refusal, Tier, View, Waiting } from './policy.ts';
+import type {
+  Closed,
+  Decision,
+  Look,
+  Policy,
+  Refusal,
+  Tier,
+  Unsure,
+  View,
+  Waiting,
+} from './policy.ts';
 
 /** Monotonic time and timers; replaced by a virtual clock in tests and simulations. */
 export interface Clock {
@@ -31,10 +41,19 @@ export interface Engine<Input, Output> {
   recovered?(worker: number): Promise<void>;
 }
 
-/** An answer and how it came about. Times in ms. */
+/** A look and what it saw. */
+export interface Looked<Output> extends Look {
+  readonly output: Output;
+  /** When it was through, ms on the scheduler's clock. */
+  readonly at: number;
+}
+
+/** An answer and how it came about: that of the last look. Times in ms, of all looks together. */
 export interface Served<Output> {
   readonly output: Output;
   readonly tier: Tier;
+  /** First one first. */
+  readonly looks: readonly Looked<Output>[];
   readonly batchSize: number;
   readonly queueMs: number;
   readonly inferenceMs: number;
@@ -65,6 +84,13 @@ interface Entry<Input, Output> extends Waiting {
   readonly input: Input;
   readonly enqueuedAt: number;
   readonly settle: Settle<Output>;
+}
+
+/** An entry with an answer in hand. */
+interface Held<Input, Output> extends Entry<Input, Output>, Unsure {
+  readonly served: Served<Output>;
+  /** When the answer came. */
+  readonly since: number;
 }
 
 /** Called once, with the answer or with RefusedError, ExpiredError or the engine's error. */
@@ -103,7 +129,12 @@ export interface SchedulerOptions<Input, Output> {
   readonly clock: Clock;
   readonly maxBatch: number;
   readonly events?: SchedulerEvents;
+  /** How sure an answer is, 0 to 1; absent: nothing is looked at again. */
+  readonly confidence?: (output: Output, tier: Tier) => number;
 }
+
+/** An answer in hand leaves so long before its deadline, ms, even if a second look still runs. */
+const LEAVE_MS = 1;
 
 /** Longest that one refusal, in ms, answers for the like of it. */
 const CLOSED_MS = 10;
@@ -121,6 +152,8 @@ export class Scheduler<Input, Output> {
   readonly #queue: Entry<Input, Output>[] = [];
   /** Admitted, but their inputs are not ready yet; earliest deadline first. */
   readonly #reserved: Reserved[] = [];
+  /** Answered, but perhaps to be looked at again; earliest deadline first. */
+  readonly #unsure: Held<Input, Output>[] = [];
   /** Who is refused without asking the policy again, and since when; null: ask. */
   #closed: (Closed & { floor: number; smallestDeadline: number; since: number }) | null = null;
   readonly #enginesFreeAt: number[];
@@ -148,7 +181,7 @@ export class Scheduler<Input, Output> {
 
   /** Nothing waits and no engine works. */
   get idle(): boolean {
-    return this.#queue.length === 0 && !this.#busy.includes(true);
+    return this.#queue.length === 0 && this.#unsure.length === 0 && !this.#busy.includes(true);
   }
 
   /** Requests that engines work on, or failed on and have not recovered from. */
@@ -271,6 +304,9 @@ export class Scheduler<Input, Output> {
       if (ids.has(this.#reserved[i]!.id)) this.#reserved.splice(i, 1);
     }
     this.#closed = null;
+    for (const entry of this.#unsure.filter(({ id }) => ids.has(id))) {
+      this.#release(entry).settle.reject(reason);
+    }
     const waiting = this.#queue.filter(({ id }) => ids.has(id));
     for (const entry of waiting) this.#take(entry).settle.reject(reason);
     // Those that would have shared a batch with them may now have a better choice.
@@ -334,6 +370,7 @@ export class Scheduler<Input, Output> {
       now,
       queue: this.#queue,
       reserved: this.#reserved,
+      unsure: this.#unsure,
       tiers,
       latency,
       arrivals: this.#arrivals.forecast(now),
@@ -353,7 +390,7 @@ export class Scheduler<Input, Output> {
   /** Starts what the policy wants started, until every engine is busy or it wants nothing. */
   #step(): void {
     this.#cancelWake();
-    this.#cancelWake = () => {};
+    let wakeAt = this.#letGo();
     while (this.#queue.length > 0) {
       const worker = this.#busy.indexOf(false);
       const { policy } = this.#options;
@@ -371,9 +408,7 @@ export class Scheduler<Input, Output> {
         this.#evict(request, new RefusedError(refusal));
       }
       if (!decision.run) {
-        if (decision.wakeAt !== null && this.#queue.length > 0) {
-          this.#cancelWake = this.#options.clock.at(decision.wakeAt, () => this.#step());
-        }
+        if (this.#queue.length > 0) wakeAt = Math.min(wakeAt, decision.wakeAt ?? Infinity);
         break;
       }
       const { batch, tier } = decision.run;
@@ -383,7 +418,41 @@ export class Scheduler<Input, Output> {
         batch.map((request) => this.#take(request)),
       );
     }
+    this.#lookAgain();
+    this.#cancelWake =
+      wakeAt < Infinity ? this.#options.clock.at(wakeAt, () => this.#step()) : () => {};
     this.#reportIdle();
+  }
+
+  /** Sends off the answers that are not to be looked at again; when to ask next. */
+  #letGo(): number {
+    if (this.#unsure.length === 0) return Infinity;
+    const { leave, wakeAt } = this.#options.policy.secondLooks!.leaving(this.#view());
+    for (const request of leave) {
+      const { settle, served } = this.#release(request);
+      settle.resolve(served);
+    }
+    return this.#unsure.length > 0 ? (wakeAt ?? Infinity) : Infinity;
+  }
+
+  /** Engines that no promised answer waits for look again. */
+  #lookAgain(): void {
+    while (this.#unsure.length > 0 && this.#queue.length === 0) {
+      const worker = this.#busy.indexOf(false);
+      const choice = worker < 0 ? null : this.#options.policy.secondLooks!.choose(this.#view());
+      if (!choice) return;
+      void this.#dispatch(
+        worker,
+        choice.tier,
+        choice.batch.map((request) => this.#release(request)),
+      );
+    }
+  }
+
+  #release(request: Waiting): Held<Input, Output> {
+    const index = this.#unsure.findIndex(({ id }) => id === request.id);
+    if (index < 0) throw new Error(`the policy chose request ${request.id}, which has no answer`);
+    return this.#unsure.splice(index, 1)[0]!;
   }
 
   #evict(request: Waiting, error: RefusedError): void {
@@ -408,15 +477,17 @@ export class Scheduler<Input, Output> {
   async #dispatch(
     worker: number,
     tier: Tier,
-    batch: readonly Entry<Input, Output>[],
+    batch: readonly (Entry<Input, Output> | Held<Input, Output>)[],
   ): Promise<void> {
     const { clock, engine, latency, events } = this.#options;
     const dispatchedAt = clock.now();
+    const timers = batch.flatMap((entry) => ('served' in entry ? this.#leaveInTime(entry) : []));
     const predicted = latency.predict(tier, batch.length);
     this.#busy[worker] = true;
     this.#running += batch.length;
     this.#lastBatch = batch.length;
-    this.#enginesFreeAt[worker] = dispatchedAt + predicted;
+    // The margin for scatter belongs to who is promised something, once, not to everybody ahead.
+    this.#enginesFreeAt[worker] = dispatchedAt + latency.typical(tier, batch.length);
     events?.dispatched?.(tier, batch.length);
     try {
       const { outputs, workMs } = await engine.run(
@@ -429,26 +500,51 @@ export class Scheduler<Input, Output> {
       this.#restingSince = clock.now();
       events?.finished?.(tier, batch.length, predicted, inferenceMs);
       batch.forEach((entry, index) => {
-        entry.settle.resolve({
-          output: outputs[index]!,
+        const before = 'served' in entry ? entry : undefined;
+        const output = outputs[index]!;
+        const confidence = this.#options.confidence?.(output, tier) ?? tier.accuracy;
+        const look: Looked<Output> = { tier, confidence, output, at: clock.now() };
+        this.#looked(entry, look, {
+          output,
           tier,
+          looks: before ? [...before.served.looks, look] : [look],
           batchSize: batch.length,
-          queueMs: dispatchedAt - entry.enqueuedAt,
-          inferenceMs,
+          queueMs: before
+            ? before.served.queueMs + dispatchedAt - before.since
+            : dispatchedAt - entry.enqueuedAt,
+          inferenceMs: (before?.served.inferenceMs ?? 0) + inferenceMs,
           predictedMs: dispatchedAt - entry.arrivedAt + predicted,
         });
       });
     } catch (error) {
-      for (const entry of batch) entry.settle.reject(error);
+      for (const entry of batch) {
+        // An answer in hand is not lost because a second look failed.
+        if ('served' in entry) entry.settle.resolve(entry.served);
+        else entry.settle.reject(error);
+      }
       this.#enginesFreeAt[worker] = Infinity;
       await engine.recovered?.(worker);
     } finally {
+      for (const cancel of timers) cancel();
       this.#busy[worker] = false;
       this.#running -= batch.length;
       this.#enginesFreeAt[worker] = clock.now();
       this.#closed = null;
       this.#step();
     }
+  }
+
+  /** An answer leaves, unless it is a first one that the policy may want to look at again. */
+  #looked(entry: Entry<Input, Output>, look: Looked<Output>, served: Served<Output>): void {
+    const { policy, confidence } = this.#options;
+    const mayAgain = policy.secondLooks && confidence && entry.skip === undefined;
+    if (!mayAgain || !look.tier.again || served.looks.length > 1) entry.settle.resolve(served);
+    else insert(this.#unsure, { ...entry, look, served, since: look.at });
+  }
+
+  /** A second look that takes too long is not waited for. Its owner ignores what comes later. */
+  #leaveInTime({ deadline, settle, served }: Held<Input, Output>): () => void {
+    return this.#options.clock.at(deadline - LEAVE_MS, () => settle.resolve(served));
   }
 
   #reportIdle(): void {

@@ -1,5 +1,5 @@
 /** What requests know of tracing, whether it is on or not. */
-import type { Classified } from '../deployment.ts';
+import type { Classified } from '../telemetry/recorder.ts';
 import { callerOf } from './traceparent.ts';
 import type { Caller } from './traceparent.ts';
 

@@ -5,7 +5,7 @@ import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-proto';
 import { detectResources, envDetector, resourceFromAttributes } from '@opentelemetry/resources';
 import { BasicTracerProvider, BatchSpanProcessor } from '@opentelemetry/sdk-trace-base';
 import { performance } from 'node:perf_hooks';
-import type { Classified } from '../deployment.ts';
+import type { Classified } from '../telemetry/recorder.ts';
 import type { Caller } from './traceparent.ts';
 import type { RequestEnd, RequestTrace, Tracing } from './trace.ts';
 

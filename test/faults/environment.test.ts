@@ -53,7 +53,7 @@ it('the time of day is read for one thing only: to tell it', () => {
   const readers = readdirSync('src', { recursive: true, encoding: 'utf8' })
     .filter((path) => path.endsWith('.ts'))
     .filter((path) => /Date\.now|new Date/.test(readFileSync(`src/${path}`, 'utf8')));
-  expect(readers).toEqual(['http/v2/statistics.ts']);
+  expect(readers).toEqual(['telemetry/triton-statistics.ts']);
 });
 
 const isReady = (url: string) =>

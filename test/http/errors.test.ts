@@ -125,7 +125,8 @@ describe('errors of POST /classify', () => {
   it('an impossible budget: 503 with the smallest that would have worked', async () => {
     const reply = await send(CAT, { 'x-latency-budget-ms': '0.01' });
     expectProblem(reply, 503, 'budget-too-small');
-    expect(reply.headers.get('retry-after')).toMatch(/^\d+$/);
+    // The same budget would fail at any time.
+    expect(reply.headers.has('retry-after')).toBe(false);
     expect(reply.body.smallestBudgetMs).toBeGreaterThan(0.01);
   });
 

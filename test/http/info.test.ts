@@ -32,6 +32,17 @@ describe('what the service tells of itself', () => {
     expect(Object.keys(latency)).toHaveLength(16);
   });
 
+  it('GET /samples: the photos of the model folder, and nothing else of it', async () => {
+    const samples: { name: string; file: string }[] = await get('/samples/index.json');
+    expect(samples[0]).toMatchObject({ file: 'cat.jpg', name: expect.any(String) });
+    const photo = await fetch(`${server.url}/samples/cat.jpg`);
+    expect(Buffer.from(await photo.arrayBuffer()).equals(CAT)).toBe(true);
+    for (const path of ['missing.jpg', '..%2Fmodel.json', '..%2Fmodel.onnx', '.hidden.jpg']) {
+      const { status } = await fetch(`${server.url}/samples/${path}`);
+      expect([path, status]).toEqual([path, 404]);
+    }
+  });
+
   it('GET /model: a latency for every sub-network at every warmed batch size', async () => {
     type Table = Record<string, Record<string, number>>;
     const info: { latency: Table; latencyNow: Table } = await get('/model');
@@ -92,7 +103,10 @@ describe('what the service tells of itself', () => {
   });
 
   it('logs each answer with its request id', async () => {
-    await classify(server.url, CAT, { 'x-request-id': 'find-me' });
+    await classify(server.url, CAT, {
+      'x-request-id': 'find-me',
+      'x-latency-budget-ms': '20000',
+    });
     // The log is written after the answer, and reaches us through a pipe.
     const line = await vi.waitFor(() => {
       const found = server
@@ -103,5 +117,53 @@ describe('what the service tells of itself', () => {
       return found!;
     });
     expect(JSON.parse(line)).toMatchObject({ reqId: 'find-me', status: 200, outcome: 'met' });
+  });
+
+  it('GET /model: the budget from which each tier can answer, and it does', async () => {
+    const { tiers }: { tiers: { skip: string; budgetMs: number }[] } = await get('/model');
+    const budgets = tiers.map(({ budgetMs }) => budgetMs);
+    expect(budgets).toEqual(budgets.toSorted((a, b) => a - b));
+    const deepest = String(10 * budgets.at(-1)!);
+    const { body } = await classify(server.url, CAT, { 'x-latency-budget-ms': deepest });
+    expect(body.budget.met).toBe(true);
+  });
+
+  it('GET /live: what callers pinned is not shown as chosen', async () => {
+    type Live = { seconds: { pinned: number; tiers: Record<string, number> }[] };
+    const images = async (of: (second: Live['seconds'][number]) => number) => {
+      const { seconds }: Live = await get('/live');
+      return seconds.reduce((sum, second) => sum + of(second), 0);
+    };
+    const chosen = () =>
+      images(({ tiers }) => Object.values(tiers).reduce((sum, count) => sum + count, 0));
+    const pinned = () => images((second) => second.pinned);
+    const { manifest }: { manifest: { name: string; input: { height: number; width: number } } } =
+      await get('/model');
+    const { height, width } = manifest.input;
+    await classify(server.url, CAT, { 'x-latency-budget-ms': '20000' });
+    // Seconds show when they are over.
+    const second = async () => ((await get('/live')) as { now: number }).now;
+    const answeredAt = await second();
+    await vi.waitFor(async () => expect(await second()).toBeGreaterThan(answeredAt), {
+      timeout: 5000,
+    });
+    const before = await chosen();
+    expect(before).toBeGreaterThan(0);
+    await fetch(`${server.url}/v2/models/${manifest.name}/infer`, {
+      method: 'POST',
+      body: JSON.stringify({
+        parameters: { skip: 'TTTT', latency_budget_ms: 20_000 },
+        inputs: [
+          {
+            name: 'image',
+            shape: [1, height, width, 3],
+            datatype: 'UINT8',
+            data: Array.from({ length: height * width * 3 }, () => 7),
+          },
+        ],
+      }),
+    });
+    await vi.waitFor(async () => expect(await pinned()).toBe(1), { timeout: 5000 });
+    expect(await chosen()).toBe(before);
   });
 });

@@ -5,15 +5,14 @@ import { deviceDashboard } from '../../k8s/monitoring/dashboards/device.ts';
 import { serviceDashboard } from '../../k8s/monitoring/dashboards/service.ts';
 import { metricsDoc } from '../../k8s/monitoring/metrics-doc.ts';
 import { prometheusRule } from '../../k8s/monitoring/prometheus-rule.ts';
-import { Metrics } from '../../src/metrics.ts';
-import { calm } from './metrics.ts';
+import { servingMetrics } from './metrics.ts';
 
 // Written by `npm run generate`, which is this file with vitest's --update.
 
 const OVERLAY = '../../k8s/overlays/monitoring';
 
-it('docs/metrics.md is what src/metrics.ts says', async () => {
-  const metrics = new Metrics({ name: 'cifar10-small-resnet', version: '1' }, () => calm);
+it('docs/metrics.md is what src/telemetry/metrics.ts says', async () => {
+  const metrics = servingMetrics();
   await expect(await metricsDoc(metrics)).toMatchFileSnapshot('../../docs/metrics.md');
 });
 

@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { lacks, run } from '../tools.ts';
-import { answerOf, baseNet, calm, read, servingMetrics, superNet } from './metrics.ts';
+import { answer, baseNet, calm, failure, read, servingMetrics, superNet } from './metrics.ts';
 
 describe('the budget SLO', () => {
   it('counts an answer within budget as met, a late one as missed', async () => {
     const metrics = servingMetrics();
-    metrics.answered(answerOf(baseNet), 10, 10);
-    metrics.answered(answerOf(baseNet), 10, 10.1);
+    answer(metrics, baseNet, 10, 10);
+    answer(metrics, baseNet, 10, 10.1);
     expect(await read(metrics, 'depthserve_budget_requests_total{result="met"}')).toBe(1);
     expect(await read(metrics, 'depthserve_budget_requests_total{result="missed"}')).toBe(1);
   });
@@ -19,7 +19,7 @@ describe('the budget SLO', () => {
     'internal',
   ] as const)('counts %s as missed', async (code) => {
     const metrics = servingMetrics();
-    metrics.failed(code);
+    failure(metrics, code);
     expect(await read(metrics, 'depthserve_budget_requests_total{result="missed"}')).toBe(1);
   });
 
@@ -27,7 +27,7 @@ describe('the budget SLO', () => {
     'does not count %s, which is the fault of the client',
     async (code) => {
       const metrics = servingMetrics();
-      metrics.failed(code);
+      failure(metrics, code);
       expect(await read(metrics, 'depthserve_budget_requests_total{result="missed"}')).toBe(0);
       expect(await read(metrics, `depthserve_requests_total{tier="none",outcome="${code}"}`)).toBe(
         1,
@@ -45,9 +45,9 @@ describe('the budget SLO', () => {
 describe('accuracy', () => {
   it('is delivered by what was answered in time, and lost against the most accurate tier', async () => {
     const metrics = servingMetrics();
-    metrics.answered(answerOf(baseNet), 10, 7);
-    metrics.answered(answerOf(superNet), 10, 7);
-    metrics.answered(answerOf(baseNet), 10, 11); // late: worth nothing
+    answer(metrics, baseNet, 10, 7);
+    answer(metrics, superNet, 10, 7);
+    answer(metrics, baseNet, 10, 11); // late: worth nothing
     expect(await read(metrics, 'depthserve_accuracy_delivered_total')).toBeCloseTo(1.7);
     expect(await read(metrics, 'depthserve_accuracy_lost_total')).toBeCloseTo(0.1);
   });
@@ -56,7 +56,7 @@ describe('accuracy', () => {
 describe('an answer', () => {
   it('is timed by stage and tier, in seconds', async () => {
     const metrics = servingMetrics();
-    metrics.answered(answerOf(baseNet), 20, 8);
+    answer(metrics, baseNet, 20, 8);
     const sum = (stage: string) =>
       read(metrics, `depthserve_duration_seconds_sum{stage="${stage}",tier="TT"}`);
     expect(await sum('decode')).toBe(0.001);
@@ -67,24 +67,24 @@ describe('an answer', () => {
 
   it('uses a share of its budget and leaves slack', async () => {
     const metrics = servingMetrics();
-    metrics.answered(answerOf(baseNet), 20, 8);
+    answer(metrics, baseNet, 20, 8);
     expect(await read(metrics, 'depthserve_budget_used_ratio_sum{tier="TT"}')).toBe(0.4);
     expect(await read(metrics, 'depthserve_slack_seconds_sum{tier="TT"}')).toBe(0.012);
   });
 
   it('that is late has negative slack, below the bucket of 0', async () => {
     const metrics = servingMetrics();
-    metrics.answered(answerOf(baseNet), 5, 8);
+    answer(metrics, baseNet, 5, 8);
     expect(await read(metrics, 'depthserve_slack_seconds_bucket{le="0",tier="TT"}')).toBe(1);
   });
 
   it('was predicted', async () => {
     const metrics = servingMetrics();
-    metrics.answered(answerOf(baseNet), 20, 8);
+    answer(metrics, baseNet, 20, 8);
     const series = 'depthserve_prediction_ratio_sum{of="answer",tier="TT"}';
     expect(await read(metrics, series)).toBe(0.75);
     // Off by 2 of 20 ms, whichever way.
-    metrics.answered(answerOf(baseNet), 20, 4);
+    answer(metrics, baseNet, 20, 4);
     expect(await read(metrics, 'depthserve_prediction_error_ratio_sum{tier="TT"}')).toBe(0.2);
   });
 });
@@ -118,15 +118,16 @@ describe('a batch', () => {
 
 describe('the state at scrape time', () => {
   it('is read, not counted', async () => {
-    const metrics = servingMetrics({
-      ready: false,
+    const status = {
+      ...calm,
       engines: 1,
-      queueLength: 3,
+      waiting: 3,
       oldestAgeMs: 250,
       slowdown: 1.5,
       delayMs: 20,
       predictions: [{ tier: baseNet, batch: 8, ms: 12, busyMs: 9 }],
-    });
+    };
+    const metrics = servingMetrics(status, 'recovering');
     expect(await read(metrics, 'depthserve_ready')).toBe(0);
     expect(await read(metrics, 'depthserve_engines')).toBe(1);
     expect(await read(metrics, 'depthserve_queue_length')).toBe(3);
@@ -177,12 +178,12 @@ describe('the exposition', () => {
 
   it.skipIf(lacks('promtool'))('satisfies promtool check metrics', async () => {
     const metrics = servingMetrics(calm);
-    metrics.answered(answerOf(baseNet), 20, 8);
-    metrics.failed('overloaded');
+    answer(metrics, baseNet, 20, 8);
+    failure(metrics, 'overloaded');
     metrics.ranBatch(superNet, baseNet, 4, 30, 40);
     metrics.gpus([{ gpu: '0', utilisation: 0.5, usedBytes: 1024, totalBytes: 4096 }]);
     metrics.shadowed(baseNet, true, 5, 1000);
-    metrics.feedback.inc({ tier: 'TT', result: 'correct' });
+    metrics.judged(baseNet, true);
     const { code, output } = run(
       'promtool',
       ['check', 'metrics'],

@@ -1,40 +1,51 @@
-import { Metrics } from '../../src/metrics.ts';
-import type { Answered, LiveState } from '../../src/metrics.ts';
+import type { ErrorCode } from '../../src/errors.ts';
+import type { Manifest } from '../../src/model/manifest.ts';
 import type { Tier } from '../../src/scheduler/policy.ts';
+import { Metrics } from '../../src/telemetry/metrics.ts';
+import type { Classified } from '../../src/telemetry/recorder.ts';
+import { Recorder } from '../../src/telemetry/recorder.ts';
+import { notWarm } from '../../src/telemetry/status.ts';
+import type { DeploymentStatus, State } from '../../src/telemetry/status.ts';
 
 export const superNet: Tier = { skip: 'FF', accuracy: 0.9, macs: 1000 };
 export const baseNet: Tier = { skip: 'TT', accuracy: 0.8, macs: 400 };
 
-export const calm: LiveState = {
-  ready: true,
+const manifest = { name: 'test-model', version: '1.2.3' } as Manifest;
+
+/** A deployment of two sub-networks with nothing to do. */
+export const calm: DeploymentStatus = {
+  ...notWarm(manifest),
+  provider: 'cpu',
   engines: 2,
-  queueLength: 0,
-  oldestAgeMs: 0,
-  slowdown: 1,
-  delayMs: 0,
-  predictions: [],
+  tiers: [baseNet, superNet].map((tier) => ({ ...tier, budgetMs: 10 })),
 };
 
 /** Metrics of a model with two sub-networks, as after the warm-up. */
-export function servingMetrics(state: LiveState = calm): Metrics {
-  const metrics = new Metrics({ name: 'test-model', version: '1.2.3' }, () => state);
-  metrics.serving({
-    manifest: { version: '1.2.3' },
-    engine: { provider: 'cpu', fallback: null },
-    front: [baseNet, superNet],
-  });
-  return metrics;
+export function servingMetrics(deployment = calm, state: State = 'ready'): Metrics {
+  return new Metrics('test-model', () => ({ state, update: null, deployment }));
 }
 
-/** An answer of `tier`: 1 ms of decoding, 2 ms in the queue, 4 ms of inference. */
-export const answerOf = (tier: Tier): Answered => ({
-  tier,
-  best: superNet,
-  decodeMs: 1,
-  queueMs: 2,
-  inferenceMs: 4,
-  predictedMs: 6,
-});
+/** Records an answer by `tier`: 1 ms of decoding, 2 ms in the queue, 4 ms of inference. */
+export function answer(metrics: Metrics, tier: Tier, budgetMs: number, totalMs: number): void {
+  const image: Classified = {
+    tier,
+    best: superNet,
+    manifest,
+    output: Float32Array.of(0, 1),
+    batchSize: 1,
+    decodeMs: 1,
+    queueMs: 2,
+    inferenceMs: 4,
+    predictedMs: 6,
+  };
+  const request = { ids: ['a'], images: [image], isPinned: false, budgetMs, totalMs };
+  new Recorder(metrics).answered(request);
+}
+
+/** Records a request that got no answer. */
+export function failure(metrics: Metrics, code: ErrorCode): void {
+  new Recorder(metrics).unanswered({ code, manifest, totalMs: 1 });
+}
 
 /** The value of one series: `name{label="value"}` without the label of the model. */
 export async function read(metrics: Metrics, series: string): Promise<number | undefined> {

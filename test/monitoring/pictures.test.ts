@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import { drawn } from '../../bench/chart.ts';
+import { renderSvg } from '../../bench/chart.ts';
 import type { Panel, Series } from '../../bench/chart.ts';
 import { classify } from '../http/client.ts';
 import { startServer } from '../server.ts';
@@ -55,7 +55,7 @@ test.runIf(FOLDER)('pictures of the dashboards', { timeout: 600_000 }, async () 
       const dashboard = JSON.parse(readFileSync(file, 'utf8')) as Dashboard;
       const panels = dashboard.panels.flatMap((panel) => panel.panels ?? panel);
       const chosen = titles.map((title) => panels.find((panel) => panel.title === title)!);
-      const page = drawn({
+      const page = renderSvg({
         title: `${dashboard.title}: load up to ${PEAK} requests/s and down again`,
         columns: 3,
         from: 0,
@@ -139,7 +139,7 @@ async function answeredPanel(
 
 /** Sends at the planned times whether or not earlier ones were answered. @returns how many were. */
 async function rampUpAndDown(url: string): Promise<number> {
-  const photo = readFileSync('src/page/samples/cat.jpg');
+  const photo = readFileSync('models/cifar10/samples/cat.jpg');
   const begun = performance.now();
   const pending = new Set<Promise<void>>();
   let answered = 0;

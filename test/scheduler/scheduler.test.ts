@@ -264,7 +264,7 @@ test('a delay on the way counts against deadlines, but makes no batch look slowe
   const run: Engine<number, number>['run'] = (_worker, tier, inputs) =>
     echo(clock, inputs, truth.predict(tier, inputs.length), 5);
   const scheduler = schedulerOn(clock, { run }, { latency });
-  for (let i = 0; i < 5; i++) {
+  for (let i = 0; i < 25; i++) {
     const wish = { arrivedAt: clock.now(), deadline: clock.now() + 50, minAccuracy: 0 };
     const answer = scheduler.submit(0, wish);
     await clock.run();

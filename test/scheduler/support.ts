@@ -27,6 +27,7 @@ export function view(queue: readonly Waiting[], rest: Partial<View> = {}): View 
     now: 0,
     queue,
     reserved: [],
+    unsure: [],
     tiers: TIERS,
     latency: linear(1),
     arrivals: { rate: 0, dispersion: 1, budgets: [20, 40] },

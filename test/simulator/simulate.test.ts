@@ -4,7 +4,7 @@ import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
 import { constant, renewal, requests } from '../../bench/simulator/arrivals.ts';
 import { balance } from '../../bench/simulator/balance.ts';
 import { replicasFor } from '../../bench/simulator/capacity.ts';
-import { summarise } from '../../bench/simulator/metrics.ts';
+import { summarise } from '../../bench/simulator/summary.ts';
 import { parseOptions } from '../../bench/simulator/options.ts';
 import { Random } from '../../bench/simulator/random.ts';
 import { simulate } from '../../bench/simulator/run.ts';

@@ -19,6 +19,12 @@ from adaptive_depth import data, distributed, manifest, networks, published, rep
 from adaptive_depth import skip as skip_flags
 from adaptive_depth.adapt import add_adapt
 from adaptive_depth.augment import normalise
+from adaptive_depth.calibrate import (
+    CalibrationError,
+    add_calibrate,
+    calibrate_folder,
+    summary,
+)
 from adaptive_depth.distill import DistillConfig
 from adaptive_depth.errors import ToolkitError
 from adaptive_depth.evaluate import evaluate_checkpoint, evaluate_exported
@@ -329,6 +335,19 @@ def _export(args: argparse.Namespace) -> None:
         run = replace(run, network=restate(run.network, combinations, images))
     written = export_model(run, held_out, args.out, args.name, args.version, args.threads)
     print(f"{args.out / written['file']}: {written['bytes']} bytes, sha256 {written['sha256']}")
+    _calibrate_exported(run, source, args)
+
+
+def _calibrate_exported(run: TrainedRun, source: Path, args: argparse.Namespace) -> None:
+    """Where images were held out of training that nothing else was measured on."""
+    assert run.command is not None
+    trained = _parser().parse_args(shlex.split(run.command)[1:])
+    per_class = getattr(trained, "val_per_class", 0)
+    try:
+        val = data.load_val(source, run.size, per_class, trained.seed)
+        print(summary(calibrate_folder(args.out, val, "val", args.threads)))
+    except CalibrationError as error:
+        print(f"Confidence is not calibrated: {error}")
 
 
 def _training_images(run: TrainedRun, source: Path, count: int) -> Iterator[torch.Tensor]:
@@ -424,6 +443,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_evaluate(commands)
     _add_export(commands)
+    add_calibrate(commands)
     _add_import(commands)
     return parser
 

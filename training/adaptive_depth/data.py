@@ -113,6 +113,16 @@ def load_held_out(
     return HeldOut(name, split_name, split)
 
 
+def load_val(source: Path, size: int, val_per_class: int, seed: int = 0) -> Split:
+    """The training images that were set aside: as `load` does, without reading the others
+    where they are files of their own."""
+    unpacked = _unpacked(source)
+    if not unpacked.is_dir():
+        return _load_archive(unpacked, size, val_per_class, seed).val
+    classes = sorted(e.name for e in _split_folder(unpacked, "train").iterdir() if e.is_dir())
+    return _folder_split(_split_folder(unpacked, "val"), classes, size)
+
+
 def class_folders(source: Path) -> list[str]:
     """Names of the classes in the held-out split of a folder tree, in the order of labels."""
     folder = source / ("test" if (source / "test").is_dir() else "val")

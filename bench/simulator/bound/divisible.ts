@@ -1,8 +1,17 @@
 import { dense } from '../../../src/scheduler/latency.ts';
 import type { Tier } from '../../../src/scheduler/policy.ts';
 import type { Request } from '../arrivals.ts';
-import type { Bound } from '../bound.ts';
 import type { Profile } from '../tables.ts';
+
+/** What nobody can exceed, not even knowing all arrivals beforehand. */
+export interface Bound {
+  /** Share of the requests that can at most be answered in time. */
+  readonly attainment: number;
+  /** `delivered / attainment`. */
+  readonly accuracy: number;
+  /** Sum of accuracies answered in time, over the number of requests, at most. */
+  readonly delivered: number;
+}
 
 /** The bound may lie this share above what the relaxation allows: layers are cut until it does. */
 const PRECISION = 2e-4;

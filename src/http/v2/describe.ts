@@ -38,10 +38,11 @@ export function describeModel(manifest: Manifest): Static<typeof ModelMetadata> 
 }
 
 export function describeConfig(service: Service): Static<typeof ModelConfig> {
-  const { config, manifest, deployment } = service;
+  const { config, manifest } = service;
+  const { provider, tiers } = service.status().deployment;
   const { name, input, labels } = manifest;
   const parameters = {
-    sub_networks: (deployment?.front ?? []).map(({ skip }) => skip).join(','),
+    sub_networks: tiers.map(({ skip }) => skip).join(','),
     ...propertiesOf(manifest),
   };
   return {
@@ -58,7 +59,7 @@ export function describeConfig(service: Service): Static<typeof ModelConfig> {
     instance_group: [
       {
         name,
-        kind: deployment?.engine.provider === 'cuda' ? 'KIND_GPU' : 'KIND_CPU',
+        kind: provider === 'cuda' ? 'KIND_GPU' : 'KIND_CPU',
         count: config.ENGINE_WORKERS,
       },
     ],

@@ -2,7 +2,6 @@ import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify';
 import type { Service } from '../../service.ts';
 import { serverTimingOf } from '../answer.ts';
 import { cancelOnDisconnect } from '../disconnect.ts';
-import type { Ledger } from '../ledger.ts';
 import { fromRefusal } from '../problem.ts';
 import { serveBy } from '../serving.ts';
 import { infer } from './inference.ts';
@@ -13,9 +12,7 @@ import { InferRequest, InferResponse, v2Errors } from './schemas.ts';
 import { headWishOf } from './wish.ts';
 
 /** `POST …/infer`: tensors or encoded images in, tensors out, within the request's budget. */
-export function inferRoutes(service: Service, ledger: Ledger): FastifyPluginAsync {
-  const { config } = service;
-
+export function inferRoutes(service: Service): FastifyPluginAsync {
   async function answer(request: FastifyRequest, reply: FastifyReply): Promise<Buffer | object> {
     assertModel(request.params as ModelParams, service.manifest);
     const deployment = request.deployment!;
@@ -28,18 +25,17 @@ export function inferRoutes(service: Service, ledger: Ledger): FastifyPluginAsyn
       arrivedAt: request.arrivedAt,
       head: headWishOf(request),
       id: request.id,
-      signal: cancelOnDisconnect(request, reply, ledger),
+      signal: cancelOnDisconnect(request, reply, service),
       allBinary: false,
-      outcome: request,
       trace: request.trace,
     };
     const { response, binary, results, totalMs } = await infer(
       deployment,
       message,
       call,
-      config,
-      ledger,
+      service,
     );
+    request.outcome = response.parameters.budget_met ? 'met' : 'late';
     reply.header('server-timing', serverTimingOf(results, totalMs));
     reply.header('x-sub-network', response.parameters.sub_network);
     if (binary.length === 0) return response;

@@ -1,9 +1,9 @@
 /** An inference by the protocol, however its message came: REST and gRPC share it. */
 import { performance } from 'node:perf_hooks';
-import type { Config } from '../../config.ts';
-import type { Classified, Deployment } from '../../deployment.ts';
+import type { Deployment } from '../../deployment.ts';
+import type { Service } from '../../service.ts';
+import type { Classified } from '../../telemetry/recorder.ts';
 import { rounded } from '../answer.ts';
-import type { Ledger, Outcome } from '../ledger.ts';
 import type { RequestTrace } from '../../tracing/trace.ts';
 import { readImages } from './inputs.ts';
 import type { Message } from './message.ts';
@@ -22,8 +22,6 @@ export interface InferCall {
   readonly signal: AbortSignal;
   /** All outputs are wanted in binary. */
   readonly allBinary: boolean;
-  /** Is told what became of it. */
-  readonly outcome: Outcome;
   /** Null: nobody collects spans. */
   readonly trace: RequestTrace | null;
 }
@@ -45,8 +43,7 @@ export async function infer(
   deployment: Deployment,
   message: Message,
   call: InferCall,
-  config: Config,
-  ledger: Ledger,
+  { config, recorder }: Service,
 ): Promise<Inferred> {
   const { manifest } = deployment;
   const { json } = message;
@@ -68,7 +65,9 @@ export async function infer(
   const totalMs = performance.now() - arrivedAt;
   const id = json.id ?? call.id;
   const ids = results.map((_, index) => (results.length === 1 ? id : `${id}-${index}`));
-  ledger.answered(call.outcome, ids, results, wish.budgetMs, totalMs);
+  const { budgetMs } = wish;
+  const isPinned = wish.skip !== undefined;
+  recorder.answered({ ids, images: results, isPinned, budgetMs, totalMs });
   call.trace?.ran(results, wish.budgetMs);
   const logits = results.map(({ output }) => output);
   const { tensors, binary } = outputsOf(wanted, logits, manifest.labels);

@@ -1,7 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import type { Service } from '../../service.ts';
-import type { Ledger } from '../ledger.ts';
 import { describeConfig, describeModel, describeServer } from './describe.ts';
 import { MODEL_PATHS, ModelParams, assertModel } from './model.ts';
 import {
@@ -17,12 +16,8 @@ const ServerReady = Type.Object({ ready: Type.Boolean() });
 const ModelReady = Type.Object({ name: Type.String(), ready: Type.Boolean() });
 
 /** What the protocol's clients ask before they infer: metadata, health, config, statistics. */
-export function metadataRoutes(
-  service: Service,
-  ledger: Ledger,
-  version: string,
-): FastifyPluginAsyncTypebox {
-  const isReady = () => service.status === 'ready';
+export function metadataRoutes(service: Service, version: string): FastifyPluginAsyncTypebox {
+  const isReady = () => service.state === 'ready';
   const served = (params: ModelParams) => {
     assertModel(params, service.manifest);
     return service.manifest;
@@ -58,8 +53,7 @@ export function metadataRoutes(
       '/models/stats',
       { schema: { summary: 'Statistics of all models', response: { 200: ModelStatistics } } },
       async () => {
-        const { manifest } = service;
-        return { model_stats: [ledger.statisticsOf(manifest).report(manifest)] };
+        return { model_stats: [service.tritonStatistics.report(service.manifest)] };
       },
     );
 
@@ -113,8 +107,7 @@ export function metadataRoutes(
           },
         },
         async ({ params }) => {
-          const manifest = served(params);
-          return { model_stats: [ledger.statisticsOf(manifest).report(manifest)] };
+          return { model_stats: [service.tritonStatistics.report(served(params))] };
         },
       );
     }

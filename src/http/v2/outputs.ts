@@ -1,5 +1,6 @@
 import { ServeError } from '../../errors.ts';
-import { softmax, topK } from '../answer.ts';
+import { softmax } from '../../model/logits.ts';
+import { topK } from '../answer.ts';
 import type { InferOutput, InferRequest } from './schemas.ts';
 import { shown } from './wish.ts';
 

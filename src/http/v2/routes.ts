@@ -1,6 +1,5 @@
 import type { FastifyPluginAsync } from 'fastify';
 import type { Service } from '../../service.ts';
-import type { Ledger } from '../ledger.ts';
 import { notFoundHandler } from '../notfound.ts';
 import { bodyDiscarded, settleError } from '../problem.ts';
 import { inferRoutes } from './infer.ts';
@@ -12,7 +11,7 @@ import { inProtocol, sentence } from './told.ts';
  * The Open Inference Protocol (KServe's version 2), for clients that people already have. Errors
  * are the same as elsewhere, in the protocol's form.
  */
-export function v2Routes(service: Service, ledger: Ledger, version: string): FastifyPluginAsync {
+export function v2Routes(service: Service, version: string): FastifyPluginAsync {
   return async (app) => {
     app.setErrorHandler(async (error, request, reply) => {
       const { error: known } = settleError(inProtocol(error), request, reply);
@@ -27,7 +26,7 @@ export function v2Routes(service: Service, ledger: Ledger, version: string): Fas
       refuseUnofferedRoute(request.url.split('?', 1)[0]!);
       return unknownRoute(request, reply);
     });
-    await app.register(metadataRoutes(service, ledger, version));
-    await app.register(inferRoutes(service, ledger));
+    await app.register(metadataRoutes(service, version));
+    await app.register(inferRoutes(service));
   };
 }

@@ -40,7 +40,7 @@ export function admit(view: View, request: Waiting): Refusal | null {
   if (floor === costs.tiers.length) {
     return { reason: 'accuracy-unavailable', smallestBudgetMs: Infinity };
   }
-  const door = new Door(view, request, costs);
+  const door = new Door(view, request, costs.typically());
   if (door.accepts(request.deadline)) return null;
 
   const quickestMs = costs.ms(floor, 1);

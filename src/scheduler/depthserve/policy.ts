@@ -4,16 +4,25 @@ import { admit, givenUp } from './admission.ts';
 import { costsOf } from './costs.ts';
 import type { Costs } from './costs.ts';
 import { Demand } from './demand.ts';
-import { ROUNDING_MS, deadlinesOf, firstFeasible, latestPlan, nextStart } from './plan.ts';
-import { priceOf } from './price.ts';
+import { expectedGain, secondMs } from './gain.ts';
+import {
+  ROUNDING_MS,
+  deadlinesOf,
+  firstFeasible,
+  latestPlan,
+  longestBatchMs,
+  nextStart,
+} from './plan.ts';
+import { P95, normalTail, priceOf } from './price.ts';
 import type { Price } from './price.ts';
+import { secondLooks } from './second-look.ts';
 
 /**
  * Deadlines as constraints, load as a price. Of all batches that meet the head's deadline, the one
  * that is worth most after paying for its engine time, among those that lose the fewest of the
  * requests behind it; docs/scheduling.md explains the price.
  */
-export const depthserve: Policy = { name: 'depthserve', admit, decide, hopeless };
+export const depthserve: Policy = { name: 'depthserve', admit, decide, hopeless, secondLooks };
 
 function hopeless(view: View): Pick<Decision, 'expire' | 'giveUp' | 'wakeAt'> {
   const { expire, wakeAt } = expiring(view);
@@ -31,7 +40,7 @@ function expiring(view: View): { expire: Waiting[]; wakeAt: number | null } {
   const expire: Waiting[] = [];
   let soonest = Infinity;
   for (let i = 0; i < queue.length; i++) {
-    const latest = queue[i]!.deadline - costs.ms(floors[i]!, 1);
+    const latest = queue[i]!.deadline - costs.busyMs(floors[i]!, 1);
     // What cannot be predicted has no hope either.
     if (!(latest >= now - ROUNDING_MS)) expire.push(queue[i]!);
     else if (latest < soonest) soonest = latest;
@@ -62,7 +71,7 @@ function decide(view: View): Decision {
   // Whose input is not ready can't be started, but must find the time that it was promised.
   const all = admitted({ ...view, queue });
   const allFloors = all === queue ? floors : costs.floors(all);
-  const { latest } = latestPlan(deadlinesOf(all), allFloors, costs, engines);
+  const { latest } = latestPlan(deadlinesOf(all), allFloors, costs.typically(), engines);
   const behind = positionsBehind(queue, all);
   const perReservedMs = fullBatchMs / maxBatch / engines;
   const demand = new Demand(view.arrivals);
@@ -90,12 +99,15 @@ function decide(view: View): Decision {
     let floor = 0;
     for (let batch = 1; batch <= most; batch++) {
       floor = Math.max(floor, floors[skipped + batch - 1]!);
-      if (costs.ms(floor, batch) > slack) break;
+      if (costs.busyMs(floor, batch) > slack) break;
       for (let tier = floor; tier < costs.tiers.length; tier++) {
-        if (costs.ms(tier, batch) > slack) break;
+        if (costs.busyMs(tier, batch) > slack) break;
         const choice = tier * costs.width + batch;
         const served = skipped + batch;
-        const worth = -length * choices.regret[choice]! - skipped * perLost;
+        // Of its own images as of the rest, were it to go as this batch does.
+        const late = lateness(queue, skipped, batch, now, costs, tier) / batch;
+        const regret = choices.regret[choice]! + late * costs.tiers[tier]!.accuracy;
+        const worth = -length * regret - skipped * perLost;
         if (worth < best) continue;
         const rest = behind[served]!;
         const left = choices.again[choice]! + (rest - served) * perReservedMs;
@@ -115,6 +127,30 @@ function decide(view: View): Decision {
   return { expire, run: { batch, tier: costs.tiers[depth]! }, wakeAt: null };
 }
 
+/** Less than this chance of being late is none. */
+const NEGLIGIBLE = 1e-4;
+
+/** How many of a batch are expected to be late: its time scatters, and the earliest are due first. */
+function lateness(
+  queue: readonly Waiting[],
+  from: number,
+  batch: number,
+  now: number,
+  costs: Costs,
+  tier: number,
+): number {
+  const busy = costs.busyMs(tier, batch);
+  const deviation = (costs.ms(tier, batch) - busy) / P95;
+  if (!(deviation > 0)) return 0;
+  let late = 0;
+  for (let i = from; i < from + batch; i++) {
+    const chance = normalTail((queue[i]!.deadline - now - busy) / deviation);
+    if (chance < NEGLIGIBLE) break;
+    late += chance;
+  }
+  return late;
+}
+
 /** What batches on tiers cost whatever is in them; by tier x `costs.width` + batch. */
 interface Choices {
   /** When the next batch can start. */
@@ -124,7 +160,7 @@ interface Choices {
 }
 
 function choicesOf(
-  { now, enginesFreeAt, maxBatch }: View,
+  { now, enginesFreeAt, maxBatch, arrivals }: View,
   mostSlack: number,
   costs: Costs,
   price: Price,
@@ -135,12 +171,15 @@ function choicesOf(
   const mine = freeAt.findIndex((at) => at <= now);
   const otherFree = Math.min(...freeAt.map((at, i) => (i === mine ? Infinity : Math.max(at, now))));
   const quickest = costs.ms(0, 1);
+  const limit = longestBatchMs(arrivals.budgets);
   const again = new Float64Array(costs.allMs.length);
   const regret = new Float64Array(costs.allMs.length);
   for (let tier = 0; tier < costs.tiers.length; tier++) {
-    const { accuracy } = costs.tiers[tier]!;
+    const secondTakes = secondMs(costs.tiers[tier]!, costs, limit);
+    const accuracy =
+      costs.tiers[tier]!.accuracy + expectedGain(costs.tiers[tier]!, secondTakes, price.perMs);
     for (let batch = 1; batch <= maxBatch; batch++) {
-      if (costs.ms(tier, batch) > mostSlack) continue;
+      if (costs.busyMs(tier, batch) > mostSlack) continue;
       const ms = costs.busyMs(tier, batch);
       const choice = tier * costs.width + batch;
       freeAt[mine] = now + ms;

@@ -1,7 +1,9 @@
-import type { ArrivalForecast, Waiting } from '../policy.ts';
+import { admitted } from '../policy.ts';
+import type { ArrivalForecast, View, Waiting } from '../policy.ts';
 import type { Costs } from './costs.ts';
-import type { Demand } from './demand.ts';
-import { latestPlan, longestBatchMs } from './plan.ts';
+import { Demand } from './demand.ts';
+import { secondLookSteps, secondMs } from './gain.ts';
+import { latestPlan, longestBatchMs, nextStart } from './plan.ts';
 
 /** What engine time is worth, and what that leaves of a request's value. */
 export interface Price {
@@ -11,15 +13,36 @@ export interface Price {
   readonly request: number;
 }
 
-/** A tier worth mixing with its neighbours: a corner of the hull of accuracy over time. */
+/**
+ * A way to answer everything that is worth mixing with its neighbours: a corner of the hull of
+ * accuracy over time. Either a tier alone, or a tier and second looks at those it is least sure of.
+ */
 interface Level {
   readonly tier: number;
-  /** Engine time per image in efficient batches, ms. */
+  readonly accuracy: number;
+  /** Engine time per image in efficient batches, ms, second looks included. */
   readonly ms: number;
+  /** The same over the time of the first look alone. */
+  readonly stretch: number;
   /** Accuracy gained per ms over the level below; the lowest: over no answer. */
   readonly slope: number;
   /** What the scatter of batch times adds to the dispersion of the demand. */
   readonly scatter: number;
+}
+
+/** What a view lets expect. */
+export function outlookOf(view: View, costs: Costs): Outlook {
+  const { now, arrivals, enginesFreeAt, maxBatch } = view;
+  const queue = admitted(view);
+  return {
+    queue,
+    floors: costs.floors(queue),
+    now,
+    start: nextStart(enginesFreeAt, now, costs.busyMs(0, maxBatch)),
+    engines: enginesFreeAt.length,
+    arrivals,
+    demand: new Demand(arrivals),
+  };
 }
 
 export interface Outlook {
@@ -70,9 +93,7 @@ export function priceOf(outlook: Outlook, costs: Costs): Price {
     below = probability;
   }
   let request = 0;
-  for (const { tier, ms } of levels) {
-    request = Math.max(request, costs.tiers[tier]!.accuracy - perMs * ms);
-  }
+  for (const { accuracy, ms } of levels) request = Math.max(request, accuracy - perMs * ms);
   return { perMs, request };
 }
 
@@ -110,7 +131,7 @@ function standardSlack(
     for (let k = i; k < i + batch; k++) tier = Math.max(tier, tiers[k]!);
     const slack = deadlines[i]! - start - costs.ms(tier, batch);
     least = Math.min(least, demand.deviations(slack / perRequest, due[i]!, 1, level.scatter));
-    start += costs.busyMs(tier, batch) / engines;
+    start += (level.stretch * costs.busyMs(tier, batch)) / engines;
     i += batch;
   }
 
@@ -127,20 +148,32 @@ function standardSlack(
 /** The corners of the concave hull of accuracy over engine time, cheapest first. */
 function levelsOf(costs: Costs, budgets: readonly number[]): Level[] {
   const limit = longestBatchMs(budgets);
-  const levels: Level[] = [];
+  const points: Omit<Level, 'slope'>[] = [];
   for (let tier = 0; tier < costs.tiers.length; tier++) {
     const { accuracy } = costs.tiers[tier]!;
     const ms = costs.efficientMs(tier, limit);
     const scatter = scatterOf(costs, tier, limit);
+    points.push({ tier, accuracy, ms, stretch: 1, scatter });
+    for (const more of secondLookSteps(
+      costs.tiers[tier]!,
+      secondMs(costs.tiers[tier]!, costs, limit),
+    )) {
+      const all = ms + more.ms;
+      points.push({ tier, accuracy: accuracy + more.gain, ms: all, stretch: all / ms, scatter });
+    }
+  }
+  if (points.length > costs.tiers.length) points.sort((a, b) => a.ms - b.ms);
+  const levels: Level[] = [];
+  for (const point of points) {
     for (;;) {
       const last = levels.at(-1);
       if (!last) {
-        levels.push({ tier, ms, slope: accuracy / ms, scatter });
+        levels.push({ ...point, slope: point.accuracy / point.ms });
         break;
       }
-      const slope = (accuracy - costs.tiers[last.tier]!.accuracy) / (ms - last.ms);
-      if (ms > last.ms && (levels.length === 1 || slope < last.slope)) {
-        levels.push({ tier, ms, slope, scatter });
+      const slope = (point.accuracy - last.accuracy) / (point.ms - last.ms);
+      if (point.ms > last.ms && (levels.length === 1 || slope < last.slope)) {
+        if (slope > 0) levels.push({ ...point, slope });
         break;
       }
       levels.pop();
@@ -150,7 +183,7 @@ function levelsOf(costs: Costs, budgets: readonly number[]): Level[] {
 }
 
 /** Of a normal distribution, the 95th percentile lies this many standard deviations up. */
-const P95 = 1.645;
+export const P95 = 1.645;
 
 /**
  * Variance over mean of how many images batches get through with in some time: a batch of b that
@@ -165,7 +198,7 @@ function scatterOf(costs: Costs, tier: number, limit: number): number {
 }
 
 /** P(X > z) of a standard normal (Abramowitz and Stegun 26.2.17, error below 1e-7). */
-function normalTail(z: number): number {
+export function normalTail(z: number): number {
   if (z > 8) return 0;
   if (z < -8) return 1;
   const t = 1 / (1 + 0.2316419 * Math.abs(z));

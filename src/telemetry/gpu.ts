@@ -1,6 +1,15 @@
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
-import type { GpuSample } from './metrics.ts';
+
+/** One GPU as its driver describes it. */
+export interface GpuSample {
+  /** Index of the device, from 0. */
+  readonly gpu: string;
+  /** Share of the last sampling period in which a kernel ran, 0 to 1. */
+  readonly utilisation: number;
+  readonly usedBytes: number;
+  readonly totalBytes: number;
+}
 
 const QUERY = 'index,utilization.gpu,memory.used,memory.total';
 const MIB = 2 ** 20;

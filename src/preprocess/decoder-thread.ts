@@ -6,7 +6,7 @@ import { performance } from 'node:perf_hooks';
 import { parentPort, workerData } from 'node:worker_threads';
 import { ServeError } from '../errors.ts';
 import { createDecoder } from './decode.ts';
-import type { DecoderOptions, FileResult, FromDecoder, ToDecoder } from './protocol.ts';
+import type { DecoderOptions, FileResult, FromDecoder, ToDecoder } from './decoder-messages.ts';
 
 const options = workerData as DecoderOptions;
 const decode = createDecoder(options);

@@ -1,5 +1,5 @@
 /** Quantiles of the last few values. */
-export class Recent {
+export class SlidingWindow {
   readonly #values: number[] = [];
   readonly #sorted: number[] = [];
   #next = 0;

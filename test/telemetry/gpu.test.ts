@@ -2,8 +2,8 @@ import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { watchGpus } from '../src/gpu.ts';
-import type { GpuSample } from '../src/metrics.ts';
+import { watchGpus } from '../../src/telemetry/gpu.ts';
+import type { GpuSample } from '../../src/telemetry/gpu.ts';
 
 let folder: string;
 beforeEach(async () => {

@@ -19,6 +19,8 @@ export interface Summary {
   /** Shares of all requests. */
   readonly refused: number;
   readonly expired: number;
+  /** Share of the answers that took a second look. */
+  readonly lookedAgain: number;
   /** Share of the answers by sub-network. */
   readonly tierMix: Readonly<Record<string, number>>;
 }
@@ -26,7 +28,7 @@ export interface Summary {
 export function summarise(outcomes: readonly Outcome[]): Summary {
   const answered = outcomes.filter(({ tier }) => tier !== null);
   const inTime = outcomes.filter((outcome) => outcome.inTime);
-  const correct = inTime.reduce((sum, { tier }) => sum + tier!.accuracy, 0);
+  const correct = inTime.reduce((sum, { accuracy }) => sum + accuracy, 0);
   const latencies = answered.map(({ at, request }) => at - request.arrivedAt).sort((a, b) => a - b);
   const errors = answered
     .map(({ predictionError, request }) => Math.abs(predictionError) / request.budget)
@@ -46,6 +48,7 @@ export function summarise(outcomes: readonly Outcome[]): Summary {
     predictionError: percentile(errors, 0.95) ?? 0,
     refused: outcomes.filter(({ result }) => result === 'refused').length / total,
     expired: outcomes.filter(({ result }) => result === 'expired').length / total,
+    lookedAgain: answered.filter(({ looks }) => looks > 1).length / Math.max(1, answered.length),
     tierMix: Object.fromEntries([...counts].map(([skip, n]) => [skip, n / answered.length])),
   };
 }

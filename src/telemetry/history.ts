@@ -1,5 +1,5 @@
 import { performance } from 'node:perf_hooks';
-import type { Classified } from '../deployment.ts';
+import type { Outcome, Subscriber } from './recorder.ts';
 
 /** One second of the service's life. */
 export interface Second {
@@ -7,7 +7,9 @@ export interface Second {
   readonly at: number;
   /** Images answered, by sub-network. */
   readonly tiers: Readonly<Record<string, number>>;
-  /** Of these, how many were late. */
+  /** Images answered whose sub-network the caller named: no choice of the service. */
+  readonly pinned: number;
+  /** Of those in `tiers`, how many were late. */
   readonly late: number;
   /** Requests refused or expired for lack of time. */
   readonly refused: number;
@@ -35,6 +37,7 @@ const LACK_OF_TIME: ReadonlySet<string> = new Set([
 
 class Bucket {
   readonly tiers: Record<string, number> = {};
+  pinned = 0;
   late = 0;
   refused = 0;
   busyMs = 0;
@@ -53,12 +56,13 @@ class Bucket {
   }
 
   summary(): Second {
-    const { at, tiers, late, refused, busyMs } = this;
+    const { at, tiers, pinned, late, refused, busyMs } = this;
     const ms = this.samples.map((sample) => sample.ms).sort((a, b) => a - b);
     const used = this.samples.map((sample) => sample.used).sort((a, b) => a - b);
     return {
       at,
       tiers,
+      pinned,
       late,
       refused,
       busyMs,
@@ -76,23 +80,31 @@ function quantile(sorted: readonly number[], share: number): number | null {
   return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? null;
 }
 
-/** ms since 1970 by the clock that never jumps: whoever sets the time of day moves no seconds. */
+/** ms since 1970 by the monotonic clock: setting the time of day moves no seconds. */
 export const steadyNow = (): number => performance.timeOrigin + performance.now();
 
 /** The last minutes, second by second: for the page's live strip and for load reports. */
-export class Recent {
+export class History implements Subscriber {
   readonly #buckets: Bucket[] = [];
 
   /** @param now ms since 1970. */
   constructor(private readonly now: () => number = steadyNow) {}
 
-  answered(results: readonly Classified[], budgetMs: number, totalMs: number): void {
+  record(outcome: Outcome): void {
+    if (outcome.kind === 'unanswered') {
+      if (LACK_OF_TIME.has(outcome.code)) this.#current().refused++;
+      return;
+    }
+    const { images, isPinned, isMet, budgetMs, totalMs } = outcome;
     const bucket = this.#current();
-    const met = totalMs <= budgetMs;
-    for (const { tier, inferenceMs, batchSize } of results) {
+    for (const { inferenceMs, batchSize } of images) bucket.busyMs += inferenceMs / batchSize;
+    if (isPinned) {
+      bucket.pinned += images.length;
+      return;
+    }
+    for (const { tier } of images) {
       bucket.tiers[tier.skip] = (bucket.tiers[tier.skip] ?? 0) + 1;
-      bucket.busyMs += inferenceMs / batchSize;
-      if (!met) {
+      if (!isMet) {
         bucket.late++;
       } else {
         bucket.inTime++;
@@ -100,10 +112,6 @@ export class Recent {
       }
     }
     bucket.sample(totalMs, totalMs / budgetMs);
-  }
-
-  failed(code: string): void {
-    if (LACK_OF_TIME.has(code)) this.#current().refused++;
   }
 
   /** Seconds that are over and later than `since`, oldest first; seconds without requests miss. */

@@ -1,0 +1,195 @@
+import { performance } from 'node:perf_hooks';
+import { BATCH_SIZES } from './config.ts';
+import type { Config } from './config.ts';
+import { Deployment } from './deployment.ts';
+import { InferenceEngine } from './engine/engine.ts';
+import type { EngineOptions } from './engine/engine.ts';
+import { measureTable } from './engine/measure.ts';
+import { EngineError } from './engine/protocol.ts';
+import type { Log } from './log.ts';
+import { rankedTiers } from './model/ladder.ts';
+import { ModelError } from './model/manifest.ts';
+import type { Model } from './model/manifest.ts';
+import { DecodeTimes } from './pipeline/decode-times.ts';
+import { warmUpDecoders } from './preprocess/decoder-warmup.ts';
+import type { Header } from './preprocess/header.ts';
+import { DecoderPool } from './preprocess/pool.ts';
+import type { LatencyTable } from './scheduler/latency.ts';
+import type { Clock } from './scheduler/scheduler.ts';
+import type { Metrics } from './telemetry/metrics.ts';
+import { Shadow } from './telemetry/shadow.ts';
+
+export interface DeploymentOptions {
+  readonly model: Model;
+  readonly config: Config;
+  readonly metrics: Metrics;
+  readonly log: Log;
+  /** Called once, when the engine has given up for good, but not before the warm-up is over. */
+  readonly onFailed: (error: EngineError) => void;
+  /** Stops the warm-up. */
+  readonly signal: AbortSignal;
+  /** Pauses of the warm-up, as a multiple of each run's time, for the sake of one that serves. */
+  readonly warmUpPause: number;
+}
+
+/** A batch that takes this many times as long as the slowest did in the warm-up hangs. */
+const HANG_FACTOR = 20;
+
+const clock: Clock = {
+  now: () => performance.now(),
+  at(time, callback) {
+    const timer = setTimeout(callback, Math.max(0, time - performance.now()));
+    return () => clearTimeout(timer);
+  },
+  soon: (callback) => void setImmediate(callback),
+};
+
+/**
+ * Loads the sessions, warms them up and measures the latency table. Every sub-network has run
+ * then, with finite logits. The model's file is let go of when the deployment
+ * is released, or cannot be started.
+ *
+ * @throws {EngineError} when no engine can be started, or one fails.
+ * @throws {ModelError} when manifest and graph do not fit each other.
+ * @throws the signal's reason
+ */
+export async function startDeployment(options: DeploymentOptions): Promise<Deployment> {
+  const { model, config, log, signal, warmUpPause } = options;
+  const { name, version, input, subNetworks } = model.manifest;
+  const started = performance.now();
+  const engineOptions: EngineOptions = {
+    modelFile: model.source,
+    provider: config.EXECUTION_PROVIDER,
+    workers: config.ENGINE_WORKERS,
+    intraOpThreads: config.INTRA_OP_THREADS,
+    inputName: input.name,
+    height: input.height,
+    width: input.width,
+    flags: model.manifest.flags,
+  };
+  let engine: InferenceEngine | undefined;
+  let decoder: DecoderPool | undefined;
+  let isWarm = false;
+  try {
+    // Before that, the run that fails throws.
+    engine = await startEngine(engineOptions, options, (error) => {
+      if (isWarm) options.onFailed(error);
+    });
+    await assertLabels(engine, model);
+    const table = await measureTable(engine, {
+      ranked: rankedTiers(model.manifest),
+      all: subNetworks,
+      maxBatch: config.MAX_BATCH,
+      sizes: BATCH_SIZES.filter((size) => size <= config.MAX_BATCH),
+      imageBytes: input.height * input.width * 3,
+      signal,
+      pause: warmUpPause,
+    });
+    decoder = await startDecoders(options);
+    const decodeTimes = new DecodeTimes();
+    const observe = (header: Header, ms: number) => decodeTimes.observe(header, ms, clock.now());
+    await warmUpDecoders(decoder, observe, signal);
+    engine.watch(Math.max(config.ENGINE_HANG_MS, HANG_FACTOR * slowest(table)));
+    const shadowOptions = { ...engineOptions, provider: engine.provider };
+    const deployment = new Deployment({
+      model,
+      table,
+      maxBatch: config.MAX_BATCH,
+      engine,
+      decoder,
+      decodeTimes,
+      clock,
+      metrics: options.metrics,
+      startShadow:
+        config.SHADOW_CHECKS_PER_MINUTE > 0
+          ? (idle) => startShadow(shadowOptions, options, idle)
+          : null,
+    });
+    isWarm = true;
+    log.info(
+      {
+        model: name,
+        version,
+        provider: engine.provider,
+        workers: engine.workers,
+        warmUpMs: Math.round(performance.now() - started),
+        ladder: deployment.status().tiers.map(({ skip, accuracy }) => {
+          return { skip, accuracy, ms: table[skip]![1] };
+        }),
+      },
+      'warm',
+    );
+    return deployment;
+  } catch (error) {
+    await engine?.release();
+    await decoder?.release();
+    await model.close();
+    if (!(error instanceof EngineError)) throw error;
+    // onnxruntime names the path that it was given.
+    throw new EngineError(error.message.replaceAll(model.source, model.file), error.fault);
+  }
+}
+
+/** The service serves without it, too: a failure is logged, and nothing is checked. */
+async function startShadow(
+  engineOptions: EngineOptions,
+  { model, config, metrics, log }: DeploymentOptions,
+  idle: () => boolean,
+): Promise<Shadow | null> {
+  try {
+    return await Shadow.start(engineOptions, rankedTiers(model.manifest), {
+      perMinute: config.SHADOW_CHECKS_PER_MINUTE,
+      idle,
+      onChecked: (...check) => metrics.shadowed(...check),
+      onLost: (err) => log.warn({ err }, 'shallow answers are no longer checked'),
+    });
+  } catch (err) {
+    log.warn({ err }, 'shallow answers are not checked');
+    return null;
+  }
+}
+
+async function startEngine(
+  engineOptions: EngineOptions,
+  { metrics, log }: DeploymentOptions,
+  failed: (error: EngineError) => void,
+): Promise<InferenceEngine> {
+  const engine = await InferenceEngine.start(engineOptions, {
+    fault: (err) => {
+      metrics.engineFaults.inc({ fault: err.fault });
+      log.error({ err, fault: err.fault }, 'an engine worker failed');
+    },
+    recovered: (attempt, ms) => {
+      metrics.engineRecoveries.inc();
+      log.info({ attempt, ms: Math.round(ms) }, 'the engine worker runs again');
+    },
+    failed,
+  });
+  if (engine.fallback) log.warn({ reason: engine.fallback }, 'CUDA did not load: using the CPU');
+  return engine;
+}
+
+/** @throws {ModelError} when the network has other outputs than one for each label. */
+async function assertLabels(engine: InferenceEngine, { manifest, file }: Model): Promise<void> {
+  const { height, width } = manifest.input;
+  const blank = new Uint8Array(height * width * 3);
+  const { outputs } = await engine.run(0, manifest.subNetworks[0]!, [blank]);
+  const { length } = outputs[0]!;
+  if (length === manifest.labels.length) return;
+  throw new ModelError(
+    `${file}: the network has ${length} outputs, the manifest ${manifest.labels.length} labels`,
+  );
+}
+
+/** Decoders for the network's input size. */
+function startDecoders({ model, config, log }: DeploymentOptions): Promise<DecoderPool> {
+  const { height, width } = model.manifest.input;
+  const options = { height, width, maxPixels: config.MAX_IMAGE_PIXELS };
+  return DecoderPool.start(options, config.MAX_DECODES, {
+    fault: (err) => log.error({ err }, 'a decoder was lost, and is replaced'),
+  });
+}
+
+function slowest(table: LatencyTable): number {
+  return Math.max(...Object.values(table).flatMap((bySize) => Object.values(bySize)));
+}

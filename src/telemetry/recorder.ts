@@ -1,0 +1,66 @@
+import type { ErrorCode } from '../errors.ts';
+import type { Manifest } from '../model/manifest.ts';
+import type { ImageAnswer } from '../pipeline/pipeline.ts';
+import type { Tier } from '../scheduler/policy.ts';
+
+/** One image's answer, and the model version that gave it. */
+export interface Classified extends ImageAnswer<Float32Array> {
+  readonly manifest: Manifest;
+  /** The most accurate tier of that version. */
+  readonly best: Tier;
+}
+
+/** A request whose images are all answered. */
+export interface Answered {
+  /** One for each image. */
+  readonly ids: readonly string[];
+  readonly images: readonly Classified[];
+  /** The caller named the sub-network: it was no choice of the service. */
+  readonly isPinned: boolean;
+  readonly budgetMs: number;
+  /** ms from the arrival of the request's head until now. */
+  readonly totalMs: number;
+}
+
+/** A request without an answer: refused, expired, cancelled or failed, as the code says. */
+export interface Unanswered {
+  readonly code: ErrorCode;
+  /** Of the version that would have answered. */
+  readonly manifest: Manifest;
+  /** ms from the arrival of the request's head until now. */
+  readonly totalMs: number;
+}
+
+/** What became of one request. */
+export type Outcome =
+  | (Answered & { readonly kind: 'answered'; readonly isMet: boolean })
+  | (Unanswered & { readonly kind: 'unanswered' });
+
+/** Whoever counts, remembers or reports outcomes. */
+export interface Subscriber {
+  record(outcome: Outcome): void;
+}
+
+/** Told once what became of each request, whatever its protocol; tells all subscribers. */
+export class Recorder {
+  readonly #subscribers: readonly Subscriber[];
+
+  constructor(...subscribers: readonly Subscriber[]) {
+    this.#subscribers = subscribers;
+  }
+
+  /** To be called when the answer is about to leave. @returns whether the budget is met. */
+  answered(request: Answered): 'met' | 'late' {
+    const isMet = request.totalMs <= request.budgetMs;
+    this.#record({ kind: 'answered', isMet, ...request });
+    return isMet ? 'met' : 'late';
+  }
+
+  unanswered(request: Unanswered): void {
+    this.#record({ kind: 'unanswered', ...request });
+  }
+
+  #record(outcome: Outcome): void {
+    for (const subscriber of this.#subscribers) subscriber.record(outcome);
+  }
+}

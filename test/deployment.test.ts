@@ -1,0 +1,129 @@
+import { describe, expect, test } from 'vitest';
+import { VirtualClock } from '../bench/simulator/clock.ts';
+import type { Profile } from '../bench/simulator/tables.ts';
+import { Deployment } from '../src/deployment.ts';
+import { fakeParts, jpegOf } from './fake-deployment.ts';
+import type { FakeOptions } from './fake-deployment.ts';
+import { read } from './monitoring/metrics.ts';
+
+/** The slowest sub-network is not the most accurate one. */
+const PROFILE: Profile = {
+  name: 'test-model',
+  tiers: [
+    { skip: 'T', accuracy: 0.7, macs: 1 },
+    { skip: 'F', accuracy: 0.8, macs: 2 },
+    { skip: 'X', accuracy: 0.75, macs: 3 },
+  ],
+  latency: { T: { 1: 10, 8: 12 }, F: { 1: 20, 8: 24 }, X: { 1: 30, 8: 36 } },
+  engineWorkers: 1,
+  maxBatch: 8,
+};
+
+function deploy(options: FakeOptions = {}) {
+  const clock = new VirtualClock();
+  const parts = fakeParts(PROFILE, clock, options);
+  return { clock, parts, deployment: new Deployment(parts) };
+}
+
+const PATIENT = { arrivedAt: 0, budgetMs: 1000, minAccuracy: 0 };
+/** Takes 2 ms to decode. */
+const PHOTO = jpegOf(200_000);
+
+describe('a deployment', () => {
+  test('answers with its version and the accuracy of its most accurate sub-network', async () => {
+    const { clock, deployment } = deploy();
+    const answers = deployment.classify([PHOTO], PATIENT);
+    await clock.run();
+    expect(await answers).toMatchObject([
+      { tier: { skip: 'F' }, best: { skip: 'F' }, manifest: { version: '1' }, decodeMs: 2 },
+    ]);
+  });
+
+  test('says which of several images cannot be decoded, and answers none', async () => {
+    const { clock, deployment } = deploy();
+    const failure = deployment
+      .classify([PHOTO, Buffer.from('no image'), PHOTO], PATIENT)
+      .catch((error: unknown) => error);
+    await clock.run();
+    expect(await failure).toMatchObject({
+      code: 'not-an-image',
+      detail: 'Image 2 of 3: No image.',
+      extra: { image: 1 },
+    });
+    expect(deployment.status().waiting).toBe(0);
+  });
+
+  test('is released after the requests that came in, engine before file', async () => {
+    const released: string[] = [];
+    const { clock, deployment } = deploy({ released });
+    const done = deployment.hold();
+    const answers = deployment.classify([PHOTO], PATIENT);
+    const ended = deployment.release();
+    await clock.run();
+    await expect(answers).resolves.toHaveLength(1);
+    // The answer may still be on its way to the client.
+    expect(released).toEqual([]);
+    done();
+    done();
+    await ended;
+    expect(released).toEqual(['engine', 'decoders', 'model']);
+  });
+
+  test('counts what was decoded and run', async () => {
+    const { clock, parts, deployment } = deploy();
+    const answers = deployment.classify([PHOTO, PHOTO], PATIENT);
+    await clock.run();
+    await answers;
+    const value = (series: string) => read(parts.metrics, series);
+    expect(await value('depthserve_batch_size_sum{tier="F"}')).toBe(2);
+    expect(await value('depthserve_macs_saved_total')).toBe(2);
+    expect(await value('depthserve_prediction_ratio_count{of="decode",tier="none"}')).toBe(2);
+  });
+});
+
+describe('the status of a deployment', () => {
+  test('names the tiers in use, and the budget that is enough for each on an idle service', () => {
+    const { deployment } = deploy();
+    expect(deployment.status().tiers).toEqual([
+      { skip: 'T', accuracy: 0.7, macs: 1, budgetMs: 10 },
+      { skip: 'F', accuracy: 0.8, macs: 2, budgetMs: 20 },
+    ]);
+  });
+
+  test('predicts each tier in use at each measured batch size', () => {
+    const { predictions } = deploy().deployment.status();
+    expect(predictions.map(({ tier, batch, ms }) => [tier.skip, batch, ms])).toEqual([
+      ['T', 1, 10],
+      ['T', 8, 12],
+      ['F', 1, 20],
+      ['F', 8, 24],
+    ]);
+  });
+
+  test('tells how much slower than measured batches are now', async () => {
+    const { clock, deployment } = deploy({ slowdown: () => 2 });
+    const ask = (at: number) =>
+      clock.at(at, () => {
+        void deployment.classify([PHOTO], { ...PATIENT, arrivedAt: at });
+      });
+    for (let request = 0; request < 5; request++) ask(100 * request);
+    await clock.run();
+    const { slowdown, latency, latencyNow, decodeMs } = deployment.status();
+    expect(slowdown).toBe(2);
+    expect(latency['F']![1]).toBe(20);
+    expect(latencyNow['T']![1]).toBe(20);
+    expect(decodeMs).toBe(2);
+  });
+
+  test('counts images that wait, decoded or not', async () => {
+    const { clock, deployment } = deploy();
+    const answers = deployment.classify(
+      Array.from({ length: 20 }, () => PHOTO),
+      PATIENT,
+    );
+    expect(deployment.status().waiting).toBe(20);
+    await clock.run();
+    await answers;
+    expect(deployment.status().waiting).toBe(0);
+  });
+});

@@ -1,0 +1,256 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { VirtualClock } from '../../bench/simulator/clock.ts';
+import { cascade } from '../../bench/simulator/rivals/cascades.ts';
+import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
+import { MeasuredLatency } from '../../src/scheduler/latency.ts';
+import type { Policy, Tier, Unsure } from '../../src/scheduler/policy.ts';
+import { Scheduler } from '../../src/scheduler/scheduler.ts';
+import type { Engine, Served } from '../../src/scheduler/scheduler.ts';
+import { view, waiting } from './support.ts';
+
+/** The base-net is wrong on half of its least sure fifth; the super-net is right there. */
+const AGAIN = {
+  skip: 'FF',
+  bins: [
+    { below: 0.5, share: 0.2, first: 0.5, second: 0.9 },
+    { below: 1, share: 0.8, first: 0.9, second: 0.9 },
+  ],
+};
+const TIERS: readonly Tier[] = [
+  { skip: 'TT', accuracy: 0.82, macs: 10, again: AGAIN },
+  { skip: 'FF', accuracy: 0.9, macs: 20 },
+];
+/** Ms: the base-net takes 2 for an image, the super-net 4. */
+const TABLE = { TT: { 1: 2, 8: 9 }, FF: { 1: 4, 8: 18 } };
+const BASE_FIRST: Policy = cascade;
+
+interface Setup {
+  readonly policy?: Policy;
+  /** Ms that the super-net really takes. */
+  readonly deepMs?: number;
+  readonly fails?: boolean;
+}
+
+/** A scheduler whose inputs are how sure the base-net will be of them. */
+function started(clock: VirtualClock, { policy = BASE_FIRST, deepMs, fails }: Setup = {}) {
+  const truth = new MeasuredLatency(TABLE);
+  const ran: string[] = [];
+  const engine: Engine<number, number> = {
+    workers: 1,
+    run: (_worker, tier, inputs) =>
+      new Promise((resolve, reject) => {
+        ran.push(`${tier.skip} x ${inputs.length}`);
+        const deep = tier.skip === 'FF';
+        const ms = (deep ? deepMs : undefined) ?? truth.predict(tier, inputs.length);
+        clock.at(clock.now() + ms, () => {
+          if (deep && fails) reject(new Error('engine died'));
+          else resolve({ outputs: inputs, workMs: ms });
+        });
+      }),
+  };
+  const scheduler = new Scheduler<number, number>({
+    policy,
+    tiers: TIERS,
+    latency: new MeasuredLatency(TABLE),
+    engine,
+    clock,
+    maxBatch: 8,
+    confidence: (output, tier) => (tier.skip === 'FF' ? 0.95 : output),
+  });
+  return { scheduler, ran };
+}
+
+async function ask(
+  scheduler: Scheduler<number, number>,
+  clock: VirtualClock,
+  confidence: number,
+  budget: number,
+  rest: { minConfidence?: number } = {},
+): Promise<Served<number> & { at: number }> {
+  const arrivedAt = clock.now();
+  const wish = { arrivedAt, deadline: arrivedAt + budget, minAccuracy: 0, ...rest };
+  let at = NaN;
+  const answer = scheduler.submit(confidence, wish).then((served) => {
+    at = clock.now();
+    return served;
+  });
+  await clock.run();
+  return { ...(await answer), at };
+}
+
+const skips = ({ looks }: Served<number>) => looks.map(({ tier }) => tier.skip);
+
+describe('an image that has an answer', () => {
+  test('leaves at once when the answer is sure', async () => {
+    const clock = new VirtualClock();
+    const { scheduler } = started(clock);
+    const answer = await ask(scheduler, clock, 0.9, 100);
+    expect(skips(answer)).toEqual(['TT']);
+    expect(answer.at).toBe(2);
+  });
+
+  test('is looked at again when it is not, and the second answer counts', async () => {
+    const clock = new VirtualClock();
+    const { scheduler } = started(clock);
+    const answer = await ask(scheduler, clock, 0.4, 100);
+    expect(skips(answer)).toEqual(['TT', 'FF']);
+    expect(answer.tier.skip).toBe('FF');
+    expect(answer.looks.map(({ confidence }) => confidence)).toEqual([0.4, 0.95]);
+    expect(answer.at).toBe(6);
+    expect(answer.queueMs + answer.inferenceMs).toBe(6);
+  });
+
+  test('leaves with the first answer when a second would be late', async () => {
+    const clock = new VirtualClock();
+    const { scheduler, ran } = started(clock);
+    const answer = await ask(scheduler, clock, 0.4, 5);
+    expect(skips(answer)).toEqual(['TT']);
+    expect(answer.at).toBe(2);
+    expect(ran).toEqual(['TT x 1']);
+  });
+
+  test('leaves just before its deadline while a second look takes too long', async () => {
+    const clock = new VirtualClock();
+    const { scheduler } = started(clock, { deepMs: 50 });
+    const answer = await ask(scheduler, clock, 0.4, 20);
+    expect(skips(answer)).toEqual(['TT']);
+    expect(answer.at).toBe(19);
+    expect(scheduler.idle).toBe(true);
+  });
+
+  test('keeps it when the second look fails', async () => {
+    const clock = new VirtualClock();
+    const { scheduler } = started(clock, { fails: true });
+    expect(skips(await ask(scheduler, clock, 0.4, 100))).toEqual(['TT']);
+  });
+
+  test('waits for its second look while another has been promised an answer', async () => {
+    const clock = new VirtualClock();
+    const { scheduler, ran } = started(clock);
+    clock.at(1, () => void scheduler.submit(0.9, { arrivedAt: 1, deadline: 60, minAccuracy: 0 }));
+    await ask(scheduler, clock, 0.4, 100);
+    expect(ran).toEqual(['TT x 1', 'TT x 1', 'FF x 1']);
+  });
+
+  test('is given up with its request', async () => {
+    const clock = new VirtualClock();
+    const { scheduler, ran } = started(clock);
+    const controller = new AbortController();
+    const wish = { arrivedAt: 0, deadline: 100, minAccuracy: 0 };
+    const answer = scheduler.submit(0.4, wish, controller.signal);
+    // An urgent one comes when the first look is about to end, so the second one has to wait.
+    clock.at(1.9, () => {
+      void scheduler.submit(0.9, { arrivedAt: 1.9, deadline: 9, minAccuracy: 0 });
+    });
+    clock.at(3, () => controller.abort(new Error('gone')));
+    const outcome = answer.catch((error: Error) => error.message);
+    await clock.run();
+    expect(await outcome).toBe('gone');
+    expect(ran).toEqual(['TT x 1', 'TT x 1']);
+    expect(scheduler.idle).toBe(true);
+  });
+});
+
+describe('our policy', () => {
+  const unsure = (id: number, confidence: number, rest: Partial<Unsure> = {}): Unsure => ({
+    ...waiting(id, 100),
+    look: { tier: TIERS[0]!, confidence },
+    ...rest,
+  });
+  const latency = new MeasuredLatency(TABLE);
+  const looks = depthserve.secondLooks!;
+  const seen = (images: readonly Unsure[], rest = {}) =>
+    view([], { unsure: images, tiers: TIERS, latency, ...rest });
+
+  test('takes the deepest at once when nothing else is to be done', () => {
+    const { run } = depthserve.decide(view([waiting(0, 100)], { tiers: TIERS, latency }));
+    expect(run!.tier.skip).toBe('FF');
+  });
+
+  test('lets go who gains nothing, and looks again at who does', () => {
+    const images = [unsure(1, 0.4), unsure(2, 0.9)];
+    expect(looks.leaving(seen(images)).leave.map(({ id }) => id)).toEqual([2]);
+    expect(looks.choose(seen([images[0]!]))!.batch.map(({ id }) => id)).toEqual([1]);
+  });
+
+  test('goes on for who asked to be surer, until the deepest has looked', async () => {
+    expect(looks.leaving(seen([unsure(1, 0.9, { minConfidence: 0.95 })])).leave).toEqual([]);
+    const clock = new VirtualClock();
+    const { scheduler } = started(clock, { policy: BASE_FIRST_PRICED });
+    const answer = await ask(scheduler, clock, 0.9, 100, { minConfidence: 0.99 });
+    expect(skips(answer)).toEqual(['TT', 'FF']);
+  });
+
+  test('lets all go when engine time is dear', () => {
+    const arrivals = { rate: 2, dispersion: 1, budgets: [20, 40] };
+    expect(looks.leaving(seen([unsure(1, 0.4)], { arrivals })).leave).toHaveLength(1);
+  });
+
+  test('asks again when a second look is about to come too late', () => {
+    expect(looks.leaving(seen([unsure(1, 0.4)])).wakeAt).toBe(96);
+  });
+
+  test('takes no second look that would break a promise', () => {
+    // Not decoded yet, and due before a second look would be through.
+    const reserved = [waiting(9, 5)];
+    expect(looks.choose(seen([unsure(1, 0.4)], { reserved }))).toBeNull();
+  });
+});
+
+/** Our second looks after a first look that always is the base-net's. */
+const BASE_FIRST_PRICED: Policy = { ...cascade, secondLooks: depthserve.secondLooks! };
+
+describe('whatever comes', () => {
+  const request = fc.record({
+    gap: fc.double({ min: 0, max: 6, noNaN: true }),
+    budget: fc.double({ min: 1, max: 60, noNaN: true }),
+    confidence: fc.double({ min: 0, max: 1, noNaN: true }),
+    minConfidence: fc.constantFrom(0, 0.7),
+  });
+
+  test.each([depthserve, BASE_FIRST_PRICED, cascade])(
+    '$name answers each once, in time, and loses no promise for a second look',
+    async (policy) => {
+      const once = fc.asyncProperty(fc.array(request, { maxLength: 40 }), async (requests) => {
+        const clock = new VirtualClock();
+        const { scheduler } = started(clock, { policy });
+        const settled = requests.map(() => 0);
+        let at = 0;
+        const late: number[] = [];
+        requests.forEach(({ gap, budget, confidence, minConfidence }, index) => {
+          at += gap;
+          const arrivedAt = at;
+          clock.at(arrivedAt, () => {
+            const deadline = arrivedAt + budget;
+            const wish = { arrivedAt, deadline, minAccuracy: 0, minConfidence };
+            scheduler.submit(confidence, wish).then(
+              () => {
+                if (clock.now() > deadline + 1e-6) late.push(index);
+                return settled[index]!++;
+              },
+              () => settled[index]!++,
+            );
+          });
+        });
+        await clock.run();
+        expect(settled).toEqual(requests.map(() => 1));
+        expect(late).toEqual([]);
+        expect(scheduler.idle).toBe(true);
+      });
+      await fc.assert(once, { numRuns: 60 });
+    },
+  );
+
+  test('without tables of second looks, decisions are those of the ladder alone', () => {
+    const plain = TIERS.map(({ skip, accuracy, macs }) => ({ skip, accuracy, macs }));
+    const arrivals = { rate: 0.3, dispersion: 2, budgets: [10, 20, 40] };
+    const queue = [waiting(1, 12), waiting(2, 20), waiting(3, 30)];
+    const alone = view(queue, { tiers: plain, latency, arrivals });
+    const { secondLooks: _, ...ladder } = depthserve;
+    expect(depthserve.decide(alone)).toEqual(ladder.decide(alone));
+    expect(depthserve.secondLooks!.choose(alone)).toBeNull();
+  });
+
+  const latency = new MeasuredLatency(TABLE);
+});

@@ -1,0 +1,133 @@
+import { describe, expect, it } from 'vitest';
+import type { ErrorCode } from '../../src/errors.ts';
+import type { Manifest } from '../../src/model/manifest.ts';
+import { FeedbackMemory } from '../../src/telemetry/feedback-memory.ts';
+import { History } from '../../src/telemetry/history.ts';
+import { Recorder } from '../../src/telemetry/recorder.ts';
+import type { Classified, Outcome } from '../../src/telemetry/recorder.ts';
+import { TritonStatistics } from '../../src/telemetry/triton-statistics.ts';
+import { baseNet, read, servingMetrics, superNet } from '../monitoring/metrics.ts';
+
+const manifest = { name: 'm', version: '1', labels: ['cat', 'dog'] } as unknown as Manifest;
+
+/** An image that `baseNet` takes for a dog, in a batch of two that ran for 4 ms. */
+const dog: Classified = {
+  tier: baseNet,
+  best: superNet,
+  manifest,
+  output: Float32Array.of(0, 1),
+  batchSize: 2,
+  decodeMs: 1,
+  queueMs: 2,
+  inferenceMs: 4,
+  predictedMs: 6,
+};
+
+const answered = (ids: readonly string[], totalMs: number, isPinned = false) => ({
+  ids,
+  images: ids.map(() => dog),
+  isPinned,
+  budgetMs: 10,
+  totalMs,
+});
+const unanswered = (code: ErrorCode) => ({ code, manifest, totalMs: 3 });
+
+/** A recorder with all that the service has it tell, and a clock for the history. */
+function everyone() {
+  const clock = { ms: 5000 };
+  const metrics = servingMetrics();
+  const history = new History(() => clock.ms);
+  const statistics = new TritonStatistics();
+  const feedback = new FeedbackMemory(2, (tier, isCorrect) => metrics.judged(tier, isCorrect));
+  const recorder = new Recorder(metrics, history, statistics, feedback);
+  return { clock, metrics, history, statistics, feedback, recorder };
+}
+
+describe('the recorder', () => {
+  it('tells every subscriber once of each outcome, in order', () => {
+    const seen: [string, Outcome][] = [];
+    const listener = (name: string) => ({
+      record: (outcome: Outcome) => void seen.push([name, outcome]),
+    });
+    const recorder = new Recorder(listener('a'), listener('b'));
+    recorder.answered(answered(['1'], 10));
+    recorder.unanswered(unanswered('overloaded'));
+    expect(seen.map(([name, { kind }]) => `${name} ${kind}`)).toEqual([
+      'a answered',
+      'b answered',
+      'a unanswered',
+      'b unanswered',
+    ]);
+  });
+
+  it('says whether the budget was met', () => {
+    const recorder = new Recorder();
+    expect(recorder.answered(answered(['1'], 10))).toBe('met');
+    expect(recorder.answered(answered(['1'], 10.1))).toBe('late');
+  });
+
+  it('lets all who count agree: answers, refusals, expiries, failures', async () => {
+    const { clock, metrics, history, statistics, recorder } = everyone();
+    recorder.answered(answered(['1', '2'], 8));
+    recorder.answered(answered(['3'], 12));
+    for (const code of ['overloaded', 'deadline-passed', 'engine-failed'] as const) {
+      recorder.unanswered(unanswered(code));
+    }
+    clock.ms += 1000;
+
+    const requests = (labels: string) => read(metrics, `depthserve_requests_total{${labels}}`);
+    expect(await requests('tier="TT",outcome="met"')).toBe(2);
+    expect(await requests('tier="TT",outcome="late"')).toBe(1);
+    expect(await requests('tier="none",outcome="engine-failed"')).toBe(1);
+    // Of the failures, only the lack of time is a refusal.
+    expect(history.since(0)).toMatchObject([{ tiers: { TT: 3 }, late: 1, refused: 2, busyMs: 6 }]);
+    expect(statistics.report(manifest)).toMatchObject({
+      inference_count: 3,
+      execution_count: 2,
+      inference_stats: { success: { count: 2, ns: 20e6 }, fail: { count: 3, ns: 9e6 } },
+    });
+  });
+
+  it('keeps the totals of each version of the model apart', () => {
+    const { statistics, recorder } = everyone();
+    const next = { ...manifest, version: '2' };
+    recorder.unanswered(unanswered('overloaded'));
+    recorder.unanswered({ ...unanswered('overloaded'), manifest: next });
+    recorder.unanswered({ ...unanswered('overloaded'), manifest: next });
+    expect(statistics.report(manifest).inference_stats.fail.count).toBe(1);
+    expect(statistics.report(next).inference_stats.fail.count).toBe(2);
+  });
+
+  it('tells the history which answers were no choice of the service', () => {
+    const { clock, history, recorder } = everyone();
+    recorder.answered(answered(['1'], 8, true));
+    clock.ms += 1000;
+    expect(history.since(0)).toMatchObject([{ tiers: {}, pinned: 1, accuracy: null }]);
+  });
+});
+
+describe('feedback', () => {
+  it('is counted by tier: right or wrong, once', async () => {
+    const { metrics, feedback, recorder } = everyone();
+    recorder.answered(answered(['1', '2'], 8));
+    feedback.judge('1', 'dog', []);
+    feedback.judge('2', 'cat', []);
+    expect(() => feedback.judge('2', 'cat', manifest.labels)).toThrow('No answer with this id');
+    expect(await read(metrics, 'depthserve_feedback_total{tier="TT",result="correct"}')).toBe(1);
+    expect(await read(metrics, 'depthserve_feedback_total{tier="TT",result="wrong"}')).toBe(1);
+  });
+
+  it('needs a label that the model has; the answer is remembered on', () => {
+    const { feedback, recorder } = everyone();
+    recorder.answered(answered(['1'], 8));
+    expect(() => feedback.judge('1', 'bird', [])).toThrow('does not have this label');
+    expect(() => feedback.judge('1', 'dog', [])).not.toThrow();
+  });
+
+  it('forgets the oldest answers first', () => {
+    const { feedback, recorder } = everyone();
+    recorder.answered(answered(['1', '2', '3'], 8));
+    expect(() => feedback.judge('1', 'dog', manifest.labels)).toThrow('No answer with this id');
+    expect(() => feedback.judge('3', 'dog', [])).not.toThrow();
+  });
+});
