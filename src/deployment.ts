@@ -1,4 +1,5 @@
 import { ServeError } from './errors.ts';
+import { confidenceOf } from './model/confidence.ts';
 import { mostAccurate, paretoFront, rankedTiers, superNetOf } from './model/ladder.ts';
 import type { Manifest, Model } from './model/manifest.ts';
 import type { Decoder } from './pipeline/decode-stage.ts';
@@ -38,6 +39,8 @@ export interface DeploymentParts {
   readonly decodeTimes: DecodeTimes;
   readonly clock: Clock;
   readonly metrics: Metrics;
+  /** Whether unsure answers may be looked at again. */
+  readonly looksAgain: boolean;
   /** Starts what checks shallow answers while the engines are idle; null: nothing does. */
   readonly startShadow: ((idle: () => boolean) => Promise<Shadow | null>) | null;
 }
@@ -67,7 +70,8 @@ export class Deployment {
     this.manifest = model.manifest;
     this.engine = engine;
     const tiers = rankedTiers(model.manifest);
-    this.#front = paretoFront(tiers, table);
+    const front = paretoFront(tiers, table);
+    this.#front = parts.looksAgain ? front : front.map(({ again: _, ...tier }) => tier);
     this.#best = mostAccurate(tiers);
     this.#latency = new MeasuredLatency(table);
     const superNet = superNetOf(tiers);
@@ -80,6 +84,7 @@ export class Deployment {
       engine,
       clock,
       maxBatch,
+      confidence: (logits, tier) => confidenceOf(model.manifest, tier.skip, logits),
       events: {
         finished: (...batch) => metrics.ranBatch(superNet, ...batch),
         decoded: (...times) => metrics.decoded(...times),

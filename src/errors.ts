@@ -14,6 +14,11 @@ const ERRORS = {
     'Bad accuracy floor',
     'Send X-Min-Accuracy once, as a number from 0 to 1.',
   ],
+  'bad-min-confidence': [
+    400,
+    'Bad confidence',
+    'Send X-Min-Confidence once, as a number from 0 to 1.',
+  ],
   'bad-multipart': [
     400,
     'Malformed multipart body',

@@ -100,6 +100,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
       decodeTimes,
       clock,
       metrics: options.metrics,
+      looksAgain: config.SECOND_LOOKS === 'on',
       startShadow:
         config.SHADOW_CHECKS_PER_MINUTE > 0
           ? (idle) => startShadow(shadowOptions, options, idle)

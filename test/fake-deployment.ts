@@ -45,6 +45,7 @@ export function fakeParts(
     clock,
     decodeTimes: new DecodeTimes(),
     metrics: new Metrics(name, () => status),
+    looksAgain: true,
     startShadow: null,
     engine: {
       provider: 'cpu',

@@ -15,6 +15,8 @@ export interface ClassifyOptions {
   readonly budgetMs?: number;
   /** Answers expected to be less accurate (0 to 1) are not wanted. */
   readonly minAccuracy?: number;
+  /** Deeper sub-networks look until the answer is so sure (0 to 1), as far as the budget allows. */
+  readonly minConfidence?: number;
   /** Number of predictions; absent: 5. */
   readonly topK?: number;
   /** Gives up: the server then drops what it has not begun. */
@@ -86,7 +88,7 @@ export class DepthServe {
   async #post(
     body: Blob | Uint8Array<ArrayBuffer> | FormData,
     headers: Record<string, string>,
-    { budgetMs, minAccuracy, topK, signal }: ClassifyOptions,
+    { budgetMs, minAccuracy, minConfidence, topK, signal }: ClassifyOptions,
   ): Promise<Answer | Static<typeof Answers>> {
     const query = topK === undefined ? '' : `?topK=${topK}`;
     return (await this.#json(`/classify${query}`, {
@@ -97,6 +99,7 @@ export class DepthServe {
         ...headers,
         ...(budgetMs !== undefined && { 'x-latency-budget-ms': decimal(budgetMs) }),
         ...(minAccuracy !== undefined && { 'x-min-accuracy': decimal(minAccuracy) }),
+        ...(minConfidence !== undefined && { 'x-min-confidence': decimal(minConfidence) }),
       },
     })) as Answer | Static<typeof Answers>;
   }

@@ -1,14 +1,13 @@
-import { softmax } from '../model/logits.ts';
+import { calibrated } from '../model/confidence.ts';
 import type { Classified } from '../telemetry/recorder.ts';
 import type { Answer } from './schemas.ts';
 
 /** The `k` most probable labels, best first. */
 export function topK(
-  logits: Float32Array,
+  probabilities: Float32Array,
   labels: readonly string[],
   k: number,
 ): Answer['predictions'] {
-  const probabilities = softmax(logits);
   return Array.from(probabilities.keys())
     .sort((a, b) => probabilities[b]! - probabilities[a]!)
     .slice(0, k)
@@ -33,15 +32,22 @@ export function answerOf(
   totalMs: number,
   k: number,
 ): Answer {
-  const { manifest } = result;
+  const { manifest, tier, output, looks } = result;
+  const probabilities = calibrated(manifest, tier.skip, output);
   return {
     id,
     model: { name: manifest.name, version: manifest.version },
-    predictions: topK(result.output, manifest.labels, k),
+    predictions: topK(probabilities, manifest.labels, k),
+    confidence: looks.at(-1)!.confidence,
+    looks: looks.map((look) => ({
+      subNetwork: look.tier.skip,
+      confidence: look.confidence,
+      atMs: rounded(look.at - result.arrivedAt),
+    })),
     subNetwork: {
-      skip: result.tier.skip,
-      expectedAccuracy: result.tier.accuracy,
-      macs: result.tier.macs,
+      skip: tier.skip,
+      expectedAccuracy: tier.accuracy,
+      macs: tier.macs,
     },
     ...(result.warning !== undefined && { warning: result.warning }),
     budget: {

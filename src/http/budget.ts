@@ -7,8 +7,9 @@ export function isBudget(ms: unknown): ms is number {
   return typeof ms === 'number' && ms > 0 && ms <= LONGEST_MS;
 }
 
-export function isAccuracy(floor: unknown): floor is number {
-  return typeof floor === 'number' && floor >= 0 && floor <= 1;
+/** An accuracy or a confidence: 0 to 1. */
+export function isShare(value: unknown): value is number {
+  return typeof value === 'number' && value >= 0 && value <= 1;
 }
 
 /**
@@ -33,8 +34,22 @@ export function minAccuracyOf(request: FastifyRequest): number {
   const header = request.headers['x-min-accuracy'];
   if (header === undefined) return 0;
   const accuracy = decimal(header);
-  if (isAccuracy(accuracy)) return accuracy;
+  if (isShare(accuracy)) return accuracy;
   throw new ServeError('bad-min-accuracy', `X-Min-Accuracy is ${quoted(header)}.`);
+}
+
+/**
+ * How sure the caller wants an answer to be, 0 to 1: deeper sub-networks look until it is, as far
+ * as the budget allows.
+ *
+ * @throws {ServeError} bad-min-confidence
+ */
+export function minConfidenceOf(request: FastifyRequest): number | undefined {
+  const header = request.headers['x-min-confidence'];
+  if (header === undefined) return undefined;
+  const confidence = decimal(header);
+  if (isShare(confidence)) return confidence;
+  throw new ServeError('bad-min-confidence', `X-Min-Confidence is ${quoted(header)}.`);
 }
 
 /** Plain decimals only; NaN for everything else, and for headers sent twice. */

@@ -8,7 +8,7 @@ import { ServeError } from '../errors.ts';
 import type { ImageRequest } from '../pipeline/pipeline.ts';
 import type { Service } from '../service.ts';
 import { answerOf, serverTimingOf } from './answer.ts';
-import { budgetOf, minAccuracyOf } from './budget.ts';
+import { budgetOf, minAccuracyOf, minConfidenceOf } from './budget.ts';
 import { cancelOnDisconnect } from './disconnect.ts';
 import { readForm } from './form.ts';
 import { FORM_TYPE, IMAGE_TYPES, imagesOf } from './images.ts';
@@ -42,6 +42,7 @@ export function classifyRoute(service: Service): FastifyPluginAsyncTypebox {
     arrivedAt: request.arrivedAt,
     budgetMs: budgetOf(request, config.DEFAULT_BUDGET_MS),
     minAccuracy: minAccuracyOf(request),
+    minConfidence: minConfidenceOf(request),
   });
 
   return async (app) => {

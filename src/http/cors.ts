@@ -13,6 +13,7 @@ const READ = [
   'Tracestate',
   'X-Latency-Budget-Ms',
   'X-Min-Accuracy',
+  'X-Min-Confidence',
   'X-Request-Id',
 ];
 

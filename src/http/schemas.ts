@@ -1,6 +1,7 @@
 /** The shapes of requests and answers: they validate, and they are the OpenAPI document. */
 import { Type } from 'typebox';
 import type { Static } from 'typebox';
+import type { SecondLook } from '../scheduler/policy.ts';
 
 const ms = (description: string) => Type.Number({ description: `${description}, in ms` });
 
@@ -26,6 +27,13 @@ export const RequestHeaders = Type.Object({
       description: 'Answers from sub-networks expected to be less accurate are not wanted',
     }),
   ),
+  'x-min-confidence': Type.Optional(
+    Type.Number({
+      minimum: 0,
+      maximum: 1,
+      description: 'Look deeper until the answer is so sure, as far as the budget allows',
+    }),
+  ),
   'endpoint-load-metrics-format': Type.Optional(
     Type.Union([Type.Literal('text'), Type.Literal('json')], {
       description: 'Asks for an ORCA load report in the header endpoint-load-metrics',
@@ -40,6 +48,19 @@ export const Answer = Type.Object(
     }),
     model: Type.Object({ name: Type.String(), version: Type.String() }),
     predictions: Type.Array(Prediction, { description: 'Most probable first' }),
+    confidence: Type.Number({
+      minimum: 0,
+      maximum: 1,
+      description: 'Calibrated probability that the first prediction is right',
+    }),
+    looks: Type.Array(
+      Type.Object({
+        subNetwork: Type.String(),
+        confidence: Type.Number({ description: 'How sure it was, 0 to 1' }),
+        atMs: ms('When its answer came, from the arrival of the request head'),
+      }),
+      { description: 'Sub-networks that looked, first one first; the last look counts' },
+    ),
     subNetwork: Type.Object({
       skip: Type.String({
         description: 'Skip flags, first stage first; T = second sub-path skipped',
@@ -125,6 +146,19 @@ export const ModelInfo = Type.Object(
         accuracy: Type.Number(),
         macs: Type.Integer(),
         budgetMs: ms('The budget that is enough for it when nothing else waits'),
+        again: Type.Optional(
+          Type.Unsafe<SecondLook>(
+            Type.Object(
+              {
+                skip: Type.String({ description: 'Sub-network of the second look' }),
+                bins: Type.Array(Type.Record(Type.String(), Type.Number()), {
+                  description: 'below: largest confidence; share of images; first, second: right',
+                }),
+              },
+              { description: 'What a second look gains, by how sure this one was' },
+            ),
+          ),
+        ),
       }),
       { description: 'The Pareto front measured here, cheapest first; empty until ready' },
     ),

@@ -34,6 +34,8 @@ export interface ImageFile<File> {
 
 /** One image's answer. Times in ms; `queueMs` is all its waiting, before and after decoding. */
 export interface ImageAnswer<Output> extends Served<Output> {
+  /** Of the request, on the clock of its looks. */
+  readonly arrivedAt: number;
   readonly decodeMs: number;
   /** What the decoder says of a file that is damaged, but could be decoded. */
   readonly warning?: string | undefined;
@@ -288,8 +290,9 @@ export class Pipeline<File, Pixels, Output> {
         resolve: (served: Served<Output>) => {
           if (flight.settled) return;
           const queueMs = served.queueMs + waitedMs;
+          const { arrivedAt } = flight.request;
           const stages = { enteredAt, decodedAt, finishedAt: this.#options.clock.now() };
-          const answer = { ...served, queueMs, decodeMs, warning, stages };
+          const answer = { ...served, arrivedAt, queueMs, decodeMs, warning, stages };
           flight.answers[index] = answer;
           this.#options.events?.answered?.(input, answer, flight.request);
           flight.left -= 1;

@@ -1,6 +1,7 @@
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
 import { statusOf } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
+import { argmax } from '../model/logits.ts';
 import type { Tier } from '../scheduler/policy.ts';
 import type { GpuSample } from './gpu.ts';
 import type { Classified, Outcome, Subscriber } from './recorder.ts';
@@ -128,6 +129,21 @@ export class Metrics implements Subscriber {
     'Expected accuracy (0 to 1) that images answered within budget lack against the most ' +
       'accurate tier, as a rule the super-net, added up',
   );
+  readonly looks = this.#counter(
+    'depthserve_looks_total',
+    'Looks at answered images, by tier and look (first, second); the share looked at again is ' +
+      'that of the second',
+    ['tier', 'look'],
+  );
+  readonly looksChanged = this.#counter(
+    'depthserve_looks_changed_total',
+    'Second looks that changed the answer',
+  );
+  readonly confidenceDelivered = this.#counter(
+    'depthserve_confidence_delivered_total',
+    'Calibrated confidence (0 to 1), added up over the images answered within budget; by ' +
+      'depthserve_requests_total{outcome="met"} it is the accuracy to expect of these images',
+  );
   readonly macs = this.#counter('depthserve_macs_total', 'Multiply-accumulates spent on batches');
   readonly macsSaved = this.#counter(
     'depthserve_macs_saved_total',
@@ -201,12 +217,18 @@ export class Metrics implements Subscriber {
   }
 
   #answered(image: Classified, budgetMs: number, totalMs: number): void {
-    const { tier, best, decodeMs, queueMs, inferenceMs, predictedMs } = image;
+    const { tier, best, looks, decodeMs, queueMs, inferenceMs, predictedMs } = image;
     const label = { tier: tier.skip };
     const met = totalMs <= budgetMs;
     this.requests.inc({ ...label, outcome: met ? 'met' : 'late' });
     this.budgeted.inc({ result: met ? 'met' : 'missed' });
+    looks.forEach((look, index) => {
+      this.looks.inc({ tier: look.tier.skip, look: index === 0 ? 'first' : 'second' });
+    });
+    const [first, second] = looks;
+    if (second && argmax(first!.output) !== argmax(second.output)) this.looksChanged.inc();
     if (met) {
+      this.confidenceDelivered.inc(looks.at(-1)!.confidence);
       this.accuracyDelivered.inc(tier.accuracy);
       this.accuracyLost.inc(best.accuracy - tier.accuracy);
     }

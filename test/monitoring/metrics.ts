@@ -32,11 +32,14 @@ export function answer(metrics: Metrics, tier: Tier, budgetMs: number, totalMs: 
     best: superNet,
     manifest,
     output: Float32Array.of(0, 1),
+    looks: [{ tier, confidence: 0.7, output: Float32Array.of(0, 1), at: 7 }],
+    arrivedAt: 0,
     batchSize: 1,
     decodeMs: 1,
     queueMs: 2,
     inferenceMs: 4,
     predictedMs: 6,
+    stages: { enteredAt: 0, decodedAt: 1, finishedAt: 7 },
   };
   const request = { ids: ['a'], images: [image], isPinned: false, budgetMs, totalMs };
   new Recorder(metrics).answered(request);

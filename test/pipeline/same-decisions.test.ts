@@ -110,7 +110,10 @@ async function byServer(profile: Profile, requests: readonly Request[]): Promise
 describe('the server decides as the simulator says', () => {
   let profile: Profile;
   beforeAll(async () => {
-    profile = parseProfile(await readFile('bench/tables/cifar-cpu.json', 'utf8'), 'cifar-cpu');
+    const table = await readFile('bench/tables/cifar-cpu.json', 'utf8');
+    const read = parseProfile(table, 'cifar-cpu');
+    // What a first look saw is no decision: the two engines here see different things.
+    profile = { ...read, tiers: read.tiers.map(({ again: _, ...tier }) => tier) };
   });
 
   test.each([

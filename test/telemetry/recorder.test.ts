@@ -16,11 +16,14 @@ const dog: Classified = {
   best: superNet,
   manifest,
   output: Float32Array.of(0, 1),
+  looks: [{ tier: baseNet, confidence: 0.7, output: Float32Array.of(0, 1), at: 7 }],
+  arrivedAt: 0,
   batchSize: 2,
   decodeMs: 1,
   queueMs: 2,
   inferenceMs: 4,
   predictedMs: 6,
+  stages: { enteredAt: 0, decodedAt: 1, finishedAt: 7 },
 };
 
 const answered = (ids: readonly string[], totalMs: number, isPinned = false) => ({

@@ -92,6 +92,8 @@ function parametersOf(
   return {
     sub_network: new Set(skips).size === 1 ? skips[0]! : skips.join(','),
     expected_accuracy: Math.round(accuracy * 1e6) / 1e6,
+    confidence: results.map(({ looks }) => looks.at(-1)!.confidence.toFixed(4)).join(','),
+    looks: results.map(({ looks }) => looks.map((look) => look.tier.skip).join('>')).join(','),
     budget_ms: budgetMs,
     budget_met: totalMs <= budgetMs,
     predicted_ms: most(({ predictedMs }) => predictedMs),

@@ -91,7 +91,7 @@ function tensorOf(want: Wanted, logits: readonly Float32Array[], labels: readonl
     return { datatype: 'FP32', values: rows.flatMap((row) => Array.from(row)), width };
   }
   const values = rows.flatMap((row, image) =>
-    topK(logits[image]!, labels, want.classification).map(
+    topK(softmax(logits[image]!), labels, want.classification).map(
       ({ index, label }) => `${row[index]!.toFixed(6)}:${index}:${label}`,
     ),
   );

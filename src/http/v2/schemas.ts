@@ -26,7 +26,7 @@ export const InferRequest = Type.Object(
     parameters: Type.Optional(
       Type.Record(Type.String(), Type.Unknown(), {
         description:
-          'timeout (microseconds) or latency_budget_ms: the latency budget; min_accuracy: 0 to 1; ' +
+          'timeout (microseconds) or latency_budget_ms: the latency budget; min_accuracy: 0 to 1; min_confidence: 0 to 1; ' +
           'skip: the sub-network that must answer; binary_data_output: all outputs in binary. ' +
           'Those of extensions that are not offered are refused, others ignored.',
       }),
@@ -64,6 +64,12 @@ export const InferResponse = Type.Object(
         description: 'Skip flags; one for each image, separated by commas, where they differ',
       }),
       expected_accuracy: Type.Number({ description: 'Mean over the images' }),
+      confidence: Type.String({
+        description: 'Calibrated, 0 to 1; one for each image, separated by commas',
+      }),
+      looks: Type.String({
+        description: 'Sub-networks that looked, as TT>FF; one entry for each image',
+      }),
       budget_ms: Type.Number(),
       budget_met: Type.Boolean(),
       predicted_ms: Type.Number({ description: 'From arrival to result, predicted at dispatch' }),

@@ -1,7 +1,8 @@
 import type { FastifyRequest } from 'fastify';
 import { ServeError } from '../../errors.ts';
+import type { ErrorCode } from '../../errors.ts';
 import type { Manifest } from '../../model/manifest.ts';
-import { budgetOf, isAccuracy, isBudget, minAccuracyOf } from '../budget.ts';
+import { budgetOf, isBudget, isShare, minAccuracyOf, minConfidenceOf } from '../budget.ts';
 import type { InferRequest } from './schemas.ts';
 
 /**
@@ -11,22 +12,24 @@ import type { InferRequest } from './schemas.ts';
 export interface Wish {
   readonly budgetMs: number;
   readonly minAccuracy: number;
+  readonly minConfidence: number | undefined;
   readonly skip: string | undefined;
 }
 
 /** What the head of a request asks for: headers, or a deadline of gRPC. */
-export type HeadWish = Partial<Pick<Wish, 'budgetMs' | 'minAccuracy'>>;
+export type HeadWish = Partial<Pick<Wish, 'budgetMs' | 'minAccuracy' | 'minConfidence'>>;
 
-/** @throws {ServeError} bad-budget, bad-min-accuracy */
+/** @throws {ServeError} bad-budget, bad-min-accuracy, bad-min-confidence */
 export function headWishOf(request: FastifyRequest): HeadWish {
   const { headers } = request;
   return {
     ...('x-latency-budget-ms' in headers && { budgetMs: budgetOf(request, 0) }),
     ...('x-min-accuracy' in headers && { minAccuracy: minAccuracyOf(request) }),
+    ...('x-min-confidence' in headers && { minConfidence: minConfidenceOf(request) }),
   };
 }
 
-/** @throws {ServeError} bad-budget, bad-min-accuracy, bad-skip */
+/** @throws {ServeError} bad-budget, bad-min-accuracy, bad-min-confidence, bad-skip */
 export function wishOf(
   head: HeadWish,
   { parameters = {} }: InferRequest,
@@ -37,6 +40,7 @@ export function wishOf(
   return {
     budgetMs: Math.min(asked ?? Infinity, head.budgetMs ?? asked ?? defaultBudgetMs),
     minAccuracy: minAccuracy(parameters) ?? head.minAccuracy ?? 0,
+    minConfidence: minConfidence(parameters) ?? head.minConfidence,
     skip: skip(parameters, manifest),
   };
 }
@@ -55,6 +59,11 @@ function badBudget(what: string, value: unknown): ServeError {
   return new ServeError('bad-budget', detail, {}, undefined, { advice: BUDGET_ADVICE });
 }
 
+function badShare(code: ErrorCode, name: string, value: unknown): ServeError {
+  const advice = 'Send a number from 0 to 1.';
+  return new ServeError(code, `Parameter ${name} is ${shown(value)}.`, {}, undefined, { advice });
+}
+
 type Parameters = NonNullable<InferRequest['parameters']>;
 
 function budget(parameters: Parameters): number | undefined {
@@ -71,10 +80,13 @@ function budget(parameters: Parameters): number | undefined {
 }
 
 function minAccuracy({ min_accuracy: floor }: Parameters): number | undefined {
-  if (floor === undefined || isAccuracy(floor)) return floor;
-  const detail = `Parameter min_accuracy is ${shown(floor)}.`;
-  const advice = 'Send a number from 0 to 1.';
-  throw new ServeError('bad-min-accuracy', detail, {}, undefined, { advice });
+  if (floor === undefined || isShare(floor)) return floor;
+  throw badShare('bad-min-accuracy', 'min_accuracy', floor);
+}
+
+function minConfidence({ min_confidence: wanted }: Parameters): number | undefined {
+  if (wanted === undefined || isShare(wanted)) return wanted;
+  throw badShare('bad-min-confidence', 'min_confidence', wanted);
 }
 
 function skip({ skip: pinned }: Parameters, manifest: Manifest): string | undefined {
