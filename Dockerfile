@@ -31,6 +31,7 @@ COPY --from=dependencies /app/node_modules node_modules
 COPY docker/health.js docker/
 COPY models models
 COPY src/page src/page
+COPY src/grpc/inference.proto src/grpc/
 COPY package.json ./
 COPY --from=build /app/dist dist
 ENV NODE_ENV=production EXECUTION_PROVIDER=cpu ORT_DISABLE_TELEMETRY=1
@@ -48,6 +49,7 @@ COPY --from=dependencies-cuda /app/node_modules node_modules
 COPY docker/health.js docker/
 COPY models models
 COPY src/page src/page
+COPY src/grpc/inference.proto src/grpc/
 COPY package.json ./
 COPY --from=build /app/dist dist
 # `utility` brings nvidia-smi, which feeds the GPU metrics.

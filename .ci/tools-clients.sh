@@ -11,7 +11,7 @@ if ! command -v chromium >/dev/null; then
 fi
 
 venv=.venv-clients
-wanted='tritonclient[http]==2.73.0 schemathesis==4.32.5'
+wanted='tritonclient[http,grpc]==2.73.0 schemathesis==4.32.5 requests==2.34.2 httpx==0.28.1'
 if [ "$(cat "$venv/wanted" 2>/dev/null)" != "$wanted" ]; then
   python3 -m venv "$venv"
   # shellcheck disable=SC2086

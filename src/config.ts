@@ -9,9 +9,16 @@ export const BATCH_SIZES = [1, 2, 4, 8, 16, 32] as const;
 const integer = (description: string, fallback: number, minimum: number, maximum: number) =>
   Type.Integer({ description, default: fallback, minimum, maximum });
 
+/** Taken in upper or lower case. */
+const oneOf = <Name extends string>(description: string, fallback: Name, names: readonly Name[]) =>
+  Type.Unsafe<Name>({ type: 'string', enum: names, description, default: fallback });
+
 /** Every setting is an environment variable. `--help` prints this table. */
 const Settings = Type.Object({
-  HOST: Type.String({ description: 'Address to listen on', default: '0.0.0.0' }),
+  HOST: Type.String({
+    description: 'Address to listen on; :: for IPv6 and IPv4',
+    default: '0.0.0.0',
+  }),
   PORT: integer('Port to listen on; 0 picks a free one', 8080, 0, 65_535),
   MODEL_DIR: Type.String({
     description: 'Folder with model.json (the manifest) and the ONNX file it names',
@@ -24,12 +31,10 @@ const Settings = Type.Object({
     0,
     3600,
   ),
-  EXECUTION_PROVIDER: Type.Union(
-    [Type.Literal('auto'), Type.Literal('cuda'), Type.Literal('cpu')],
-    {
-      description: 'auto: CUDA where it loads, else CPU. cuda: refuse to start without it',
-      default: 'auto',
-    },
+  EXECUTION_PROVIDER: oneOf(
+    'auto: CUDA where it loads, else CPU; cuda: refuse to start without it; cpu',
+    'auto',
+    ['auto', 'cuda', 'cpu'],
   ),
   ENGINE_WORKERS: integer(
     'Engine workers, each with a session and a thread of its own; 0: one for every two cores',
@@ -87,16 +92,29 @@ const Settings = Type.Object({
     0,
     65_535,
   ),
+  GRPC_PORT: integer(
+    'Port of the Open Inference Protocol over gRPC, without TLS; 0: none',
+    0,
+    0,
+    65_535,
+  ),
   TOKENS_FILE: Type.String({
     description: 'JSON file with the tokens that may enter (docs/security.md); empty: anyone may',
     default: '',
   }),
+  CORS_ORIGINS: Type.String({
+    description: 'Origins whose pages may use the service, with commas between; *: all',
+    default: '',
+  }),
+  OTEL_EXPORTER_OTLP_ENDPOINT: Type.String({
+    description: 'Collector that spans are sent to by OTLP/HTTP, e.g. http://collector:4318',
+    default: '',
+  }),
   DRAIN_TIMEOUT_MS: integer('Longest wait for accepted requests at shutdown', 25_000, 0, 600_000),
-  LOG_LEVEL: Type.Union(
-    ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].map((level) =>
-      Type.Literal(level),
-    ),
-    { description: 'Least severe level that is logged', default: 'info' },
+  LOG_LEVEL: oneOf(
+    'Least severe level that is logged: fatal, error, warn, info, debug, trace; silent: none',
+    'info',
+    ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'],
   ),
 });
 
@@ -115,10 +133,10 @@ export class ConfigError extends Error {
 export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   let config: Config;
   try {
-    config = envSchema<Config>({ schema: Settings, data: env, env: false });
+    config = envSchema<Config>({ schema: Settings, data: lowered(env), env: false });
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    throw new ConfigError(message.replaceAll('env/', ''));
+    const { errors, message } = error as Error & { errors?: readonly EnvError[] };
+    throw new ConfigError(errors ? errors.map(explain).join(', ') : message, { cause: error });
   }
   const cores = availableParallelism();
   return {
@@ -127,6 +145,27 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     ENGINE_WORKERS: config.ENGINE_WORKERS || Math.max(1, Math.floor(cores / 2)),
     MAX_DECODES: config.MAX_DECODES || cores,
   };
+}
+
+/** As much of a validation error as its message is made from. */
+interface EnvError {
+  readonly instancePath: string;
+  readonly message?: string;
+  readonly params: { readonly allowedValues?: readonly string[] };
+}
+
+function explain({ instancePath, message, params }: EnvError): string {
+  const why = params.allowedValues ? `must be one of ${params.allowedValues.join(', ')}` : message;
+  return `${instancePath.slice(1)} ${why}`;
+}
+
+/** Names of enumerations in lower case, as the schema has them. */
+function lowered(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const named = Object.entries(Settings.properties).flatMap(([name, schema]) => {
+    const value = 'enum' in schema ? env[name] : undefined;
+    return value === undefined ? [] : [[name, value.trim().toLowerCase()]];
+  });
+  return { ...env, ...Object.fromEntries(named) };
 }
 
 interface Described {

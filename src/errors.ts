@@ -38,6 +38,7 @@ const ERRORS = {
   'expectation-failed': [417, 'Expectation not met', 'Send Expect: 100-continue, or none.'],
   'method-not-allowed': [405, 'Method not allowed', 'Use a method that the Allow header names.'],
   'request-timeout': [408, 'Request too slow', 'Send the whole request faster.'],
+  'not-offered': [400, 'Not offered here', 'GET /v2 lists the extensions that are.'],
   'bad-tensor': [400, 'Bad tensor', 'GET /v2/models/<model> says which tensors are taken.'],
   'bad-skip': [400, 'No such sub-network', 'GET /model lists the sub-networks.'],
   'body-too-large': [413, 'Body too large', 'Send fewer or smaller images.'],
@@ -100,7 +101,8 @@ export class ServeError extends Error {
     readonly detail: string,
     readonly extra: Readonly<Record<string, number>> = {},
     readonly retryAfterMs?: number,
-    options?: ErrorOptions,
+    /** `advice` instead of the table's, where a caller speaks another protocol. */
+    private readonly options: ErrorOptions & { readonly advice?: string } = {},
   ) {
     // An answer, not a fault: where it came from matters to nobody (what caused it keeps its own
     // stack), and under overload it would cost more than the decision to refuse.
@@ -110,17 +112,28 @@ export class ServeError extends Error {
     Error.stackTraceLimit = stackTraceLimit;
     this.status = ERRORS[code][0];
   }
+
+  /** What happened, and what to do. */
+  get explanation(): string {
+    return `${this.detail} ${this.options.advice ?? ERRORS[this.code][2]}`;
+  }
+
+  /** The same, with other advice. */
+  advising(advice: string): ServeError {
+    const { code, detail, extra, retryAfterMs, options } = this;
+    return new ServeError(code, detail, extra, retryAfterMs, { ...options, advice });
+  }
 }
 
 /** The RFC 9457 document that answers `error`. */
 export function problemOf(error: ServeError, requestId: string) {
-  const [status, title, advice] = ERRORS[error.code];
+  const [status, title] = ERRORS[error.code];
   return {
     type: `urn:depthserve:error:${error.code}`,
     code: error.code,
     title,
     status,
-    detail: `${error.detail} ${advice}`,
+    detail: error.explanation,
     requestId,
     ...error.extra,
   };

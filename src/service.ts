@@ -128,29 +128,31 @@ export class Service {
 
   /**
    * The deployment for a request that is here now. To be used at once: it stays for as long as it
-   * has requests under way, and no longer.
+   * has requests under way, and no longer. A drain takes requests, too: nobody can tell those that
+   * were sent before it began from later ones, and as connections close, there are soon no more.
    *
    * @throws {ServeError} starting, draining, engine-failed
    */
   serving(): Deployment {
-    if (this.#state === 'ready' && this.#deployment!.engine.working > 0) return this.#deployment!;
+    const deployment = this.#state === 'failed' ? null : this.#deployment;
+    if (deployment && deployment.engine.working > 0) return deployment;
     if (this.#state === 'starting') {
       throw new ServeError('starting', 'The model is being loaded and measured.', {}, 1000);
     }
-    if (this.#state === 'draining') {
+    if (this.#state === 'draining' && !deployment) {
       throw new ServeError('draining', 'This replica is shutting down.', {}, 1000);
     }
     throw new ServeError('engine-failed', 'No engine works at the moment.', {}, 1000);
   }
 
-  /** No new work from here on. */
+  /** Balancers should look elsewhere from here on. */
   beginDrain(): void {
     if (this.#state !== 'failed') this.#state = 'draining';
     this.#stopWatchingGpus();
     this.#stop.abort();
   }
 
-  /** Finishes what was accepted, then releases the sessions. */
+  /** Finishes what was accepted, then releases the sessions. No new work from here on. */
   async close(): Promise<void> {
     this.beginDrain();
     await this.#deployment?.release();

@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { PYTHON, noPython, runToEnd } from './clients/python.ts';
-import { startServer } from './server.ts';
+import { freePorts, startServer } from './server.ts';
 import type { Server } from './server.ts';
 
 const text = await readFile('docs/api.md', 'utf8');
@@ -15,9 +15,11 @@ const examples = [...text.matchAll(/^```(sh|ts|python)\n([^]*?)^```$/gm)].map(
 /** The examples of docs/api.md as they stand there, but with the test's server and its patience. */
 describe('the examples of docs/api.md', () => {
   let server: Server;
+  let grpcPort: number;
   let folder: string;
   beforeAll(async () => {
-    server = await startServer();
+    [grpcPort] = (await freePorts(1)) as [number];
+    server = await startServer({ GRPC_PORT: String(grpcPort) });
     folder = await mkdtemp(join(tmpdir(), 'examples-'));
     for (const name of ['photo', 'one', 'two']) {
       await copyFile('models/cifar10/samples/cat.jpg', join(folder, `${name}.jpg`));
@@ -38,8 +40,10 @@ describe('the examples of docs/api.md', () => {
     skip(language === 'python' && noPython !== null, noPython ?? '');
     const runnable = code
       .replaceAll('localhost:8080', new URL(server.url).host)
+      .replaceAll('localhost:8081', `127.0.0.1:${grpcPort}`)
       .replaceAll(/(Budget-Ms: |Budget-Ms": "|budgetMs: |budget_ms\\": )\d+/g, '$160000')
-      .replaceAll('timeout=20_000', 'timeout=60_000_000');
+      .replaceAll('timeout=20_000', 'timeout=60_000_000')
+      .replaceAll('client_timeout=0.02', 'client_timeout=60');
     expect(runnable, 'no budget that a busy machine could miss').toContain('60');
     const file = join(folder, `example-${name}`);
     expect(await started(runnable, language, file)).toContain('cat');

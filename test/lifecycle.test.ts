@@ -2,12 +2,13 @@ import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { failedStart, startServer } from './server.ts';
 import { CAT, classify } from './http/client.ts';
+import { RawConnection, bytesOf } from './http/raw.ts';
 
 describe('start', () => {
   let folder: string;
@@ -106,6 +107,18 @@ describe('start', () => {
     expect(output.split('\n').findLast((line) => line.startsWith('depthserve: '))).toMatch(why);
   });
 
+  it.skipIf(networkInterfaces()['lo']?.every(({ family }) => family !== 'IPv6'))(
+    'HOST=:: is for IPv6 and IPv4',
+    async () => {
+      const server = await startServer({ HOST: '::' }, { untilReady: false });
+      const { port } = new URL(server.url);
+      for (const host of ['127.0.0.1', '[::1]']) {
+        expect((await fetch(`http://${host}:${port}/health/live`)).status).toBe(200);
+      }
+      expect(await server.stop()).toBe(0);
+    },
+  );
+
   it('--help lists every setting', async () => {
     const { spawnSync } = await import('node:child_process');
     const { stdout } = spawnSync(process.execPath, ['dist/main.js', '--help']);
@@ -144,7 +157,32 @@ describe('stop', () => {
     expect(await server.stop()).toBe(0);
   });
 
-  it('answers what it accepted, refuses what comes after, and exits 0', async () => {
+  it('answers requests that were wholly sent before SIGTERM, taken up or not', async () => {
+    const server = await startServer();
+    const request = bytesOf(
+      ['POST /classify HTTP/1.1', 'Content-Type: image/jpeg', 'X-Latency-Budget-Ms: 60000'],
+      CAT,
+    );
+    const idle = await Promise.all([1, 2, 3].map(() => RawConnection.open(server.url)));
+    for (const connection of idle) {
+      await connection.send('GET /model HTTP/1.1\r\nHost: test\r\n\r\n');
+      await connection.received(/\r\n\r\n\{[^]*\}$/);
+    }
+    // So that all of them are still in the kernel when the signal comes.
+    server.process.kill('SIGSTOP');
+    const fresh = await Promise.all([1, 2, 3].map(() => RawConnection.open(server.url)));
+    const connections = [...idle, ...fresh];
+    await Promise.all(connections.map((connection) => connection.send(request)));
+    const exited = once(server.process, 'exit');
+    server.process.kill('SIGTERM');
+    server.process.kill('SIGCONT');
+    for (const connection of connections) {
+      expect(await connection.ended()).toMatch(/HTTP\/1\.1 200 OK\r\n[^]*"predictions"/);
+    }
+    expect(await exited).toEqual([0, null]);
+  });
+
+  it('answers what it accepted, and exits 0', async () => {
     const server = await startServer();
     // More than can be answered at once, so that some are queued when the signal comes.
     const accepted = Array.from({ length: 80 }, () =>

@@ -52,7 +52,7 @@ export async function startServer(
   child.stdout.on('data', collect);
   child.stderr.on('data', collect);
 
-  const url = await until(() => /Server listening at (http:\/\/[\d.:]+)/.exec(output)?.[1]);
+  const url = await until(() => /Server listening at (http:\/\/[\d.:[\]]+)/.exec(output)?.[1]);
   if (untilReady) await until(async () => (await fetch(`${url}/health/ready`)).ok || undefined);
   return { url, process: child, log: () => output, stop };
 

@@ -7,25 +7,35 @@ import fastify, { LogController } from 'fastify';
 import type { FastifyBaseLogger, FastifyInstance, FastifyPluginAsync } from 'fastify';
 import type { ErrorCode } from '../errors.ts';
 import type { Service } from '../service.ts';
+import type { RequestTrace, Tracing } from '../tracing/trace.ts';
 import { Access } from './access.ts';
 import { classifyRoute } from './classify.ts';
+import { allowOrigins } from './cors.ts';
+import { answerHalfOpen } from './disconnect.ts';
 import { meetExpectations } from './expectations.ts';
 import { feedbackRoute } from './feedback.ts';
 import { infoRoutes, metricsRoute } from './info.ts';
-import { limitIntake } from './intake.ts';
+import { Intake, limitIntake } from './intake.ts';
 import { notFoundHandler } from './notfound.ts';
 import { loadReports } from './orca.ts';
 import { pageRoutes } from './page.ts';
 import { answerClientError, answerError } from './problem.ts';
 import { recordUnanswered } from './serving.ts';
+import { endTrace, traceRequest } from './tracing.ts';
 import { v2Routes } from './v2/routes.ts';
 
 declare module 'fastify' {
+  interface FastifyInstance {
+    /** What holds for other protocols, too. */
+    shared: { readonly access: Access | null; readonly intake: Intake };
+  }
   interface FastifyRequest {
     /** When the request's head arrived, as `performance.now()`: the budget's clock. */
     arrivedAt: number;
     /** For the log and the metrics: met, late, or an error's code. */
     outcome: 'met' | 'late' | ErrorCode | null;
+    /** Null: nobody collects spans. */
+    trace: RequestTrace | null;
   }
   interface FastifyContextConfig {
     /** The route classifies images: its requests are counted and logged. */
@@ -76,6 +86,7 @@ export async function buildApp(
   service: Service,
   log: FastifyBaseLogger,
   version: string,
+  tracing: Tracing | null = null,
 ): Promise<FastifyInstance> {
   const { config } = service;
   const app = fastify({
@@ -87,7 +98,7 @@ export async function buildApp(
       const given = request.headers['x-request-id'];
       return typeof given === 'string' && /^[\w.-]{1,128}$/.test(given) ? given : randomUUID();
     },
-    // The drain answers what was accepted; new requests on open connections get 503 by us.
+    // The drain answers whatever comes by the connections that are open, and closes each then.
     return503OnClosing: false,
     forceCloseConnections: 'idle',
     requestTimeout: config.REQUEST_TIMEOUT_MS,
@@ -102,21 +113,30 @@ export async function buildApp(
   }).withTypeProvider<TypeBoxTypeProvider>();
 
   app.server.maxConnections = config.MAX_CONNECTIONS;
+  answerHalfOpen(app);
   app.decorateRequest('uploadDue', null);
-  limitIntake(app, config.MAX_BYTES_IN_FLIGHT, config.MAX_BODY_BYTES);
+  const intake = new Intake(config.MAX_BYTES_IN_FLIGHT);
+  limitIntake(app, intake, config.MAX_BODY_BYTES);
 
   app.decorateRequest('arrivedAt', 0);
   app.decorateRequest('outcome', null);
   app.decorateRequest('deployment', null);
+  app.decorateRequest('trace', null);
   const reportLoad = loadReports(service);
   app.addHook('onRequest', (request, reply, done) => {
     request.arrivedAt = performance.now();
     reply.headers({ 'x-request-id': request.id, ...SECURITY_HEADERS });
     reportLoad(request, reply);
+    const { classifies } = request.routeOptions.config;
+    if (classifies && (tracing || request.headers.traceparent !== undefined)) {
+      traceRequest(tracing, request);
+    }
     done();
   });
-  if (config.TOKENS_FILE) {
-    const access = new Access(config.TOKENS_FILE, log);
+  await allowOrigins(app, config.CORS_ORIGINS);
+  const access = config.TOKENS_FILE ? new Access(config.TOKENS_FILE, log) : null;
+  app.decorate('shared', { access, intake });
+  if (access) {
     app.addHook('onClose', () => access.close());
     app.addHook('onRequest', async (request, reply) => {
       if (request.routeOptions.config.open) return;
@@ -137,6 +157,7 @@ export async function buildApp(
       }
       const subNetwork = reply.getHeader('x-sub-network');
       request.log.info({ status: reply.statusCode, outcome, subNetwork, ms }, 'classify');
+      endTrace(request, reply.statusCode, subNetwork);
     }
     done();
   });

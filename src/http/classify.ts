@@ -103,6 +103,7 @@ export function classifyRoute(service: Service): FastifyPluginAsyncTypebox {
             return done(new ServeError('bad-request', detail));
           }
           const imageRequest = imageRequestOf(request);
+          request.trace?.asks(imageRequest.budgetMs);
           const refusal = pipeline.preview(imageRequest);
           if (refusal) return refuseEarly(refusal, request, reply);
           request.uploadDue = imageRequest.arrivedAt + imageRequest.budgetMs;
@@ -126,6 +127,7 @@ export function classifyRoute(service: Service): FastifyPluginAsyncTypebox {
         const ids = answers.map(({ id }) => id);
         const outcome = { ids, images: results, isPinned: false, budgetMs, totalMs };
         request.outcome = service.recorder.answered(outcome);
+        request.trace?.ran(results, budgetMs);
         reply.header('server-timing', serverTimingOf(results, totalMs));
         reply.header(
           'x-sub-network',

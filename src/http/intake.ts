@@ -25,33 +25,71 @@ const DECODERS: Readonly<Record<string, (() => Transform & { bytesWritten: numbe
   };
 
 /**
- * Unpacks bodies, and bounds the bytes of all bodies that the service holds, from their arrival to
- * the answer. What counts are the unpacked bytes, when they are there and not when they are
- * announced: a client that only promises takes no one's place.
- *
- * @param maxBytes of all bodies together.
- * @param maxBody of one.
+ * Bounds the bytes of all bodies that the service holds, from their arrival to the answer. What
+ * counts are the unpacked bytes, when they are there and not when they are announced: a client that
+ * only promises takes no one's place.
  */
-export function limitIntake(app: FastifyInstance, maxBytes: number, maxBody: number): void {
-  let held = 0;
+export class Intake {
+  #held = 0;
 
+  constructor(private readonly maxBytes: number) {}
+
+  /** @throws {ServeError} overloaded; the bytes count nevertheless until they are given back. */
+  take(bytes: number): void {
+    this.#held += bytes;
+    if (this.#held > this.maxBytes) {
+      throw new ServeError('overloaded', 'Too many uploads are under way.', {}, 1000);
+    }
+  }
+
+  giveBack(bytes: number): void {
+    this.#held -= bytes;
+  }
+
+  /**
+   * Takes a whole body at once.
+   *
+   * @returns gives it back.
+   * @throws {ServeError} overloaded
+   */
+  hold(bytes: number): () => void {
+    try {
+      this.take(bytes);
+    } catch (error) {
+      this.giveBack(bytes);
+      throw error;
+    }
+    return () => this.giveBack(bytes);
+  }
+}
+
+/**
+ * Unpacks bodies, and has them count.
+ *
+ * @param maxBody bytes of one.
+ */
+export function limitIntake(app: FastifyInstance, intake: Intake, maxBody: number): void {
   // Not async: the parser must listen before the first bytes can fail.
   app.addHook('preParsing', (request, reply, payload, done) => {
     let mine = 0;
     let over = false;
     reply.raw.once('close', () => {
-      held -= mine;
+      intake.giveBack(mine);
       over = true;
     });
     const counted: Transform & RequestPayload = new Transform({
       transform(chunk: Buffer, _encoding, passOn) {
-        if (!over) {
-          mine += chunk.length;
-          held += chunk.length;
+        try {
+          if (!over) {
+            mine += chunk.length;
+            intake.take(chunk.length);
+          }
+          if (mine > maxBody) throw tooLarge(maxBody);
+        } catch (error) {
+          passOn(error as ServeError);
+          return;
         }
-        if (mine > maxBody) passOn(tooLarge(maxBody));
-        else if (held <= maxBytes) passOn(null, chunk);
-        else passOn(new ServeError('overloaded', 'Too many uploads are under way.', {}, 1000));
+        passOn(null, chunk);
       },
     });
     let unpacked: Unpacked;

@@ -20,8 +20,10 @@ const CONNECTION_CODES: Readonly<Record<string, ErrorCode>> = {
   HPE_HEADER_OVERFLOW: 'headers-too-large',
 };
 
-/** Errors that the operators should look into. */
 const FAULTS: ReadonlySet<ErrorCode> = new Set(['internal', 'engine-failed']);
+
+/** Whether the operators should look into an error. */
+export const isFault = (code: ErrorCode) => FAULTS.has(code);
 
 /** Turns whatever was thrown into an error with a code; the unknown becomes `internal`. */
 export function toServeError(error: unknown): ServeError {
@@ -70,7 +72,7 @@ export function settleError(error: unknown, request: FastifyRequest, reply: Fast
   const problem = toServeError(error);
   // Refusals are the scheduler at work: under load, a stack for each would be a load of its own.
   // Nor is it news to each request that no engine works: the engine's fault was logged.
-  if (FAULTS.has(problem.code) && error !== problem) {
+  if (isFault(problem.code) && error !== problem) {
     request.log.error({ err: error }, problem.detail);
   }
   request.outcome = problem.code;

@@ -39,6 +39,16 @@ export interface ImageAnswer<Output> extends Served<Output> {
   readonly decodeMs: number;
   /** What the decoder says of a file that is damaged, but could be decoded. */
   readonly warning?: string | undefined;
+  readonly stages: Stages;
+}
+
+/** When an image's stages were over, in ms on the pipeline's clock. */
+export interface Stages {
+  /** It was admitted, and began to wait. */
+  readonly enteredAt: number;
+  /** It was decoded; pixels are at once. */
+  readonly decodedAt: number;
+  readonly finishedAt: number;
 }
 
 export interface PipelineOptions<File, Pixels, Output> {
@@ -82,6 +92,12 @@ interface DecodeJob<File, Output> extends Job<File> {
   readonly index: number;
   readonly header: EncodedImage | null;
   readonly enteredAt: number;
+}
+
+/** How an image was decoded: in `ms` of its decoder's time. Moments on the pipeline's clock. */
+interface Decoding extends Omit<Stages, 'finishedAt'> {
+  readonly ms: number;
+  readonly warning?: string | undefined;
 }
 
 /** A file of a request that cannot be decoded. */
@@ -185,8 +201,10 @@ export class Pipeline<File, Pixels, Output> {
   ): Promise<readonly ImageAnswer<Output>[]> {
     return this.#fly(images.length, request, (flight) => {
       this.#admit(flight, wishOf(request));
+      const now = this.#options.clock.now();
+      const decoding = { ms: 0, enteredAt: now, decodedAt: now };
       this.scheduler.enqueue(
-        images.map((input, index) => this.#ready(flight, index, input, 0, 0, undefined)),
+        images.map((input, index) => this.#ready(flight, index, input, decoding)),
       );
     });
   }
@@ -256,20 +274,15 @@ export class Pipeline<File, Pixels, Output> {
         events?.decodedInVain?.();
         return [];
       }
-      const waitedMs = now - enteredAt - result.ms;
-      return this.#ready(flight, index, result.pixels, result.ms, waitedMs, result.warning);
+      const { pixels, ms, warning } = result;
+      return this.#ready(flight, index, pixels, { ms, enteredAt, decodedAt: now, warning });
     });
     if (ready.length > 0) this.scheduler.enqueue(ready);
   }
 
-  #ready(
-    flight: Flight<Output>,
-    index: number,
-    input: Pixels,
-    decodeMs: number,
-    waitedMs: number,
-    warning: string | undefined,
-  ) {
+  #ready(flight: Flight<Output>, index: number, input: Pixels, decoding: Decoding) {
+    const { ms: decodeMs, enteredAt, decodedAt, warning } = decoding;
+    const waitedMs = decodedAt - enteredAt - decodeMs;
     return {
       place: flight.places[index]!,
       input,
@@ -278,7 +291,8 @@ export class Pipeline<File, Pixels, Output> {
           if (flight.settled) return;
           const queueMs = served.queueMs + waitedMs;
           const { arrivedAt } = flight.request;
-          const answer = { ...served, arrivedAt, queueMs, decodeMs, warning };
+          const stages = { enteredAt, decodedAt, finishedAt: this.#options.clock.now() };
+          const answer = { ...served, arrivedAt, queueMs, decodeMs, warning, stages };
           flight.answers[index] = answer;
           this.#options.events?.answered?.(input, answer, flight.request);
           flight.left -= 1;

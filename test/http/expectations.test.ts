@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startServer } from '../server.ts';
 import type { Server } from '../server.ts';
 import { CAT } from './client.ts';
+import { RawConnection } from './raw.ts';
 
 let server: Server;
 beforeAll(async () => {
@@ -70,19 +71,20 @@ describe('Expect: 100-continue', () => {
 });
 
 describe('an upload slower than its budget', () => {
-  it('gets 504 when the budget runs out, though the body has not come', async () => {
+  it.each([
+    ['/classify', /"code":"deadline-passed"[^]*upload/],
+    ['/v2/models/cifar10-small-resnet/infer', /"error":"deadline-passed: [^]*upload/],
+  ])('%s: 504 when the budget runs out, though the body has not come', async (path, told) => {
+    const connection = await RawConnection.open(server.url);
     const began = performance.now();
-    const { hostname, port } = new URL(server.url);
-    const socket = connect(Number(port), hostname);
-    socket.write(head(['X-Latency-Budget-Ms: 300']));
-    socket.write(CAT.subarray(0, 1000));
-    const text = await new Promise<string>((resolve) => {
-      socket.once('data', (chunk: Buffer) => resolve(chunk.toString('latin1')));
-    });
-    expect(text).toMatch(/^HTTP\/1.1 504 /);
-    expect(text).toContain('upload');
-    expect(performance.now() - began).toBeGreaterThanOrEqual(295);
-    socket.destroy();
+    await connection.send(
+      head(['X-Latency-Budget-Ms: 300']).replace('/classify', path) + 'the first bytes',
+    );
+    expect(await connection.received(/\}$/)).toMatch(/^HTTP\/1.1 504 /);
+    expect(connection.text).toMatch(told);
+    // Not before.
+    expect(performance.now() - began).toBeGreaterThanOrEqual(299);
+    connection.socket.destroy();
   });
 });
 

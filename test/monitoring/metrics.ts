@@ -39,6 +39,7 @@ export function answer(metrics: Metrics, tier: Tier, budgetMs: number, totalMs: 
     queueMs: 2,
     inferenceMs: 4,
     predictedMs: 6,
+    stages: { enteredAt: 0, decodedAt: 1, finishedAt: 7 },
   };
   const request = { ids: ['a'], images: [image], isPinned: false, budgetMs, totalMs };
   new Recorder(metrics).answered(request);

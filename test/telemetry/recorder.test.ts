@@ -23,6 +23,7 @@ const dog: Classified = {
   queueMs: 2,
   inferenceMs: 4,
   predictedMs: 6,
+  stages: { enteredAt: 0, decodedAt: 1, finishedAt: 7 },
 };
 
 const answered = (ids: readonly string[], totalMs: number, isPinned = false) => ({

@@ -1,6 +1,8 @@
 import { ServeError } from '../../errors.ts';
 import type { Message } from './message.ts';
+import { lengthPrefixed } from './outputs.ts';
 import type { InferInput } from './schemas.ts';
+import { shown } from './wish.ts';
 
 /** The images of a request: pixels of the network's size, or files that need decoding. */
 export type Images =
@@ -47,6 +49,8 @@ function tensorBytes(input: InferInput, binary: Buffer): Buffer | null {
     return null;
   }
   if (input.data) throw wrong('there is both data and binary_data_size');
+  if (typeof size !== 'number' || !Number.isInteger(size))
+    throw wrong(`binary_data_size is ${shown(size)}, no whole number`);
   if (size !== binary.length) {
     throw wrong(`binary_data_size is ${size}, but ${binary.length} bytes follow the JSON`);
   }
@@ -138,4 +142,27 @@ function filesOfJson(data: readonly unknown[]): readonly Buffer[] {
     }
     return Buffer.from(value, 'base64');
   });
+}
+
+/** How JPEG, PNG and WebP files begin. */
+const SIGNATURES = [/^\xff\xd8\xff/, /^\x89PNG/, /^RIFF[^]{4}WEBP/];
+
+/**
+ * The message of a body without JSON (Triton's raw binary request), which is the input itself: an
+ * encoded image, or pixels of as many images as their number says.
+ */
+export function rawMessage(body: Buffer, { name, height, width }: Omit<InputRules, 'maxImages'>) {
+  const start = body.toString('latin1', 0, 12);
+  const isFile = SIGNATURES.some((signature) => signature.test(start));
+  const count = body.length / (height * width * 3);
+  if (!isFile && count >= 1 && Number.isInteger(count)) {
+    const parameters = { binary_data_size: body.length };
+    const input = { name, shape: [count, height, width, 3], datatype: 'UINT8', parameters };
+    return { json: { inputs: [input] }, binary: body };
+  }
+  // The whole body is the tensor's one element; only its length is missing.
+  const binary = lengthPrefixed([body]);
+  const parameters = { binary_data_size: binary.length };
+  const input = { name, shape: [1], datatype: 'BYTES', parameters };
+  return { json: { inputs: [input] }, binary };
 }

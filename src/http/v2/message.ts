@@ -1,5 +1,6 @@
 import { Ajv } from 'ajv';
 import { ServeError } from '../../errors.ts';
+import { refuseUnoffered } from './offered.ts';
 import { InferRequest } from './schemas.ts';
 
 /** Some editors and frameworks begin UTF-8 with a byte order mark. */
@@ -18,10 +19,16 @@ const validate = ajv.compile<InferRequest>(InferRequest);
 /**
  * Splits a body by Triton's binary tensor extension.
  *
- * @param jsonLength the header Inference-Header-Content-Length; absent: the body is all JSON.
- * @throws {ServeError} bad-request
+ * @param jsonLength the header Inference-Header-Content-Length; absent: the body is all JSON; 0:
+ *   there is none, the body is the input itself.
+ * @param rawInput the input of a body without JSON.
+ * @throws {ServeError} bad-request, not-offered
  */
-export function readMessage(body: Buffer, jsonLength: string | undefined): Message {
+export function readMessage(
+  body: Buffer,
+  jsonLength: string | undefined,
+  rawInput: (body: Buffer) => Message,
+): Message {
   const end = jsonLength === undefined ? body.length : Number(jsonLength);
   if (jsonLength !== undefined && (!/^\d+$/.test(jsonLength) || end > body.length)) {
     throw new ServeError(
@@ -29,6 +36,7 @@ export function readMessage(body: Buffer, jsonLength: string | undefined): Messa
       `Inference-Header-Content-Length is ${jsonLength.slice(0, 20)}, the body has ${body.length} bytes.`,
     );
   }
+  if (jsonLength !== undefined && end === 0) return rawInput(body);
   let json: unknown;
   try {
     json = JSON.parse(withoutBom(body.toString('utf8', 0, end)));
@@ -37,9 +45,27 @@ export function readMessage(body: Buffer, jsonLength: string | undefined): Messa
       cause: error,
     });
   }
-  if (!validate(json)) {
+  return { json: checked(json), binary: body.subarray(end) };
+}
+
+/** @throws {ServeError} bad-request, not-offered */
+export function checked(json: unknown): InferRequest {
+  const request = withoutNulls(json);
+  if (!validate(request)) {
     const why = ajv.errorsText(validate.errors, { dataVar: 'request' });
     throw new ServeError('bad-request', `${why}.`);
   }
-  return { json, binary: body.subarray(end) };
+  refuseUnoffered(request);
+  return request;
+}
+
+/** Clients generated from a schema send `null` for what they leave out; tensors have none. */
+function withoutNulls(json: unknown): unknown {
+  if (Array.isArray(json)) return json.map((each) => withoutNulls(each));
+  if (typeof json !== 'object' || json === null) return json;
+  const members = Object.entries(json).filter(([, value]) => value !== null);
+  return Object.fromEntries(
+    // The values of a tensor may be megabytes, and are judged one by one later.
+    members.map(([name, value]) => [name, name === 'data' ? value : withoutNulls(value)]),
+  );
 }

@@ -1,9 +1,8 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
-import { BATCH_SIZES } from '../../config.ts';
 import type { Service } from '../../service.ts';
+import { describeConfig, describeModel, describeServer } from './describe.ts';
 import { MODEL_PATHS, ModelParams, assertModel } from './model.ts';
-import { OUTPUTS } from './outputs.ts';
 import {
   ModelConfig,
   ModelMetadata,
@@ -12,22 +11,12 @@ import {
   v2Errors,
 } from './schemas.ts';
 
-const PLATFORM = 'onnxruntime_onnx';
-const EXTENSIONS = [
-  'binary_tensor_data',
-  'classification',
-  'model_configuration',
-  'parameters',
-  'statistics',
-];
-
 const Live = Type.Object({ live: Type.Boolean() });
 const ServerReady = Type.Object({ ready: Type.Boolean() });
 const ModelReady = Type.Object({ name: Type.String(), ready: Type.Boolean() });
 
 /** What the protocol's clients ask before they infer: metadata, health, config, statistics. */
 export function metadataRoutes(service: Service, version: string): FastifyPluginAsyncTypebox {
-  const { config } = service;
   const isReady = () => service.state === 'ready';
   const served = (params: ModelParams) => {
     assertModel(params, service.manifest);
@@ -38,7 +27,7 @@ export function metadataRoutes(service: Service, version: string): FastifyPlugin
     app.get(
       '',
       { schema: { summary: 'Server metadata', response: { 200: ServerMetadata } } },
-      async () => ({ name: 'depthserve', version, extensions: EXTENSIONS }),
+      async () => describeServer(version),
     );
     app.get(
       '/health/live',
@@ -60,6 +49,14 @@ export function metadataRoutes(service: Service, version: string): FastifyPlugin
       async (_request, reply) => reply.code(isReady() ? 200 : 503).send({ ready: isReady() }),
     );
 
+    app.get(
+      '/models/stats',
+      { schema: { summary: 'Statistics of all models', response: { 200: ModelStatistics } } },
+      async () => {
+        return { model_stats: [service.tritonStatistics.report(service.manifest)] };
+      },
+    );
+
     for (const path of MODEL_PATHS) {
       app.get(
         path,
@@ -70,22 +67,7 @@ export function metadataRoutes(service: Service, version: string): FastifyPlugin
             response: { 200: ModelMetadata, ...v2Errors(404) },
           },
         },
-        async ({ params }) => {
-          const { name, version, input, labels } = served(params);
-          return {
-            name,
-            versions: [version],
-            platform: PLATFORM,
-            inputs: [
-              { name: input.name, datatype: 'UINT8', shape: [-1, input.height, input.width, 3] },
-            ],
-            outputs: Object.keys(OUTPUTS).map((output) => ({
-              name: output,
-              datatype: 'FP32',
-              shape: [-1, labels.length],
-            })),
-          };
-        },
+        async ({ params }) => describeModel(served(params)),
       );
       app.get(
         `${path}/ready`,
@@ -111,37 +93,8 @@ export function metadataRoutes(service: Service, version: string): FastifyPlugin
           },
         },
         async ({ params }) => {
-          const { name, input, labels } = served(params);
-          const { provider, tiers } = service.status().deployment;
-          return {
-            name,
-            platform: PLATFORM,
-            backend: 'onnxruntime',
-            max_batch_size: config.MAX_IMAGES_PER_REQUEST,
-            input: [
-              { name: input.name, data_type: 'TYPE_UINT8', dims: [input.height, input.width, 3] },
-            ],
-            output: Object.keys(OUTPUTS).map((output) => ({
-              name: output,
-              data_type: 'TYPE_FP32',
-              dims: [labels.length],
-            })),
-            instance_group: [
-              {
-                name,
-                kind: provider === 'cuda' ? 'KIND_GPU' : 'KIND_CPU',
-                count: config.ENGINE_WORKERS,
-              },
-            ],
-            dynamic_batching: {
-              preferred_batch_size: BATCH_SIZES.filter((size) => size <= config.MAX_BATCH),
-            },
-            parameters: {
-              sub_networks: {
-                string_value: tiers.map(({ skip }) => skip).join(','),
-              },
-            },
-          };
+          served(params);
+          return describeConfig(service);
         },
       );
       app.get(

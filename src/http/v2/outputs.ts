@@ -2,6 +2,7 @@ import { ServeError } from '../../errors.ts';
 import { softmax } from '../../model/logits.ts';
 import { topK } from '../answer.ts';
 import type { InferOutput, InferRequest } from './schemas.ts';
+import { shown } from './wish.ts';
 
 /** Output tensors in the order asked for; binary ones' bytes follow the JSON in that order. */
 export interface Outputs {
@@ -25,11 +26,16 @@ interface Wanted {
 }
 
 /**
+ * @param inBinary all outputs are wanted in binary, whatever the request says.
  * @returns what the request wants of each output.
  * @throws {ServeError} bad-tensor
  */
-export function wantedOutputs({ outputs, parameters }: InferRequest, classes: number): Wanted[] {
-  const allBinary = parameters?.['binary_data_output'] === true;
+export function wantedOutputs(
+  { outputs, parameters }: InferRequest,
+  classes: number,
+  inBinary: boolean,
+): Wanted[] {
+  const allBinary = flag(parameters, 'binary_data_output') ?? false;
   const asked: NonNullable<InferRequest['outputs']> = outputs?.length
     ? outputs
     : Object.keys(OUTPUTS).map((name) => ({ name }));
@@ -39,14 +45,22 @@ export function wantedOutputs({ outputs, parameters }: InferRequest, classes: nu
     }
     const classification = own?.['classification'] ?? 0;
     if (!Number.isInteger(classification) || (classification as number) < 0) {
-      throw new ServeError('bad-tensor', 'Parameter classification is no number of classes.');
+      const detail = `Parameter classification is ${shown(classification)}, no number of classes.`;
+      throw new ServeError('bad-tensor', detail);
     }
     return {
       name,
-      binary: own?.['binary_data'] === undefined ? allBinary : own['binary_data'] === true,
+      binary: inBinary || (flag(own, 'binary_data') ?? allBinary),
       classification: Math.min(classification as number, classes),
     };
   });
+}
+
+/** @throws {ServeError} bad-tensor */
+function flag(parameters: InferRequest['parameters'], name: string): boolean | undefined {
+  const value = parameters?.[name];
+  if (value === undefined || typeof value === 'boolean') return value;
+  throw new ServeError('bad-tensor', `Parameter ${name} is ${shown(value)}, not true or false.`);
 }
 
 /** @param logits float32 `[classes]` of each image. */
@@ -60,7 +74,10 @@ export function outputsOf(
     const { datatype, values, width } = tensorOf(want, logits, labels);
     const head = { name: want.name, shape: [logits.length, width], datatype };
     if (!want.binary) return { ...head, data: values };
-    const bytes = datatype === 'BYTES' ? lengthPrefixed(values as string[]) : floats(values);
+    const bytes =
+      datatype === 'BYTES'
+        ? lengthPrefixed((values as string[]).map((value) => Buffer.from(value)))
+        : floats(values);
     binary.push(bytes);
     return { ...head, parameters: { binary_data_size: bytes.length } };
   });
@@ -85,13 +102,13 @@ function floats(values: readonly (number | string)[]): Buffer {
   return Buffer.from(Float32Array.from(values as number[]).buffer);
 }
 
-function lengthPrefixed(values: readonly string[]): Buffer {
+/** A BYTES tensor: each element after its length (4 bytes, little-endian). */
+export function lengthPrefixed(elements: readonly Buffer[]): Buffer {
   return Buffer.concat(
-    values.flatMap((value) => {
-      const text = Buffer.from(value);
+    elements.flatMap((element) => {
       const length = Buffer.alloc(4);
-      length.writeUInt32LE(text.length);
-      return [length, text];
+      length.writeUInt32LE(element.length);
+      return [length, element];
     }),
   );
 }

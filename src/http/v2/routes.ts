@@ -4,6 +4,8 @@ import { notFoundHandler } from '../notfound.ts';
 import { bodyDiscarded, settleError } from '../problem.ts';
 import { inferRoutes } from './infer.ts';
 import { metadataRoutes } from './metadata.ts';
+import { refuseUnofferedRoute } from './offered.ts';
+import { inProtocol, sentence } from './told.ts';
 
 /**
  * The Open Inference Protocol (KServe's version 2), for clients that people already have. Errors
@@ -12,16 +14,18 @@ import { metadataRoutes } from './metadata.ts';
 export function v2Routes(service: Service, version: string): FastifyPluginAsync {
   return async (app) => {
     app.setErrorHandler(async (error, request, reply) => {
-      const { error: known, document } = settleError(error, request, reply);
-      // The protocol has one member; what others say besides goes into the sentence.
-      const extra = Object.entries(known.extra).map(([name, value]) => ` ${name}: ${value}.`);
+      const { error: known } = settleError(inProtocol(error), request, reply);
       if (known.code === 'body-too-large') await bodyDiscarded(request);
       return reply
         .type('application/json')
         .serializer(JSON.stringify)
-        .send({ error: `${known.code}: ${document.detail}${extra.join('')}` });
+        .send({ error: sentence(known) });
     });
-    app.setNotFoundHandler(notFoundHandler(app));
+    const unknownRoute = notFoundHandler(app);
+    app.setNotFoundHandler(async (request, reply) => {
+      refuseUnofferedRoute(request.url.split('?', 1)[0]!);
+      return unknownRoute(request, reply);
+    });
     await app.register(metadataRoutes(service, version));
     await app.register(inferRoutes(service));
   };

@@ -2,10 +2,8 @@
 import { Type } from 'typebox';
 import type { Static } from 'typebox';
 
-const Parameters = Type.Record(
-  Type.String(),
-  Type.Union([Type.String(), Type.Number(), Type.Boolean()]),
-);
+/** Those that mean something here are checked where they are read; others may be anything. */
+const Parameters = Type.Record(Type.String(), Type.Unknown());
 
 export const InferInput = Type.Object({
   name: Type.String(),
@@ -26,11 +24,11 @@ export const InferRequest = Type.Object(
   {
     id: Type.Optional(Type.String({ maxLength: 128 })),
     parameters: Type.Optional(
-      Type.Record(Type.String(), Type.Union([Type.String(), Type.Number(), Type.Boolean()]), {
+      Type.Record(Type.String(), Type.Unknown(), {
         description:
           'timeout (microseconds) or latency_budget_ms: the latency budget; min_accuracy: 0 to 1; min_confidence: 0 to 1; ' +
           'skip: the sub-network that must answer; binary_data_output: all outputs in binary. ' +
-          'Others are ignored.',
+          'Those of extensions that are not offered are refused, others ignored.',
       }),
     ),
     inputs: Type.Array(InferInput, { minItems: 1, maxItems: 1 }),
@@ -122,6 +120,9 @@ export const ModelMetadata = Type.Object(
     platform: Type.String(),
     inputs: Type.Array(TensorMetadata),
     outputs: Type.Array(TensorMetadata),
+    properties: Type.Record(Type.String(), Type.String(), {
+      description: 'Which datatypes the input takes: files of which types as BYTES',
+    }),
   },
   { title: 'ModelMetadata' },
 );

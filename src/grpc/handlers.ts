@@ -1,0 +1,139 @@
+import { performance } from 'node:perf_hooks';
+import type { ServerUnaryCall, UntypedServiceImplementation, sendUnaryData } from '@grpc/grpc-js';
+import type { FastifyBaseLogger } from 'fastify';
+import { ServeError } from '../errors.ts';
+import type { Access } from '../http/access.ts';
+import type { Intake } from '../http/intake.ts';
+import { isFault, toServeError } from '../http/problem.ts';
+import { describeConfig, describeModel, describeServer } from '../http/v2/describe.ts';
+import { infer } from '../http/v2/inference.ts';
+import { assertModel } from '../http/v2/model.ts';
+import { inProtocol } from '../http/v2/told.ts';
+import type { Service } from '../service.ts';
+import type { Tracing } from '../tracing/trace.ts';
+import { messageOf, responseOf } from './convert.ts';
+import type { ModelInferRequest } from './convert.ts';
+import type { Head, Heads } from './heads.ts';
+import { grpcStatus } from './status.ts';
+
+/** What gRPC shares with HTTP: limits, tokens and counts hold for both together. */
+export interface GrpcParts {
+  readonly service: Service;
+  /** Null: anyone may enter. */
+  readonly access: Access | null;
+  readonly intake: Intake;
+  readonly log: FastifyBaseLogger;
+  readonly version: string;
+  /** Null: nobody collects spans. */
+  readonly tracing: Tracing | null;
+}
+
+interface Named {
+  readonly name: string;
+  /** Empty: whichever is served. */
+  readonly version: string;
+}
+
+type Call<Request> = ServerUnaryCall<Request, object>;
+
+/** The methods of inference.GRPCInferenceService. */
+export function handlers(parts: GrpcParts, heads: Heads): UntypedServiceImplementation {
+  const { service, version } = parts;
+  const isReady = () => service.state === 'ready';
+  const assertNamed = ({ name, version }: Named) =>
+    assertModel({ model: name, ...(version !== '' && { version }) }, service.manifest);
+  const statistics = () => [service.tritonStatistics.report(service.manifest)];
+
+  async function answer(call: Call<ModelInferRequest>, callback: sendUnaryData<object>) {
+    const head = heads.of(call.metadata);
+    try {
+      const { response, subNetwork } = await inferred(parts, head, call);
+      heads.over(head, null, subNetwork);
+      callback(null, response);
+    } catch (thrown) {
+      const error = toServeError(inProtocol(thrown));
+      if (isFault(error.code) && thrown !== error) {
+        parts.log.error({ err: thrown, reqId: head.id }, error.detail);
+      }
+      heads.over(head, error);
+      callback(grpcStatus(error));
+    }
+  }
+
+  return {
+    ServerLive: unary(() => ({ live: true })),
+    ServerReady: unary(() => ({ ready: isReady() })),
+    ModelReady: unary((request: Named) => {
+      assertNamed(request);
+      return { ready: isReady() };
+    }),
+    ServerMetadata: unary(() => describeServer(version)),
+    ModelMetadata: unary((request: Named) => {
+      assertNamed(request);
+      return describeModel(service.manifest);
+    }),
+    ModelConfig: unary((request: Named) => {
+      assertNamed(request);
+      return { config: describeConfig(service) };
+    }),
+    ModelStatistics: unary((request: Named) => {
+      if (request.name !== '') assertNamed(request);
+      return { model_stats: statistics() };
+    }),
+    ModelInfer(call: Call<ModelInferRequest>, callback: sendUnaryData<object>) {
+      void answer(call, callback);
+    },
+  };
+}
+
+function unary<Request>(answer: (request: Request) => object) {
+  return ({ request }: Call<Request>, callback: sendUnaryData<object>): void => {
+    try {
+      callback(null, answer(request));
+    } catch (error) {
+      callback(grpcStatus(toServeError(inProtocol(error))));
+    }
+  };
+}
+
+async function inferred(parts: GrpcParts, head: Head, call: Call<ModelInferRequest>) {
+  const { service, intake } = parts;
+  const { request } = call;
+  const { model_name: model, model_version: version } = request;
+  assertModel({ model, ...(version !== '' && { version }) }, service.manifest);
+  const message = messageOf(request);
+  head.leave.push(intake.hold(message.binary.length));
+  const { response, binary } = await infer(
+    head.deployment!,
+    message,
+    {
+      arrivedAt: head.arrivedAt,
+      head: head.budgetMs === undefined ? {} : { budgetMs: head.budgetMs },
+      id: head.id,
+      signal: endOf(call, head),
+      allBinary: true,
+      trace: head.trace,
+    },
+    service,
+  );
+  head.outcome = response.parameters.budget_met ? 'met' : 'late';
+  const { sub_network: subNetwork } = response.parameters;
+  return { response: responseOf(response, binary), subNetwork };
+}
+
+/** Aborts when the client cancels, or its deadline passes. */
+function endOf(call: Call<unknown>, { arrivedAt, budgetMs = Infinity }: Head): AbortSignal {
+  const controller = new AbortController();
+  const end = () => {
+    // A timer's grain is a millisecond.
+    const isLate = performance.now() - arrivedAt >= budgetMs - 1;
+    controller.abort(
+      isLate
+        ? new ServeError('deadline-passed', 'The deadline passed before the answer.')
+        : new ServeError('cancelled', 'The client cancelled before the answer.'),
+    );
+  };
+  if (call.cancelled) end();
+  else call.once('cancelled', end);
+  return controller.signal;
+}

@@ -1,0 +1,149 @@
+import { randomUUID } from 'node:crypto';
+import { performance } from 'node:perf_hooks';
+import { ServerInterceptingCall, status } from '@grpc/grpc-js';
+import type { Metadata, ServerInterceptor } from '@grpc/grpc-js';
+import type { Deployment } from '../deployment.ts';
+import type { ErrorCode, ServeError } from '../errors.ts';
+import { fromRefusal, toServeError } from '../http/problem.ts';
+import { inProtocol } from '../http/v2/told.ts';
+import { beginTrace } from '../tracing/trace.ts';
+import type { RequestTrace, TraceIds } from '../tracing/trace.ts';
+import type { GrpcParts } from './handlers.ts';
+import { grpcStatus } from './status.ts';
+
+/** Need no token even where others do, as their counterparts of REST. */
+const OPEN = /\/Server(Live|Ready)$/;
+const INFERS = /\/ModelInfer$/;
+
+/** What is known of a call when its head has come, and kept until it is over. */
+export interface Head {
+  /** As `performance.now()`. */
+  readonly arrivedAt: number;
+  readonly id: string;
+  /** Of an inference: the version of the model that it is judged and answered by. */
+  deployment: Deployment | null;
+  /** The deadline, as a budget; absent: none. */
+  readonly budgetMs: number | undefined;
+  outcome: 'met' | 'late' | ErrorCode | null;
+  /** Null: nobody collects spans. */
+  trace: RequestTrace | null;
+  /** For the log. */
+  traceIds: TraceIds | null;
+  /** Undoes what the call has taken. */
+  readonly leave: (() => void)[];
+}
+
+/**
+ * Stamps each call when its head arrives, and decides what the head alone decides, before the
+ * message is read: who may enter, whether the service serves, whether the deadline can be met.
+ */
+export class Heads {
+  readonly #parts: GrpcParts;
+  readonly #heads = new WeakMap<Metadata, Head>();
+
+  constructor(parts: GrpcParts) {
+    this.#parts = parts;
+  }
+
+  of(metadata: Metadata): Head {
+    return this.#heads.get(metadata)!;
+  }
+
+  /** Counts and logs what became of an inference. */
+  over(head: Head, error: ServeError | null, subNetwork?: string): void {
+    const { service, log } = this.#parts;
+    const ms = Math.round((performance.now() - head.arrivedAt) * 1000) / 1000;
+    if (error) {
+      head.outcome = error.code;
+      const { manifest } = head.deployment ?? service;
+      service.recorder.unanswered({ code: error.code, manifest, totalMs: ms });
+    }
+    const { outcome, id: reqId, traceIds } = head;
+    log.info({ reqId, ...traceIds, protocol: 'grpc', outcome, subNetwork, ms }, 'classify');
+    const code = error ? grpcStatus(error).code : status.OK;
+    head.trace?.end({
+      outcome,
+      isFault: error !== null && error.status >= 500,
+      subNetwork,
+      attributes: { 'rpc.grpc.status_code': code },
+    });
+  }
+
+  get interceptor(): ServerInterceptor {
+    return ({ path }, call) => {
+      const arrivedAt = performance.now();
+      const deadline = Number(call.getDeadline());
+      const budgetMs = deadline === Infinity ? undefined : deadline - Date.now();
+      const leave: (() => void)[] = [];
+      return new ServerInterceptingCall(call, {
+        start: (next) =>
+          next({
+            onReceiveMetadata: (metadata, pass) => {
+              const id = idOf(metadata);
+              const head: Head = {
+                arrivedAt,
+                id,
+                deployment: null,
+                budgetMs,
+                leave,
+                outcome: null,
+                trace: null,
+                traceIds: null,
+              };
+              this.#heads.set(metadata, head);
+              if (INFERS.test(path)) this.#trace(path, head, metadata);
+              try {
+                this.#enter(path, head, metadata);
+              } catch (thrown) {
+                const error = toServeError(inProtocol(thrown));
+                if (INFERS.test(path)) this.over(head, error);
+                call.sendStatus(grpcStatus(error));
+                return;
+              }
+              pass(metadata);
+            },
+            // Comes when a call is over, however it ended.
+            onCancel: () => {
+              for (const each of leave.splice(0)) each();
+            },
+          }),
+      });
+    };
+  }
+
+  #trace(path: string, head: Head, metadata: Metadata): void {
+    const [traceparent] = metadata.get('traceparent');
+    const { trace, ids } = beginTrace(
+      this.#parts.tracing,
+      traceparent?.toString(),
+      path.slice(1),
+      { 'rpc.system': 'grpc', 'depthserve.request_id': head.id },
+      head.arrivedAt,
+    );
+    head.trace = trace;
+    head.traceIds = ids;
+  }
+
+  /** @throws {ServeError} for what the head decides. */
+  #enter(path: string, head: Head, metadata: Metadata): void {
+    const { access, service } = this.#parts;
+    if (access && !OPEN.test(path)) {
+      const [authorization] = metadata.get('authorization');
+      head.leave.push(access.enter(authorization?.toString()));
+    }
+    if (!INFERS.test(path)) return;
+    if (head.budgetMs !== undefined) head.trace?.asks(head.budgetMs);
+    head.deployment = service.serving();
+    head.leave.push(head.deployment.hold());
+    const { arrivedAt, budgetMs } = head;
+    if (budgetMs === undefined) return;
+    const refusal = head.deployment.pipeline.preview({ arrivedAt, budgetMs, minAccuracy: 0 });
+    if (refusal) throw fromRefusal(refusal);
+  }
+}
+
+/** As with REST: the caller's own, where it is fit for a log. */
+function idOf(metadata: Metadata): string {
+  const given = metadata.get('x-request-id')[0]?.toString();
+  return given !== undefined && /^[\w.-]{1,128}$/.test(given) ? given : randomUUID();
+}
