@@ -1,6 +1,6 @@
 """What it costs to have every sub-network in one file.
 
-    python bench/cost_of_adaptivity.py [FAMILY ...] [--rounds N] [--batch N]
+    python bench/cost_of_adaptivity.py [FAMILY ...] [--rounds N] [--batch N] [--exports FOLDER]
 
 Full-size networks with random weights. Each sub-network of the ladder is timed in the
 one file and as a static export of its own, in turn, one thread each. What is measured
@@ -41,10 +41,14 @@ def export(family: str, folder: Path) -> tuple[Path, dict[SkipFlags, Path]]:
 
     network, size = random_network(family), image_size(family)
     one = folder / "one.onnx"
-    onnx.save(build_graph(network, size, IMAGENET_MEAN, IMAGENET_STD), one)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not one.exists():
+        onnx.save(build_graph(network, size, IMAGENET_MEAN, IMAGENET_STD), one)
     static = {}
     for skip in ladder(family, network.flags):
         static[skip] = folder / f"{name_of(skip)}.onnx"
+        if static[skip].exists():
+            continue
         graph = build_graph(StaticNetwork(network, skip), size, IMAGENET_MEAN, IMAGENET_STD)
         onnx.save(graph, static[skip])
     return one, static
@@ -112,9 +116,10 @@ def print_resident(path: str, batch: str, *skips: str) -> None:
     print(int(status[status.index("VmRSS:") + 1]) / 1024)
 
 
-def measure(family: str, rounds: int, batch: int) -> dict[str, Any]:
+def measure(family: str, rounds: int, batch: int, exports: Path | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
-        one, static = export(family, Path(name))
+        folder = Path(name) if exports is None else exports
+        one, static = export(family, folder / family.replace(":", "-"))
         times = median_times(one, static, rounds, batch)
         super_net = next(iter(static.values()))
         ladder = [name_of(skip) for skip in static]
@@ -155,12 +160,15 @@ def main() -> int:
     if sys.argv[1:2] == ["--resident"]:
         print_resident(*sys.argv[2:])
         return 0
-    from families import LADDERS
+    from families import FAMILIES
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("families", nargs="*", default=list(LADDERS), metavar="FAMILY")
+    parser.add_argument("families", nargs="*", default=FAMILIES, metavar="FAMILY")
     parser.add_argument("--rounds", type=int, default=15, help="timings of each sub-network")
     parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument(
+        "--exports", type=Path, help="folder where exports are kept, and taken from again"
+    )
     parser.add_argument("--json", type=Path, help="file for the figures")
     args = parser.parse_args()
     print(
@@ -172,7 +180,7 @@ def main() -> int:
     print("| --- | --- | --- | --- | --- | --- | --- |")
     results = []
     for family in args.families:
-        results.append(measure(family, args.rounds, args.batch))
+        results.append(measure(family, args.rounds, args.batch, args.exports))
         print(row(results[-1]), flush=True)
     if args.json:
         args.json.write_text(json.dumps(results, indent=2) + "\n")

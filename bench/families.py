@@ -15,19 +15,28 @@ CLASSES = 1000  # of the published networks
 # The network of models/cifar10.
 SHIPPED = {"blocks": [2, 2, 2, 2], "widths": [32, 64, 128, 256]}
 
-LADDERS = {
-    "small_resnet": ["FFFF", "TFFF", "TTFF", "TTTF", "TTTT"],
-    "resnet50": ["FFFF", "TFFF", "TTFF", "TTTF", "TTTT"],
-    "resnet101": ["FFFF", "TFFF", "TTFF", "TTTF", "TTTT"],
-    "resnet50vd": ["FFFF", "TFFF", "TTFF", "TTTF", "TTTT"],
-    "mobilenet_v2": ["FFFFF", "TFFFF", "TTFFF", "TTTFF", "TTTTF", "TTTTT"],
-    "vit_b_16": ["FFFF", "FFFT", "TTFF", "TTFT", "TTTT"],
-    "swin_t": ["FFFF", "TFFF", "TTFF", "TTTF", "TTTT"],
-}
+# Names of published networks, or of ones of a library.
+FAMILIES = [
+    "small_resnet",
+    "resnet50",
+    "resnet101",
+    "resnet50vd",
+    "mobilenet_v2",
+    "vit_b_16",
+    "swin_t",
+    "timm:tf_efficientnet_lite0",
+    "timm:mobilenetv3_large_100",
+    "timm:regnety_004",
+    "timm:convnext_tiny",
+]
 
 
 def ladder(family: str, flags: int) -> list[SkipFlags]:
-    return [parse(name, flags) for name in LADDERS[family]]
+    """From the super-net to the base-net, one stage more skipped at each step; for ViT the
+    sub-networks whose accuracies are published."""
+    if family == "vit_b_16":
+        return [parse(name, flags) for name in ("FFFF", "FFFT", "TTFF", "TTFT", "TTTT")]
+    return [parse("T" * count + "F" * (flags - count), flags) for count in range(flags + 1)]
 
 
 def image_size(family: str) -> int:
@@ -38,8 +47,12 @@ def image_size(family: str) -> int:
 def random_network(family: str) -> AdaptiveNetwork:
     """Seeded weights; norms differ from each other, so that mixed-up ones are noticed."""
     torch.manual_seed(0)
-    shipped = family == "small_resnet"
-    network = networks.build(family, 10 if shipped else CLASSES, SHIPPED if shipped else None)
+    if family == "small_resnet":
+        network = networks.build(family, 10, SHIPPED)
+    elif ":" in family:
+        network = networks.build("library", CLASSES, {"model": family})
+    else:
+        network = networks.build(family, CLASSES)
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d | nn.LayerNorm):

@@ -21,7 +21,7 @@ from adaptive_depth.augment import normalise
 from adaptive_depth.onnx_graph import build_graph
 from adaptive_depth.onnx_model import OnnxModel
 from adaptive_depth.published import IMAGENET_MEAN, IMAGENET_STD
-from families import LADDERS, image_size, random_network
+from families import FAMILIES, image_size, random_network
 
 TOLERANCE = 1e-4
 
@@ -46,7 +46,7 @@ def worst_difference(family: str, folder: Path) -> tuple[str, float]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("families", nargs="*", default=list(LADDERS), metavar="FAMILY")
+    parser.add_argument("families", nargs="*", default=FAMILIES, metavar="FAMILY")
     failed = False
     for family in parser.parse_args().families:
         with tempfile.TemporaryDirectory() as folder:

@@ -71,7 +71,9 @@ export class Deployment {
     this.engine = engine;
     const tiers = rankedTiers(model.manifest);
     const front = paretoFront(tiers, table);
-    this.#front = parts.looksAgain ? front : front.map(({ again: _, ...tier }) => tier);
+    this.#front = parts.looksAgain
+      ? front
+      : front.map(({ skip, accuracy, macs }) => ({ skip, accuracy, macs }));
     this.#best = mostAccurate(tiers);
     this.#latency = new MeasuredLatency(table);
     const superNet = superNetOf(tiers);

@@ -1,5 +1,4 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Answer } from '../../src/http/schemas.ts';
 import { startServer } from '../server.ts';
 import type { Server } from '../server.ts';
 import { CAT, classify, scrape } from './client.ts';
@@ -15,7 +14,7 @@ describe('how sure an answer is', () => {
   const patient = { 'x-latency-budget-ms': '20000' };
 
   it('comes with it, and with every sub-network that looked', async () => {
-    const { body } = await classify<Answer>(server.url, CAT, patient);
+    const { body } = await classify(server.url, CAT, patient);
     expect(body.confidence).toBeCloseTo(body.predictions[0]!.probability, 5);
     const last = body.looks.at(-1)!;
     expect(last.subNetwork).toBe(body.subNetwork.skip);
@@ -25,7 +24,7 @@ describe('how sure an answer is', () => {
   });
 
   it('is the softmax at the temperature of the manifest', async () => {
-    const { body } = await classify<Answer>(server.url, CAT, patient);
+    const { body } = await classify(server.url, CAT, patient);
     const model = (await (await fetch(`${server.url}/model`)).json()) as {
       manifest: { confidence: { temperatures: Record<string, number> } };
     };
@@ -65,7 +64,7 @@ describe('how sure an answer is', () => {
   });
 
   it('is taken as a wish, not as a condition', async () => {
-    const reply = await classify<Answer>(server.url, CAT, { ...patient, 'x-min-confidence': '1' });
+    const reply = await classify(server.url, CAT, { ...patient, 'x-min-confidence': '1' });
     expect(reply.status).toBe(200);
   });
 

@@ -113,7 +113,10 @@ describe('the server decides as the simulator says', () => {
     const table = await readFile('bench/tables/cifar-cpu.json', 'utf8');
     const read = parseProfile(table, 'cifar-cpu');
     // What a first look saw is no decision: the two engines here see different things.
-    profile = { ...read, tiers: read.tiers.map(({ again: _, ...tier }) => tier) };
+    profile = {
+      ...read,
+      tiers: read.tiers.map(({ skip, accuracy, macs }) => ({ skip, accuracy, macs })),
+    };
   });
 
   test.each([

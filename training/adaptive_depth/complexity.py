@@ -16,8 +16,14 @@ def count_macs(network: AdaptiveNetwork, size: int, skip: SkipFlags) -> int:
     PyTorch's counter counts a multiply-accumulate as two operations.
     """
     counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        network.eval()(_image(network, size), skip)
+    fused = torch.backends.mha.get_fastpath_enabled()
+    # PyTorch's fused encoder layers are not counted.
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), counter:
+            network.eval()(_image(network, size), skip)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
     return counter.get_total_flops() // 2
 
 

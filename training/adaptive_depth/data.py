@@ -1,4 +1,4 @@
-"""Image data: the CIFAR-10 archive of JPEG bytes, or any folder tree.
+"""Image data: the CIFAR-10 archive of JPEG bytes, or any folder of photos.
 
 Both become the same thing, a `Dataset` of three splits held in memory as uint8
 arrays. ``train`` is trained on, ``val`` draws the learning curves, ``test`` is
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from adaptive_depth.folders import FolderTree, read_tree
 from adaptive_depth.images import IMAGE_SUFFIXES, DataError, LazyImages, decode_all
 
 LAZY_ABOVE = 2**31
@@ -47,6 +48,7 @@ class Dataset:
 
     Attributes:
         mean, std: per channel over the training split, in 0..255.
+        split_rule: how the images came to be split.
     """
 
     name: str
@@ -56,16 +58,24 @@ class Dataset:
     test: Split
     mean: list[float]
     std: list[float]
+    split_rule: str = "as given"
 
     @property
     def size(self) -> int:
         """Height and width of the images in pixels."""
         return self.train.images.shape[1]
 
+    def counts(self) -> dict[str, int]:
+        """Images in each split."""
+        return {"train": len(self.train), "val": len(self.val), "test": len(self.test)}
+
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The split that evaluation reads: ``test``, or ``val`` of a folder tree without one."""
+    """The split that evaluation reads: ``test``, or ``val`` of a folder tree without one.
+
+    Photos that lie in class folders only are split as `folders.read_tree` does it.
+    """
 
     name: str
     split_name: str
@@ -101,8 +111,9 @@ def load_held_out(
     """
     name, source = _name_of(source), _unpacked(source)
     if source.is_dir():
-        split_name = "test" if (source / "test").is_dir() else "val"
-        split = _folder_split(_split_folder(source, split_name), classes, size)
+        tree = read_tree(source)
+        split_name = tree.held_out
+        split = _folder_split(tree, split_name, classes, size)
     else:
         split_name, arrays = "test", _read_archive(source)
         if [str(c) for c in arrays["classes"]] != list(classes):
@@ -119,16 +130,16 @@ def load_val(source: Path, size: int, val_per_class: int, seed: int = 0) -> Spli
     unpacked = _unpacked(source)
     if not unpacked.is_dir():
         return _load_archive(unpacked, size, val_per_class, seed).val
-    classes = sorted(e.name for e in _split_folder(unpacked, "train").iterdir() if e.is_dir())
-    return _folder_split(_split_folder(unpacked, "val"), classes, size)
+    tree = read_tree(unpacked)
+    tree.split("train")
+    return _folder_split(tree, "val", tree.classes("train"), size)
 
 
 def class_folders(source: Path) -> list[str]:
     """Names of the classes in the held-out split of a folder tree, in the order of labels."""
-    folder = source / ("test" if (source / "test").is_dir() else "val")
-    if not folder.is_dir():
-        raise DataError(f"{source}: folder val/ missing; expected val/<class>/*.jpg")
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    tree = read_tree(source)
+    tree.split(tree.held_out)
+    return tree.classes(tree.held_out)
 
 
 def _name_of(source: Path) -> str:
@@ -232,50 +243,37 @@ def _hold_out(split: Split, per_class: int, classes: list[str], seed: int) -> tu
 
 
 def _load_folder(root: Path, size: int, name: str, lazy: bool) -> Dataset:
-    """``train/<class>/*.jpg`` and ``val/<class>/*.jpg``; ``test/`` is optional.
-
-    Without a ``test`` folder the held-out split that gets evaluated is ``val``.
-    """
-    train_folder, val_folder = _split_folder(root, "train"), _split_folder(root, "val")
-    classes = sorted(entry.name for entry in train_folder.iterdir() if entry.is_dir())
+    """Without a ``test`` folder the held-out split that gets evaluated is ``val``."""
+    tree = read_tree(root)
+    tree.split("train"), tree.split("val")
+    classes = tree.classes("train")
     if len(classes) < 2:
-        raise DataError(f"{train_folder}: {len(classes)} class folders, at least 2 needed")
-    train = _folder_split(train_folder, classes, size, every_class=True, lazy=lazy)
-    val = _folder_split(val_folder, classes, size)
-    test = _folder_split(root / "test", classes, size) if (root / "test").is_dir() else val
+        raise DataError(f"{tree.folders['train']}: {len(classes)} class folders, at least 2 needed")
+    train = _folder_split(tree, "train", classes, size, every_class=True, lazy=lazy)
+    val = _folder_split(tree, "val", classes, size)
+    test = _folder_split(tree, "test", classes, size) if "test" in tree.files else val
     mean, std = _statistics(train.images)
-    return Dataset(name, classes, train, val, test, mean, std)
-
-
-def _split_folder(root: Path, name: str) -> Path:
-    if not (root / name).is_dir():
-        raise DataError(f"{root}: folder {name}/ missing; expected {name}/<class>/*.jpg")
-    return root / name
+    return Dataset(name, classes, train, val, test, mean, std, tree.rule)
 
 
 def _folder_split(
-    folder: Path,
+    tree: FolderTree,
+    name: str,
     classes: Sequence[str],
     size: int,
     every_class: bool = False,
     lazy: bool = False,
 ) -> Split:
-    present = {entry.name for entry in folder.iterdir() if entry.is_dir()}
-    if unknown := sorted(present - set(classes)):
+    present, folder = tree.split(name), tree.folders[name]
+    if unknown := sorted(present.keys() - set(classes)):
         raise DataError(f"{folder / unknown[0]}: class {unknown[0]!r} does not occur in train/")
     suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
     files: list[Path] = []
     labels: list[int] = []
-    for label, name in enumerate(classes):
-        found = (
-            sorted(
-                file for file in (folder / name).iterdir() if file.suffix.lower() in IMAGE_SUFFIXES
-            )
-            if name in present
-            else []
-        )
-        if not found and (every_class or name in present):
-            raise DataError(f"{folder / name}: class {name!r} has no images ({suffixes})")
+    for label, own in enumerate(classes):
+        found = present.get(own, [])
+        if not found and (every_class or own in present):
+            raise DataError(f"{folder / own}: class {own!r} has no images ({suffixes})")
         files += found
         labels += [label] * len(found)
     if not files:
@@ -284,4 +282,4 @@ def _folder_split(
     if lazy or len(files) * size * size * 3 > LAZY_ABOVE:
         return Split(LazyImages(files, size), labels_array)
     named = ((file, str(file)) for file in files)
-    return Split(decode_all(named, len(files), size, folder.name), labels_array)
+    return Split(decode_all(named, len(files), size, name), labels_array)

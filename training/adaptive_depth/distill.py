@@ -17,35 +17,38 @@ from torch import Tensor
 
 from adaptive_depth import skip as skip_flags
 from adaptive_depth.networks import AdaptiveNetwork
+from adaptive_depth.options import setting
 from adaptive_depth.skip import SkipFlags
 
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """Weights of the losses.
+    """Weights of the losses."""
 
-    Attributes:
-        alpha: share of the super-net's cross-entropy; the rest goes to the student.
-        temperature: of the softmax in the KL term.
-        feature: weight of the KL between channel-softmaxed, globally averaged stage
-            outputs of super-net and student; 0 leaves the term out.
-        top_classes: the KL looks at the super-net's most likely classes only (500 in
-            the published code); clamped to the number of classes.
-        label_smoothing: of the super-net's cross-entropy.
-        between: probability that a step's student is a random in-between sub-network
-            instead of the base-net. 0 is the paper's method. It is for short runs,
-            in which untrained mixtures fall below the base-net.
-        alone: name of the one sub-network that is trained, from labels, without any
-            distillation; for comparison. Empty: super-net and student.
-    """
-
-    alpha: float = 0.5
-    temperature: float = 1.0
-    feature: float = 0.0
-    top_classes: int = 500
-    label_smoothing: float = 0.1
-    between: float = 0.0
-    alone: str = ""
+    alpha: float = setting(
+        0.5, "share of the super-net's cross-entropy in the loss; the rest goes to the student"
+    )
+    temperature: float = setting(1.0, "of the softmax in the student's loss")
+    feature: float = setting(
+        0.0,
+        "weight of the KL divergence between channel-softmaxed, globally averaged stage outputs"
+        " of super-net and student",
+    )
+    top_classes: int = setting(
+        500, "the student learns the super-net's likeliest classes only (500 as published)"
+    )
+    label_smoothing: float = setting(0.1, "of the super-net's cross-entropy")
+    between: float = setting(
+        0.0,
+        "probability that a step's student is a random in-between sub-network instead of the"
+        " base-net: for short runs, in which untrained mixtures fall below the base-net; 0: the"
+        " paper's method",
+    )
+    alone: str = setting(
+        "",
+        "name of the one sub-network that is trained, from labels, without any distillation; for"
+        " comparison",
+    )
 
 
 def choose_student(flags: int, between: float, generator: torch.Generator) -> SkipFlags:

@@ -3,39 +3,37 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from adaptive_depth.options import setting
+
+EMBEDDINGS = (
+    *("class_token", "cls_token", "pos_embedding", "pos_embed"),
+    "relative_position_bias_table",
+)
+"""Ends of their names in torchvision and timm."""
+
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """What differs between recipes beyond the peak rate, momentum and weight decay.
+    """What differs between recipes beyond the peak rate, momentum and weight decay."""
 
-    Attributes:
-        kind: "sgd" or "adamw".
-        nesterov: of SGD's momentum.
-        schedule: "cosine", or "steps": times `step_factor` after each of `milestones`.
-        milestones: epochs.
-        warmup_start: share of the peak rate with which the warm-up starts.
-        rate_end: share of the peak rate with which the cosine ends.
-        clip_norm: largest norm of all gradients together; 0: unlimited.
-        decay_vectors: weight decay of norms and biases, too.
-        decay_embeddings: weight decay of class tokens and position embeddings, too.
-    """
-
-    kind: str = "sgd"
-    nesterov: bool = True
-    schedule: str = "cosine"
-    milestones: list[int] = field(default_factory=list)
-    step_factor: float = 0.1
-    warmup_start: float = 0.0
-    rate_end: float = 0.0
-    clip_norm: float = 0.0
-    decay_vectors: bool = False
-    decay_embeddings: bool = True
+    kind: str = setting("sgd", "its algorithm", choices=("sgd", "adamw"), called="optimiser")
+    nesterov: bool = setting(True, "Nesterov's momentum, of SGD")
+    schedule: str = setting(
+        "cosine", "of the learning rate, or steps at --milestones", choices=("cosine", "steps")
+    )
+    milestones: list[int] = setting([], "epochs at which a step falls")
+    step_factor: float = setting(0.1, "of the learning rate at each milestone")
+    warmup_start: float = setting(0.0, "share of the peak rate with which the warm-up starts")
+    rate_end: float = setting(0.0, "share of the peak rate with which the cosine ends")
+    clip_norm: float = setting(0.0, "largest norm of all gradients together; 0: unlimited")
+    decay_vectors: bool = setting(False, "weight decay of norms and biases, too")
+    decay_embeddings: bool = setting(True, "weight decay of class tokens and embeddings, too")
 
 
 def learning_rate(
@@ -68,7 +66,7 @@ def weight_decay_groups(
     for name, parameter in network.named_parameters():
         if parameter.dim() <= 1:
             wanted = config.decay_vectors
-        elif name.endswith(("class_token", "pos_embedding", "relative_position_bias_table")):
+        elif name.endswith(EMBEDDINGS):
             wanted = config.decay_embeddings
         else:
             wanted = True

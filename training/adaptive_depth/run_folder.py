@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from adaptive_depth import networks
 from adaptive_depth.trainer import TrainError, read_checkpoint
@@ -19,6 +23,8 @@ class TrainedRun:
         mean, std: per channel in 0..255.
         command: the command line that trained it; None for weights trained elsewhere.
         epochs: epochs trained so far; None where unknown.
+        data: what it was trained on: "source", "val_per_class", "seed" and "lazy", as
+            `data.load` takes them; None where unknown.
     """
 
     network: networks.AdaptiveNetwork
@@ -28,6 +34,7 @@ class TrainedRun:
     std: list[float]
     command: str | None
     epochs: int | None
+    data: dict[str, Any] | None = None
 
 
 def read_run(folder: Path) -> TrainedRun:
@@ -45,7 +52,8 @@ def read_run(folder: Path) -> TrainedRun:
         }
     network.load_state_dict(weights)
     try:
-        command = json.loads((folder / "run.json").read_text())["command"]
+        recorded = json.loads((folder / "run.json").read_text())
+        command = recorded["command"]
     except (OSError, ValueError, KeyError) as error:
         raise TrainError(f"{folder / 'run.json'}: unreadable ({error})") from error
     return TrainedRun(
@@ -56,4 +64,47 @@ def read_run(folder: Path) -> TrainedRun:
         state["std"],
         command,
         state["epoch"],
+        {
+            **(recorded.get("data") or _data_of(command, config)),
+            "lazy": config["crop"] == "resized",
+        },
     )
+
+
+def at_size(run: TrainedRun, size: int) -> TrainedRun:
+    """The run for images of another height and width in pixels.
+
+    Raises:
+        TrainError: for a network that takes one size only.
+    """
+    try:
+        with torch.inference_mode():
+            run.network(torch.zeros(1, 3, size, size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TrainError(
+            f"--size {size}: the network was trained for {run.size} pixels and takes no other"
+            f" size ({reason})"
+        ) from error
+    return replace(run, size=size)
+
+
+def _data_of(command: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Of runs that say nothing of their data but in the command."""
+    held_out = typed_option(command, "--val-per-class")
+    return {
+        "source": typed_option(command, "--data"),
+        "val_per_class": 100 if held_out is None else int(held_out),
+        "seed": config["seed"],
+    }
+
+
+def typed_option(command: str | None, option: str) -> str | None:
+    """What follows `option` in a command line, if it is there."""
+    words = shlex.split(command or "")
+    for index, word in enumerate(words[:-1]):
+        if word == option:
+            return words[index + 1]
+        if word.startswith(f"{option}="):
+            return word.partition("=")[2]
+    return None

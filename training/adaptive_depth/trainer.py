@@ -1,7 +1,7 @@
 """The training loop: schedule, EMA, checkpoints with exact resume, learning curves.
 
 A run lives in one folder: ``checkpoint.pt`` (everything that resuming needs),
-``curves.csv``, ``curves.png`` and ``run.json`` (command and configuration).
+``curves.csv``, ``curves.png`` and ``run.json`` (command, configuration and data).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 import pickle
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,80 +25,14 @@ from adaptive_depth import skip as skip_flags
 from adaptive_depth.augment import mix, normalise
 from adaptive_depth.batches import Batches, MemoryBatches, PhotoBatches
 from adaptive_depth.data import Dataset, Split
-from adaptive_depth.distill import DistillConfig, backward_both, choose_student
+from adaptive_depth.distill import backward_both, choose_student
 from adaptive_depth.distributed import Group
 from adaptive_depth.errors import ToolkitError
-from adaptive_depth.optimisation import (
-    OptimiserConfig,
-    build_optimiser,
-    learning_rate,
-)
+from adaptive_depth.optimisation import build_optimiser, learning_rate
 from adaptive_depth.photo_augment import PhotoConfig
 from adaptive_depth.skip import SkipFlags
+from adaptive_depth.train_config import PLACE, TrainConfig, completed
 from adaptive_depth.weights import load_for_fine_tuning, start_weights
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that decides the result of a run, beside the data.
-
-    Attributes:
-        options: keyword arguments of the architecture (blocks, widths, ...).
-        lr: peak learning rate; reached after `warmup_epochs`, then a cosine to zero.
-        ema: decay per step of the averaged weights and statistics; 0 turns it off.
-        erase, crop_padding: see `augment.augment`.
-        crop: "padded" for small images held in memory, or "resized" for photos that are
-            decoded as they are read.
-        train_size: height and width of "resized" crops in pixels; 0: as in evaluation.
-        policy, bicubic, crop_area: see `photo_augment.PhotoConfig`.
-        repeats: see `batches.PhotoBatches`.
-        mixup, cutmix: see `augment.mix`.
-        start: checkpoint that the weights come from, for fine-tuning; "pretrained": what the
-            network's library offers.
-        frozen_norms: norms keep the statistics of `start` and use them in training, too,
-            so that every sub-network learns to live with the statistics it shares.
-        workers: processes that decode photos.
-        precision: "fp32", "bf16", or "auto" (bf16 on CUDA, fp32 on CPU).
-    """
-
-    arch: str = "small_resnet"
-    options: dict[str, Any] = field(default_factory=dict)
-    epochs: int = 24
-    batch_size: int = 256
-    lr: float = 0.4
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    warmup_epochs: float = 2.0
-    ema: float = 0.995
-    crop_padding: int = 4
-    erase: float = 0.25
-    seed: int = 0
-    precision: str = "auto"
-    device: str = "auto"
-    crop: str = "padded"
-    train_size: int = 0
-    policy: str = "none"
-    bicubic: bool = False
-    crop_area: float = 0.08
-    repeats: int = 1
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    start: str | None = None
-    frozen_norms: bool = False
-    workers: int = 0
-    distill: DistillConfig = field(default_factory=DistillConfig)
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
-
-
-PLACE = ("device", "workers")
-"""Settings that say where a run happens, not what it learns."""
-
-
-def _completed(config: dict[str, Any]) -> dict[str, Any]:
-    """A stored configuration with the defaults of settings that are younger than it."""
-    defaults = asdict(TrainConfig())
-    nested = {key: defaults[key] | config.get(key, {}) for key in ("distill", "optimiser")}
-    return defaults | config | nested
 
 
 class TrainError(ToolkitError):
@@ -203,14 +137,17 @@ class Trainer:
     def steps_per_epoch(self) -> int:
         return self.batches.steps
 
-    def run(self, command: str) -> None:
-        """Trains until the last epoch; checkpoint and curves are written after each."""
+    def run(self, command: str, data: dict[str, Any] | None = None) -> None:
+        """Trains until the last epoch; checkpoint and curves are written after each.
+
+        Args:
+            data: where the images came from, see `run_folder.TrainedRun`.
+        """
         first = self.group.is_first
         if first:
             self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "run.json").write_text(
-                json.dumps({"command": command, "config": asdict(self.config)}, indent=2) + "\n"
-            )
+            about = {"command": command, "config": asdict(self.config), "data": data}
+            (self.folder / "run.json").write_text(json.dumps(about, indent=2) + "\n")
         total, done = (n * self.steps_per_epoch for n in (self.config.epochs, self.epoch))
         with tqdm(total=total, initial=done, unit="step", disable=not first) as bar:
             while self.epoch < self.config.epochs:
@@ -330,7 +267,7 @@ class Trainer:
         """Goes on from ``checkpoint.pt``. Raises TrainError when it is another run's."""
         state = read_checkpoint(self.folder / "checkpoint.pt")
         # Where it runs may differ between the two halves; what is learnt may not.
-        here, stored = asdict(self.config), _completed(state["config"])
+        here, stored = asdict(self.config), completed(state["config"])
         if different := [k for k, v in here.items() if stored[k] != v and k not in PLACE]:
             raise TrainError(f"{self.folder} holds a run with another {', '.join(different)}")
         if state["classes"] != self.dataset.classes or state["dataset"] != self.dataset.name:

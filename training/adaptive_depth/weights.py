@@ -9,11 +9,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from adaptive_depth.errors import ToolkitError
 from adaptive_depth.networks import AdaptiveNetwork
-from adaptive_depth.networks.library import LibraryNetwork, build_original
+from adaptive_depth.networks.library import LibraryNetwork
+from adaptive_depth.networks.originals import build_original
 from adaptive_depth.published import IMAGENET_MEAN, IMAGENET_STD
 
 AVERAGED = "module."
@@ -31,8 +34,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """The weights in `path`, the averaged ones where there are any.
 
     Reads published checkpoints (``model``, and ``model_ema`` with weights under
-    ``module.``) and those of this toolkit (``network`` and ``average``). Runs no code
-    stored in the file.
+    ``module.``), those of this toolkit (``network`` and ``average``), and files with nothing
+    but weights, ``.safetensors`` too. Runs no code stored in the file.
 
     Raises:
         WeightsError: when the file is unreadable or holds no weights.
@@ -41,7 +44,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if "config" in state and "network" in state:
         current, average = state["network"], state["average"] if state["config"]["ema"] else None
     else:
-        current, average = state.get("model"), state.get("model_ema")
+        current, average = state.get("model", state.get("state_dict")), state.get("model_ema")
         if state and all(isinstance(value, Tensor) for value in state.values()):
             current = state  # nothing but weights, as timm and torchvision store them
     if average:
@@ -64,12 +67,17 @@ def statistics_of(path: Path) -> tuple[list[float], list[float]]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
         # Training scripts of the field store their parsed arguments too; those are data.
         with torch.serialization.safe_globals([argparse.Namespace]):
             state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise WeightsError(f"{path}: no such file") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except (
+        *(pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError),
+        SafetensorError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(f"{path}: not a readable checkpoint ({reason})") from error
     if not isinstance(state, dict):
@@ -87,19 +95,16 @@ def start_weights(network: AdaptiveNetwork, start: str) -> dict[str, Tensor]:
     Raises:
         WeightsError: when the file is unreadable, or `network` is of no library.
     """
-    if not isinstance(network, LibraryNetwork):
+    if not isinstance(network, LibraryNetwork) or not isinstance(network.model, str):
         return read_weights(Path(start))
     original = build_original(network.model, 2, network.size).state_dict()
     if start == "pretrained":
         weights = build_original(network.model, None, network.size, pretrained=True).state_dict()
     else:
         weights = read_weights(Path(start))
-    if not original.keys() & weights.keys():
+    if not (original.keys() | network.state_dict().keys()) & weights.keys():
         weights = _in_order(original, weights, start)
-    for name in network.norms_with_a_copy():
-        for tensor in [t for t in weights if t.startswith(f"{name}.")]:
-            weights.setdefault(f"{name}_skip.{tensor.removeprefix(f'{name}.')}", weights[tensor])
-    return weights
+    return network.from_original(weights)
 
 
 def _in_order(

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SHARED_DATA
+from conftest import SHARED_DATA, write_folder_tree
 from PIL import Image
 
-from adaptive_depth import data
+from adaptive_depth import data, folders
 from adaptive_depth.images import DataError, resize_and_crop
 
 CLASSES = ["blue shirt", "green hat", "red sock"]
@@ -123,6 +123,49 @@ def test_cover_turns_the_image_as_its_camera_was_held():
     buffer = io.BytesIO()
     image.save(buffer, "PNG", exif=image.getexif())
     assert resize_and_crop(Image.open(buffer), 8)[:4].max() == 0
+
+
+@pytest.fixture
+def class_folders(tmp_path: Path) -> Path:
+    """``<class>/*.png``: no train/, val/ or test/."""
+    root = write_folder_tree(tmp_path / "photos", {".": 20})
+    for index in range(17):
+        (root / "red sock" / f"{index}.png").unlink()
+    return root
+
+
+def test_a_folder_of_class_folders_is_split_within_each_class(class_folders: Path):
+    dataset = data.load(class_folders, size=16, val_per_class=0)
+    assert dataset.classes == CLASSES
+    assert dataset.split_rule == folders.BY_HASH
+    assert dataset.counts() == {"train": 14 + 14 + 1, "val": 2 + 2 + 1, "test": 4 + 4 + 1}
+    held_out = data.load_held_out(class_folders, 16, CLASSES)
+    assert held_out.split_name == "test"
+    np.testing.assert_array_equal(held_out.split.images[:], dataset.test.images)
+    assert data.class_folders(class_folders) == CLASSES
+
+
+def test_the_split_depends_on_file_names_alone(class_folders: Path, tmp_path: Path):
+    before = folders.read_tree(class_folders).files
+    moved = class_folders.rename(tmp_path / "elsewhere")
+    (moved / "blue shirt" / "notes.txt").write_text("no photo")
+    after = folders.read_tree(moved).files
+    for split, classes in before.items():
+        for name, photos in classes.items():
+            assert [p.name for p in photos] == [p.name for p in after[split][name]]
+    photos = [photo for classes in after.values() for own in classes.values() for photo in own]
+    assert len(set(photos)) == len(photos) == 43, "each in one split"
+
+
+def test_a_class_of_two_photos_cannot_be_split(class_folders: Path):
+    (class_folders / "red sock" / "19.png").unlink()
+    with pytest.raises(DataError, match="red sock: 2 photos cannot be split, 3 needed"):
+        data.load(class_folders, size=16, val_per_class=0)
+
+
+def test_a_folder_without_photos_is_named(tmp_path: Path):
+    with pytest.raises(DataError, match="expected <class>"):
+        data.load(tmp_path, size=16, val_per_class=0)
 
 
 def cut_short(path: Path) -> None:

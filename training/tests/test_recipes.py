@@ -49,10 +49,11 @@ def test_fine_tuning_on_photos_from_a_checkpoint(tmp_path: Path) -> None:
     """With a published network's names, options that follow the recipe, and lazy photos."""
     tree = write_folder_tree(tmp_path / "garments", {"train": 8, "val": 2}, size=40)
     (tmp_path / "o.toml").write_text('arch = "mobilenet_v2"\nepochs = 300\ncrop = "resized"\n')
-    torch.save({"model": networks.build("mobilenet_v2", 5, {"width": 0.1}).state_dict()}, "w.pt")
+    torch.save({"model": reduced("mobilenet_v2", 5)[0].state_dict()}, "w.pt")
     arguments = [
         *("train", "--recipe", str(tmp_path / "o.toml"), "--data", str(tree)),
-        *("--out", str(tmp_path / "run"), "--start", "w.pt", "--option", "width=0.1"),
+        *("--out", str(tmp_path / "run"), "--start", "w.pt"),
+        *("--option", 'model="timm:reduced_mobilenet_v2"'),
         *("--size", "32", "--epochs", "1", "--batch-size", "6", "--lr", "0.01"),
         *("--mixup", "0.2", "--cutmix", "1.0", "--policy", "trivial", "--repeats", "2"),
     ]

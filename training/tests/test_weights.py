@@ -17,6 +17,7 @@ from adaptive_depth import networks, weights
 from adaptive_depth.cli import main
 from adaptive_depth.manifest import read_model_folder
 from adaptive_depth.networks import AdaptiveNetwork
+from adaptive_depth.networks.originals import build_original
 
 SIZE = 64
 
@@ -57,7 +58,7 @@ def test_averaged_weights_are_preferred(tmp_path: Path) -> None:
     file = published_file(tmp_path / "w.pt", network)
     read = weights.read_weights(file)
     assert read.keys() == network.state_dict().keys()
-    torch.testing.assert_close(read["head.weight"], network.head.weight.detach())
+    torch.testing.assert_close(read["head.weight"], network.state_dict()["head.weight"])
 
 
 def test_import_states_published_accuracies_as_published(small_resnet50, tmp_path: Path) -> None:
@@ -131,19 +132,38 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "sprung").exists()
 
 
+@pytest.mark.parametrize("family", ["resnet50", "mobilenet_v2", "swin_t"])
+def test_fine_tuning_starts_from_published_weights_or_the_librarys(
+    family: str, tmp_path: Path
+) -> None:
+    network, _ = reduced(family)
+    published = tmp_path / "published.pth"
+    torch.save({"model": network.state_dict()}, published)
+    read = weights.start_weights(network, str(published))
+    assert read.keys() == network.state_dict().keys()
+    assert all(torch.equal(read[name], t) for name, t in network.state_dict().items())
+
+    own = tmp_path / "library.pth"
+    _, options, size = REDUCED[family]
+    torch.save(build_original(options["model"], 10, size).state_dict(), own)
+    read = weights.start_weights(network, str(own))
+    assert read.keys() == network.state_dict().keys(), "under the published names"
+
+
 @pytest.mark.parametrize("family", REDUCED)
 def test_fine_tuning_replaces_the_classifier_alone(family: str) -> None:
     source, _ = reduced(family, classes=10)
     network, _ = reduced(family, classes=3)
-    own = network.get_submodule(network.logits_layer).weight.clone()
-    for parameter in network.parameters():
-        if parameter is not network.get_submodule(network.logits_layer).weight:
-            parameter.data.zero_()
+    classifier = f"{network.logits_layer}.weight"
+    own = network.state_dict()[classifier].clone()
+    for name, tensor in network.state_dict().items():
+        if name != classifier:
+            tensor.zero_()
     weights.load_for_fine_tuning(network, source.state_dict(), "test")
     for name, tensor in network.state_dict().items():
         if not name.startswith(network.logits_layer):
             torch.testing.assert_close(tensor, source.state_dict()[name])
-    torch.testing.assert_close(network.get_submodule(network.logits_layer).weight, own)
+    torch.testing.assert_close(network.state_dict()[classifier], own)
 
 
 def test_fine_tuning_at_another_size_interpolates_positions() -> None:
@@ -151,7 +171,7 @@ def test_fine_tuning_at_another_size_interpolates_positions() -> None:
     source = networks.build("vit_b_16", 10, options)
     network = networks.build("vit_b_16", 10, {**options, "size": 48})
     weights.load_for_fine_tuning(network, source.state_dict(), "test")
-    old, new = source.encoder.pos_embedding, network.encoder.pos_embedding
+    old, new = (n.state_dict()["encoder.pos_embedding"] for n in (source, network))
     assert new.shape == (1, 37, 24)
     torch.testing.assert_close(new[:, 0], old[:, 0])
     torch.testing.assert_close(new[:, 1:].mean(), old[:, 1:].mean(), atol=0.01, rtol=0)

@@ -1,7 +1,8 @@
 """The families of adaptive depth networks, built by name.
 
 A checkpoint stores ``{"arch", "classes", "options"}``, and `build` turns them
-back into the same network.
+back into the same network. `ARCHITECTURES` names the published networks, the small one
+for thumbnails, and "library" for any other network of timm or torchvision.
 """
 
 from __future__ import annotations
@@ -14,36 +15,45 @@ import torch
 
 from adaptive_depth.networks.base import AdaptiveNetwork
 from adaptive_depth.networks.library import LibraryNetwork
-from adaptive_depth.networks.mobilenet import MobileNetV2
-from adaptive_depth.networks.resnet import ResNet, SmallResNet
-from adaptive_depth.networks.swin import SwinTransformer
-from adaptive_depth.networks.vit import VisionTransformer
+from adaptive_depth.networks.originals import build_original, classifier_of
+from adaptive_depth.networks.published_names import mobilenet, swin
+from adaptive_depth.networks.resnet import SmallResNet
 
-# Called with the number of classes and options; the defaults are the published networks.
-ARCHITECTURES: dict[str, Callable[..., AdaptiveNetwork]] = {
-    "small_resnet": SmallResNet,
-    "resnet50": ResNet,
-    "resnet101": partial(ResNet, blocks=(3, 4, 23, 3)),
-    "resnet50vd": partial(ResNet, pool_shortcut=True),
-    "mobilenet_v2": MobileNetV2,
-    "vit_b_16": VisionTransformer,
-    "swin_t": SwinTransformer,
-    "library": LibraryNetwork,
+_PUBLISHED: dict[str, dict[str, Any]] = {
+    "resnet50": {"model": "torchvision:resnet50"},
+    "resnet101": {"model": "torchvision:resnet101"},
+    "resnet50vd": {"model": "timm:resnet50d"},
+    "mobilenet_v2": {
+        "model": "torchvision:mobilenet_v2",
+        "switched_links": "all",
+        "renaming": mobilenet,
+    },
+    "vit_b_16": {"model": "torchvision:vit_b_16"},
+    "swin_t": {
+        "model": "torchvision:swin_t",
+        "switched_links": "between",
+        "drop_path": 0.1,
+        "renaming": swin,
+    },
 }
 
-# Those that are built for one image size, their option `size`.
-SIZED = frozenset({"vit_b_16"})
+# Called with the number of classes and options.
+ARCHITECTURES: dict[str, Callable[..., AdaptiveNetwork]] = {
+    "small_resnet": SmallResNet,
+    **{arch: partial(LibraryNetwork, **options) for arch, options in _PUBLISHED.items()},
+    "library": LibraryNetwork,
+}
 
 
 def size_options(arch: str, size: int) -> dict[str, int]:
     """The options that `arch` needs for images of `size` pixels."""
-    return {"size": size} if arch in SIZED else {}
+    return {} if arch == "small_resnet" else {"size": size}
 
 
 def logits_layer_of(arch: str) -> str:
-    """Name of the linear layer that gives the logits."""
+    """Name of the linear layer that gives the logits of a published network."""
     with torch.device("meta"):
-        return build(arch, 2).logits_layer
+        return classifier_of(build_original(_PUBLISHED[arch]["model"], 2, 224), 2)
 
 
 def build(arch: str, classes: int, options: dict[str, Any] | None = None) -> AdaptiveNetwork:

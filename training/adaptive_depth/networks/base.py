@@ -90,13 +90,6 @@ class AdaptiveNetwork(nn.Module):
                 features.append(x)
         return x, features
 
-    def _join(self, *modules: nn.Module) -> nn.Sequential:
-        """Modules of this network as one link of its chain. The link is not registered,
-        so that parameters keep the published names."""
-        link = nn.Sequential(*modules)
-        link.training = self.training
-        return link
-
 
 def second_sub_path_starts_at(blocks: int) -> int:
     """Length of a stage's mandatory sub-path: half of its blocks rounded up, but never all."""
@@ -122,20 +115,6 @@ class SkippableStage(nn.Sequential):
             elif not skip:
                 x = block(x)
         return x
-
-
-class GlobalMean(nn.Module):
-    """``[N,C,H,W]`` to ``[N,C]``."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.mean(dim=(2, 3))
-
-
-class SecondSubPath(nn.Sequential):
-    """Residual blocks that all run or, when skipped, none: the identity."""
-
-    def forward(self, x: Tensor, skip: bool = False) -> Tensor:
-        return x if skip else super().forward(x)
 
 
 def require_skippable(blocks: Sequence[int]) -> None:

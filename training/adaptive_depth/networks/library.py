@@ -1,9 +1,9 @@
 """Any network of timm or torchvision as an adaptive one, without code for its family.
 
 The network is built by its library, its residual stages are found (`blocks`), and its
-graph is cut at them with torch.fx. Blocks that always run get a second copy of each norm,
-for when the rest of their stage is skipped. Nothing else changes: at the start, with the
-copies equal, the super-net is the original network to the bit.
+graph is cut at them (`cut`). Blocks that always run get a second copy of each norm, for
+when the rest of their stage is skipped (`switch`). Nothing else changes: with the copies
+equal, the super-net is the original network to the bit.
 
 Parameters keep the library's names; the second copies of norms are called as in the
 published checkpoints (``layer1.0.bn1_skip.weight``).
@@ -11,19 +11,33 @@ published checkpoints (``layer1.0.bn1_skip.weight``).
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from adaptive_depth.networks.base import AdaptiveNetwork, Segment
-from adaptive_depth.networks.blocks import SplitError, Stage, find_stages
-
-LIBRARIES = ("timm", "torchvision")
+from adaptive_depth.networks.blocks import Stage, find_stages
+from adaptive_depth.networks.cut import borrow_again, cut
+from adaptive_depth.networks.originals import build_original, classifier_of
+from adaptive_depth.networks.published_names import Renaming
+from adaptive_depth.networks.switch import (
+    BothSubPaths,
+    Extra,
+    FirstSubPath,
+    SecondSubPath,
+    Switch,
+    SwitchedLink,
+    SwitchedNorm,
+    drop_rate,
+    is_norm,
+    keeps_statistics,
+    never_drop,
+    set_drop_rate,
+    switch_link,
+    switch_norms,
+)
 
 DECIDED_AT_ONCE = 3
 FEW_WEIGHTS = 0.1
@@ -31,106 +45,20 @@ FEW_WEIGHTS = 0.1
 weights, the exporter decides so many flags at once, see `Segment.joins_previous`."""
 
 
-@dataclass(frozen=True)
-class Pretraining:
-    """What a library's weights expect. `mean` and `std` are per channel in 0..255."""
-
-    mean: list[float]
-    std: list[float]
-    size: int
-
-
-class Switch:
-    """A stage's flag, as its norms see it: bool, or a scalar bool tensor in the exporter."""
-
-    def __init__(self) -> None:
-        self.skip: bool | Tensor = False
-
-    @contextmanager
-    def at(self, skip: bool | Tensor) -> Iterator[None]:
-        before, self.skip = self.skip, skip
-        try:
-            yield
-        finally:
-            self.skip = before
-
-
-class SwitchedNorm(nn.Module):
-    """A norm and its copy for when the rest of the stage is skipped."""
-
-    def __init__(self, norm: nn.Module, switch: Switch) -> None:
-        super().__init__()
-        self.norm, self.norm_skip = norm, copy.deepcopy(norm)
-        self.switch = switch
-
-    def forward(self, x: Tensor) -> Tensor:
-        skip = self.switch.skip
-        if not isinstance(skip, Tensor):
-            return self.norm_skip(x) if skip else self.norm(x)
-        # Norms without statistics: the choice is made on scale and shift alone, so that
-        # the block is one piece of graph, its matrices packed once.
-        chosen = {
-            name: torch.where(skip, self.norm_skip.get_parameter(name), parameter)
-            for name, parameter in self.norm.named_parameters()
-        }
-        return torch.func.functional_call(self.norm, chosen, (x,))
-
-
-class FirstSubPath(nn.Sequential):
-    """The blocks of a stage that always run, their norms switched by the stage's flag.
-
-    Args:
-        blocks: each with the constants that the network gives it beside the tensor.
-    """
-
-    def __init__(self, blocks: Sequence[nn.Module], extra: Sequence[_Extra], switch: Switch):
-        super().__init__(*blocks)
-        self.extra, self.switch = list(extra), switch
-
-    def forward(self, x: Tensor, skip: bool | Tensor = False) -> Tensor:
-        with self.switch.at(skip):
-            for block, (args, kwargs) in zip(self, self.extra, strict=True):
-                x = block(x, *args, **kwargs)
-        return x
-
-
-class SecondSubPath(nn.Sequential):
-    """The blocks of a stage that all run or, when skipped, none: the identity."""
-
-    def __init__(self, blocks: Sequence[nn.Module], extra: Sequence[_Extra]):
-        super().__init__(*blocks)
-        self.extra = list(extra)
-
-    def forward(self, x: Tensor, skip: bool = False) -> Tensor:
-        if not skip:
-            for block, (args, kwargs) in zip(self, self.extra, strict=True):
-                x = block(x, *args, **kwargs)
-        return x
-
-
-_Extra = tuple[tuple[Any, ...], dict[str, Any]]
-
-
-class _Both(nn.Module):
-    """Both sub-paths of a stage as one link."""
-
-    def __init__(self, first: FirstSubPath, second: SecondSubPath) -> None:
-        super().__init__()
-        self.first, self.second = first, second
-
-    def forward(self, x: Tensor, skip: bool = False) -> Tensor:
-        return self.second(self.first(x, skip), skip)
-
-
 class LibraryNetwork(AdaptiveNetwork):
     """An adaptive depth network out of a library's.
 
     Args:
         classes: number of classes.
-        model: ``timm:NAME`` or ``torchvision:NAME``.
+        model: ``timm:NAME``, ``torchvision:NAME``, or a network.
         size: height and width in pixels of the images that it is cut with. Transformers
             with a position embedding take no other size.
         groups, keep: see `blocks.find_stages`.
+        switched_links: whose norms have a copy besides those of blocks: "none", "between"
+            (of what lies between stages) or "all" (also of what lies before and after). They
+            follow the flag of the stage after them, or of the last one.
+        drop_path: largest probability of stochastic depth; None: as the library has it.
+        renaming: names of tensors in the state dict, where they are not the library's.
     Raises:
         SplitError: when the library has no such network, or it cannot be made adaptive.
     """
@@ -138,35 +66,55 @@ class LibraryNetwork(AdaptiveNetwork):
     def __init__(
         self,
         classes: int,
-        model: str,
+        model: str | nn.Module,
         size: int = 224,
         groups: int | None = None,
         keep: Sequence[int] | None = None,
+        switched_links: str = "none",
+        drop_path: float | None = None,
+        renaming: Renaming | None = None,
     ) -> None:
         super().__init__()
         self.model, self.size = model, size
-        self.net = build_original(model, classes, size).eval()
+        net = build_original(model, classes, size) if isinstance(model, str) else model
+        self.net = net.eval()
+        _wake_norms(net)
+        if drop_path is not None:
+            _limit_drop_path(net, drop_path)
         image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
-        self.stages = find_stages(self.net, image, groups, keep)
+        self.stages = find_stages(net, image, groups, keep)
         self.flags = len(self.stages)
-        self._links = _cut(self.net, self.stages)
-        switches = [_switch_norms(self.net, stage) for stage in self.stages]
+        switches = [Switch() for _ in self.stages]
+        parts = cut(net, self.stages, head_apart=switched_links == "all")
+        self._links: list[nn.Module | None] = []
+        for index, link in enumerate(parts.links):
+            between = 0 < index < self.flags
+            switched = switched_links == "all" or (between and switched_links == "between")
+            if link is None or not switched:
+                self._links.append(link)
+                continue
+            switch = switches[min(index, self.flags - 1)]
+            switch_link(net, link, switch)
+            self._links.append(SwitchedLink(link, switch))
+        if parts.head is not None:
+            self._links.append(parts.head)
         self._sub_paths = [
             self._stage(stage, extra, switch)
-            for stage, (_, extra), switch in zip(
-                self.stages, self._links[:-1], switches, strict=True
-            )
+            for stage, extra, switch in zip(self.stages, parts.extra, switches, strict=True)
         ]
-        head = [name for name, module in self.net.named_modules() if isinstance(module, nn.Linear)]
-        self.logits_layer = head[-1] if head else ""
+        self._names = self._state_names(renaming)
         with torch.no_grad():
             out = self.eval().forward_features(image)[1][-1]
         self.channel_axis = _channel_axis(out)
+        self.logits_layer = classifier_of(net, classes)
         self.register_load_state_dict_pre_hook(_from_published_names)
 
     def _stage(
-        self, stage: Stage, extra: list[_Extra], switch: Switch
+        self, stage: Stage, extra: list[Extra], switch: Switch
     ) -> tuple[FirstSubPath, SecondSubPath]:
+        for name in stage.kept:
+            switch_norms(self.net, name, switch)
+            never_drop(self.net.get_submodule(name))
         blocks = [self.net.get_submodule(name) for name in stage.blocks]
         return (
             FirstSubPath(blocks[: stage.keep], extra[: stage.keep], switch),
@@ -177,22 +125,26 @@ class LibraryNetwork(AdaptiveNetwork):
         chain: list[Segment] = []
         total = sum(p.numel() for p in self.net.parameters())
         weights = 0
-        for index, (link, _) in enumerate(self._links):
-            if link is not None:
+        for index, link in enumerate(self._links):
+            flag = min(index, self.flags - 1)
+            if isinstance(link, SwitchedLink):
+                as_tensor = not keeps_statistics(link)
+                chain.append(Segment(f"link{index}", self._as_is(link), flag, False, as_tensor))
+            elif link is not None:
                 chain.append(Segment(f"link{index}", self._as_is(link)))
-            if index == self.flags:
-                break
+            if index >= self.flags:
+                continue
             first, second = self._sub_paths[index]
             name = f"stage{index + 1}"
             weights += sum(p.numel() for path in (first, second) for p in path.parameters())
-            if not any(isinstance(m, SwitchedNorm) and _has_buffers(m) for m in first.modules()):
+            if not keeps_statistics(first):
                 chain += [
                     Segment(name, self._as_is(first), index, tensor_flag=True),
                     Segment(f"{name}_second", self._as_is(second), index, is_stage=True),
                 ]
                 continue
             at_once = 0 < index < DECIDED_AT_ONCE and weights <= FEW_WEIGHTS * total
-            both = self._as_is(_Both(first, second))
+            both = self._as_is(BothSubPaths(first, second))
             # A link without a flag between two stages ends what is decided at once.
             joins = at_once and link is None
             chain.append(Segment(name, both, index, is_stage=True, joins_previous=joins))
@@ -203,112 +155,72 @@ class LibraryNetwork(AdaptiveNetwork):
         registered, so that parameters keep the library's names."""
         link.training = self.training
         for child in link.children():
-            if isinstance(child, FirstSubPath | SecondSubPath):
+            if isinstance(link, BothSubPaths | SwitchedLink):
                 child.training = self.training
         return link
 
+    def _apply(self, *args: Any, **kwargs: Any) -> LibraryNetwork:
+        """Also when tensors are replaced, as by `to`, links go on borrowing the network's."""
+        super()._apply(*args, **kwargs)
+        for link in self._links:
+            for module in [] if link is None else link.modules():
+                if isinstance(module, fx.GraphModule):
+                    borrow_again(self.net, module)
+        return self
+
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Parameters under the library's names; norms' copies as ``*_skip``."""
+        """Parameters under the library's or the published names; norms' copies as ``*_skip``."""
         prefix = kwargs.get("prefix", args[1] if len(args) > 1 else "")
         state = super().state_dict(*args, **kwargs)
-        for own, published in self._renamed(prefix):
-            _rename(state, own, published)
+        _rename(state, {prefix + own: prefix + name for own, name in self._names.items()})
         return state
 
-    def _renamed(self, prefix: str) -> list[tuple[str, str]]:
-        """Beginnings of the modules' names and of those in a state dict, to be renamed in
-        this order, and back in the reverse order."""
-        inside = f"{prefix}net."
-        norms = self.norms_with_a_copy()
-        return [
-            *((f"{inside}{name}.norm_skip.", f"{inside}{name}_skip.") for name in norms),
-            *((f"{inside}{name}.norm.", f"{inside}{name}.") for name in norms),
-            (inside, prefix),
-        ]
-
-    def norms_with_a_copy(self) -> list[str]:
-        """Names of the norms that have a ``*_skip`` beside them, as in the state dict."""
-        return [
+    def _state_names(self, renaming: Renaming | None) -> dict[str, str]:
+        """The names of tensors in the state dict, by those of their places in the network."""
+        self._copies = [
             name.removeprefix("net.")
             for name, module in self.named_modules()
             if isinstance(module, SwitchedNorm)
         ]
+        self._published = renaming(self.net, self.stages) if renaming else str
+
+        def library_name(own: str) -> str:
+            name = own.removeprefix("net.")
+            for norm in self._copies:
+                if name.startswith(f"{norm}.norm"):
+                    return norm + name.removeprefix(f"{norm}.norm")
+            return name
+
+        return {own: self._published(library_name(own)) for own in super().state_dict()}
+
+    def from_original(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The library's own weights as a state dict of this network: the norms' copies start
+        equal to the norms. One that holds copies already is given back as it is."""
+        if any(self._published(f"{norm}_skip.weight") in weights for norm in self._copies):
+            return weights
+        copies = {
+            self._published(f"{norm}_skip.{name.removeprefix(f'{norm}.')}"): tensor
+            for norm in self._copies
+            for name, tensor in weights.items()
+            if name.startswith(f"{norm}.")
+        }
+        return {self._published(name): tensor for name, tensor in weights.items()} | copies
 
 
-def build_original(
-    model: str, classes: int | None, size: int, pretrained: bool = False
-) -> nn.Module:
-    """The library's network, with random weights unless `pretrained`, which may download.
-
-    Args:
-        classes: None: as many as the weights know.
-    Raises:
-        SplitError: for an unknown name.
-    """
-    library, _, name = model.partition(":")
-    if library == "timm":
-        import timm
-
-        if not timm.is_model(name):
-            near = ", ".join(timm.list_models(f"*{name}*")[:5]) or "see timm.list_models()"
-            raise SplitError(f"timm has no network {name!r}: {near}")
-        try:
-            return timm.create_model(name, pretrained, num_classes=classes, img_size=size)
-        except TypeError:  # networks that take any size have no such argument
-            return timm.create_model(name, pretrained, num_classes=classes)
-    if library == "torchvision":
-        from torchvision import models
-
-        known = models.list_models(module=models)
-        if name not in known:
-            near = ", ".join(m for m in known if name in m)[:200] or "see list_models()"
-            raise SplitError(f"torchvision has no network {name!r}: {near}")
-        options: dict[str, Any] = {"image_size": size} if name.startswith("vit_") else {}
-        if classes is not None:
-            options["num_classes"] = classes
-        return models.get_model(name, weights="DEFAULT" if pretrained else None, **options)
-    raise SplitError(f"--model {model}: expected timm:NAME or torchvision:NAME")
+def _wake_norms(net: nn.Module) -> None:
+    """Norms that start at zero, as some libraries have them at the end of residual blocks,
+    start at one: zero would leave the second sub-paths nearly unused."""
+    for module in net.modules():
+        weight = getattr(module, "weight", None)
+        if is_norm(module) and isinstance(weight, Tensor) and not weight.any():
+            nn.init.ones_(weight)
 
 
-def pretraining(model: str) -> Pretraining:
-    """How the library's weights for `model` want their images."""
-    library, _, name = model.partition(":")
-    if library == "timm":
-        import timm
-
-        config = timm.get_pretrained_cfg(name)
-        if config is None:
-            raise SplitError(f"timm says nothing about the weights of {name!r}")
-        mean, std, size = config.mean, config.std, config.input_size[-1]
-    else:
-        from adaptive_depth.published import IMAGENET_MEAN, IMAGENET_STD
-
-        return Pretraining(list(IMAGENET_MEAN), list(IMAGENET_STD), 224)
-    return Pretraining([255 * v for v in mean], [255 * v for v in std], size)
-
-
-def _switch_norms(net: nn.Module, stage: Stage) -> Switch:
-    """Gives every norm of the stage's kept blocks a copy. A shortcut's norm ("downsample")
-    stays single, as in the published networks: what it reads does not depend on the flag."""
-    switch = Switch()
-    for block in stage.kept:
-        for name, module in list(net.get_submodule(block).named_modules()):
-            if _is_norm(module) and "downsample" not in name:
-                parent = net.get_submodule(f"{block}.{name}".rpartition(".")[0])
-                setattr(parent, name.rpartition(".")[2], SwitchedNorm(module, switch))
-    return switch
-
-
-def _is_norm(module: nn.Module) -> bool:
-    """By name, and by holding vectors only: some libraries call a convolution with its
-    norm "...NormAct", too."""
-    parameters = list(module.parameters())
-    named = "norm" in type(module).__name__.lower()
-    return named and bool(parameters) and all(p.dim() == 1 for p in parameters)
-
-
-def _has_buffers(module: nn.Module) -> bool:
-    return any(True for _ in module.buffers())
+def _limit_drop_path(net: nn.Module, largest: float) -> None:
+    rates = {module: drop_rate(module) or 0.0 for module in net.modules()}
+    scale = largest / (max(rates.values()) or 1.0)
+    for module, rate in rates.items():
+        set_drop_rate(module, rate * scale)
 
 
 def _channel_axis(feature: Tensor) -> int:
@@ -318,118 +230,13 @@ def _channel_axis(feature: Tensor) -> int:
     return 1 if feature.shape[1] != feature.shape[2] else -1
 
 
-_Link = tuple[fx.GraphModule | None, list[_Extra]]
-
-
-def _cut(net: nn.Module, stages: Sequence[Stage]) -> list[_Link]:
-    """What lies before each stage, and after the last: a module or, where nothing does,
-    None; and the constants that each block of the stage is called with.
-
-    Raises:
-        SplitError: when torch.fx cannot follow the network, or more than one tensor
-            crosses from one stage to the next.
-    """
-    blocks = {name for stage in stages for name in stage.blocks}
-    graph = _trace(net, blocks)
-    first = {stage.blocks[0]: stage for stage in stages}
-    links: list[_Link] = []
-    region: list[fx.Node] = []
-    entry = next(node for node in graph.nodes if node.op == "placeholder")
-    expected: list[str] = []
-    inside: fx.Node | None = None
-    extra: list[_Extra] = []
-    for node in graph.nodes:
-        name = str(node.target).removeprefix("net.")
-        if node.op == "call_module" and name in blocks:
-            if name in first:
-                links.append((_link(net, region, entry, _tensor_of(node, name)), []))
-                extra = links[-1][1]
-                region, expected = [], list(first[name].blocks)
-            elif _tensor_of(node, name) is not inside:
-                raise SplitError(f"something is computed between the blocks before {name}")
-            if not expected or expected.pop(0) != name:
-                raise SplitError(f"block {name} is not called in the order of its stage")
-            extra.append((tuple(node.args[1:]), dict(node.kwargs)))
-            entry = inside = node
-        elif node.op == "output":
-            links.append((_link(net, region, entry, node.args[0]), []))
-        elif node.op != "placeholder":
-            if expected and node.op != "get_attr":
-                raise SplitError(f"{node.name} lies between the blocks of a stage")
-            region.append(node)
-    return links
-
-
-def _tensor_of(block: fx.Node, name: str) -> fx.Node:
-    """The one tensor that a block is called with."""
-    if not block.args or not isinstance(block.args[0], fx.Node):
-        raise SplitError(f"block {name} is not called with a tensor")
-    if len(block.all_input_nodes) != 1:
-        raise SplitError(f"block {name} is called with more than one tensor")
-    return block.args[0]
-
-
-def _trace(net: nn.Module, blocks: set[str]) -> fx.Graph:
-    class Tracer(fx.Tracer):
-        """Goes only into modules that hold blocks; everything else stays as it is."""
-
-        def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-            inside = name.removeprefix("net").removeprefix(".")
-            inside = f"{inside}." if inside else ""
-            return not any(block.startswith(inside) and block != inside[:-1] for block in blocks)
-
-    class OneInput(nn.Module):
-        """Hides optional arguments, which torch.fx would take for tensors."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = net
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.net(x)
-
-    try:
-        return Tracer().trace(OneInput())
-    except Exception as error:  # torch.fx has no error class of its own for this
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SplitError(f"{type(net).__name__} cannot be cut by torch.fx: {reason}") from error
-
-
-def _link(
-    net: nn.Module, region: Sequence[fx.Node], entry: fx.Node, out: Any
-) -> fx.GraphModule | None:
-    """The nodes of `region` as a module from the tensor `entry` to the tensor `out`."""
-    if out is entry:
-        return None
-    graph = fx.Graph()
-    known = {entry: graph.placeholder("x")}
-
-    def copied(node: fx.Node) -> fx.Node:
-        if node not in known and node.op == "get_attr":
-            known[node] = _without_prefix(graph.node_copy(node))
-        if node not in known:
-            raise SplitError(f"two tensors, {entry.name} and {node.name}, pass from stage to stage")
-        return known[node]
-
-    for node in region:
-        known[node] = _without_prefix(graph.node_copy(node, copied))
-    graph.output(copied(out))
-    return fx.GraphModule(net, graph)
-
-
-def _without_prefix(node: fx.Node) -> fx.Node:
-    if node.op in ("call_module", "get_attr"):
-        node.target = str(node.target).removeprefix("net.")
-    return node
-
-
 def _from_published_names(
     network: LibraryNetwork, state: dict[str, Any], prefix: str, *unused: Any
 ) -> None:
-    for own, published in reversed(network._renamed(prefix)):
-        _rename(state, published, own)
+    _rename(state, {prefix + name: prefix + own for own, name in network._names.items()})
 
 
-def _rename(state: dict[str, Any], old: str, new: str) -> None:
-    for name in [name for name in state if name.startswith(old)]:
-        state[new + name.removeprefix(old)] = state.pop(name)
+def _rename(state: dict[str, Any], names: dict[str, str]) -> None:
+    """All at once: a new name may be the old one of another tensor."""
+    values = {new: state.pop(old) for old, new in names.items() if old in state}
+    state.update(values)

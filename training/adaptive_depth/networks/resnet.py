@@ -1,10 +1,9 @@
-"""Adaptive depth residual networks: ResNet-50, -101 and 50vd, and a small one.
+"""An adaptive depth residual network for thumbnails, which the libraries do not have.
 
 Parameter names are those of the published ResNet-50 checkpoint
 (``layer1.0.conv1.weight``, ``layer1.0.bn1_skip.weight``, ...).
 
-Sources: He et al., CVPR 2016, with the stride on the 3x3 convolution (v1.5); the
-"vd" short cut is He et al., "Bag of Tricks", CVPR 2019.
+Source: He et al., CVPR 2016, with the stride on the 3x3 convolution (v1.5).
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from torch import Tensor, nn
 
 from adaptive_depth.networks.base import (
     AdaptiveNetwork,
-    GlobalMean,
     Segment,
     SkippableStage,
     kaiming_init,
@@ -28,20 +26,15 @@ from adaptive_depth.networks.base import (
 class _Block(nn.Module):
     """What basic and bottleneck blocks share: the switch between norms and the shortcut."""
 
-    def __init__(self, in_width: int, out_width: int, stride: int, pool: bool) -> None:
+    def __init__(self, in_width: int, out_width: int, stride: int) -> None:
         super().__init__()
         self.relu = nn.ReLU(inplace=True)
         # The shortcut's norm is shared by both sub-paths, as in the paper.
         self.downsample = None
         if stride != 1 or in_width != out_width:
-            pooled = pool and stride != 1
-            layers = [
-                nn.Conv2d(in_width, out_width, 1, 1 if pooled else stride, bias=False),
-                nn.BatchNorm2d(out_width),
-            ]
-            if pooled:
-                layers.insert(0, nn.AvgPool2d(stride, stride, ceil_mode=True))
-            self.downsample = nn.Sequential(*layers)
+            self.downsample = nn.Sequential(
+                nn.Conv2d(in_width, out_width, 1, stride, bias=False), nn.BatchNorm2d(out_width)
+            )
 
     def _add_norms(self, widths: Sequence[int], mandatory: bool) -> None:
         """Registers ``bn1..bnN`` and, in a mandatory block, ``bn1_skip..bnN_skip``."""
@@ -61,10 +54,8 @@ class BasicBlock(_Block):
 
     expansion = 1
 
-    def __init__(
-        self, in_width: int, width: int, stride: int, mandatory: bool, pool: bool = False
-    ) -> None:
-        super().__init__(in_width, width, stride, pool)
+    def __init__(self, in_width: int, width: int, stride: int, mandatory: bool) -> None:
+        super().__init__(in_width, width, stride)
         self.conv1 = nn.Conv2d(in_width, width, 3, stride, padding=1, bias=False)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self._add_norms([width, width], mandatory)
@@ -80,11 +71,9 @@ class Bottleneck(_Block):
 
     expansion = 4
 
-    def __init__(
-        self, in_width: int, width: int, stride: int, mandatory: bool, pool: bool = False
-    ) -> None:
+    def __init__(self, in_width: int, width: int, stride: int, mandatory: bool) -> None:
         out_width = width * self.expansion
-        super().__init__(in_width, out_width, stride, pool)
+        super().__init__(in_width, out_width, stride)
         self.conv1 = nn.Conv2d(in_width, width, 1, bias=False)
         self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
         self.conv3 = nn.Conv2d(width, out_width, 1, bias=False)
@@ -127,7 +116,7 @@ class Head(nn.Module):
 
 
 def _stages(
-    in_width: int, blocks: Sequence[int], widths: Sequence[int], block: str, pool: bool = False
+    in_width: int, blocks: Sequence[int], widths: Sequence[int], block: str
 ) -> tuple[list[SkippableStage], int]:
     """The skippable stages and the channels of the last one's output."""
     if len(blocks) != len(widths):
@@ -140,29 +129,13 @@ def _stages(
         layers = []
         for index in range(count):
             stride = 2 if stage > 0 and index == 0 else 1
-            layers.append(make(in_width, width, stride, index < mandatory, pool))
+            layers.append(make(in_width, width, stride, index < mandatory))
             in_width = width * make.expansion
         stages.append(SkippableStage(layers, mandatory))
     return stages, in_width
 
 
-class _StagedResNet(AdaptiveNetwork):
-    """Registers stages as ``layer1..layerN``, as the published checkpoints name them."""
-
-    def _add_stages(self, stages: Sequence[SkippableStage]) -> None:
-        self.flags = len(stages)
-        for index, stage in enumerate(stages, start=1):
-            self.add_module(f"layer{index}", stage)
-
-    def _stage_segments(self) -> list[Segment]:
-        names = [f"layer{index + 1}" for index in range(self.flags)]
-        return [
-            Segment(name, self.get_submodule(name), flag=flag, is_stage=True)
-            for flag, name in enumerate(names)
-        ]
-
-
-class SmallResNet(_StagedResNet):
+class SmallResNet(AdaptiveNetwork):
     """Skippable stages for images of about 32x32 pixels.
 
     Args:
@@ -184,54 +157,16 @@ class SmallResNet(_StagedResNet):
         super().__init__()
         self.stem = Stem(widths[0])
         stages, out_width = _stages(widths[0], blocks, widths, block)
-        self._add_stages(stages)
+        self.flags = len(stages)
+        for index, stage in enumerate(stages, start=1):
+            self.add_module(f"layer{index}", stage)
         self.head = Head(out_width, classes)
         kaiming_init(self)
 
     def segments(self) -> list[Segment]:
-        return [
-            Segment("stem", self.stem),
-            *self._stage_segments(),
-            Segment("head", self.head),
+        names = [f"layer{index + 1}" for index in range(self.flags)]
+        stages = [
+            Segment(name, self.get_submodule(name), flag=flag, is_stage=True)
+            for flag, name in enumerate(names)
         ]
-
-
-class ResNet(_StagedResNet):
-    """Residual network for images of about 224x224 pixels, of any size from 32 on.
-
-    Args:
-        classes: number of classes.
-        blocks: bottlenecks in each stage, each at least 2: 3,4,6,3 is ResNet-50,
-            3,4,23,3 ResNet-101.
-        widths: channels of each stage before expansion; the stem has the first one's.
-        block: "bottleneck" or "basic".
-        pool_shortcut: the "vd" variant, whose short cuts down-sample by average pooling.
-    """
-
-    logits_layer = "fc"
-
-    def __init__(
-        self,
-        classes: int,
-        blocks: Sequence[int] = (3, 4, 6, 3),
-        widths: Sequence[int] = (64, 128, 256, 512),
-        block: str = "bottleneck",
-        pool_shortcut: bool = False,
-    ) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, widths[0], 7, 2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(widths[0])
-        self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(3, 2, padding=1)
-        stages, out_width = _stages(widths[0], blocks, widths, block, pool_shortcut)
-        self._add_stages(stages)
-        self.pool = GlobalMean()
-        self.fc = nn.Linear(out_width, classes)
-        kaiming_init(self)
-
-    def segments(self) -> list[Segment]:
-        return [
-            Segment("stem", self._join(self.conv1, self.bn1, self.relu, self.maxpool)),
-            *self._stage_segments(),
-            Segment("head", self._join(self.pool, self.fc)),
-        ]
+        return [Segment("stem", self.stem), *stages, Segment("head", self.head)]
