@@ -7,7 +7,7 @@
  *     --jitter X       batch times scatter by this coefficient of variation; the bound, which knows
  *                      only the typical times, is none then
  *     --records FILE   tabulates what --json wrote before, and runs nothing; may be repeated
- *     --markdown FILE  the table; between the two marks of docs/scheduling.md, if FILE has them
+ *     --markdown FILE  the table; between its two marks, if FILE has them
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
