@@ -123,6 +123,15 @@ export function bodyDiscarded({ raw }: FastifyRequest): Promise<void> {
 }
 
 /**
+ * The answer to a slow upload leaves at once, but the client is still sending: a connection that
+ * is closed now would be reset, and the client would see that instead of the answer. What it sends
+ * on is read and thrown away, for as long as a request may take.
+ */
+export function keepWhileSending({ code }: ServeError, reply: FastifyReply): void {
+  if (code === 'deadline-passed') reply.removeHeader('connection');
+}
+
+/**
  * Refuses a request whose body has not been read, by the shortest way: Fastify's from an error to
  * an answer takes several times as long, and under overload most requests are answered so.
  */
@@ -146,5 +155,6 @@ export async function answerError(
 ): Promise<FastifyReply> {
   const { error: known, document } = settleError(error, request, reply);
   if (known.code === 'body-too-large') await bodyDiscarded(request);
+  keepWhileSending(known, reply);
   return reply.type('application/problem+json').serializer(JSON.stringify).send(document);
 }

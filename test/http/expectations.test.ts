@@ -86,6 +86,31 @@ describe('an upload slower than its budget', () => {
     expect(performance.now() - began).toBeGreaterThanOrEqual(299);
     connection.socket.destroy();
   });
+
+  it.each(['/classify', '/v2/models/cifar10-small-resnet/infer'])(
+    '%s: a client that is still sending is not cut off',
+    async (path) => {
+      const connection = await RawConnection.open(server.url);
+      const body = Buffer.alloc(1_000_000, 'x');
+      const request = [
+        `POST ${path} HTTP/1.1`,
+        'Host: localhost',
+        'Content-Type: application/octet-stream',
+        `Content-Length: ${body.length}`,
+        'X-Latency-Budget-Ms: 300',
+        '',
+        '',
+      ].join('\r\n');
+      await connection.send(request);
+      await connection.send(body.subarray(0, 100).toString());
+      expect(await connection.received(/\}$/)).toMatch(/^HTTP\/1.1 504 /);
+      await connection.send(body.subarray(100).toString());
+      // The same connection goes on with the next request.
+      await connection.send('GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n');
+      expect(await connection.received(/HTTP\/1.1 200 /)).toContain('HTTP/1.1 504');
+      connection.socket.destroy();
+    },
+  );
 });
 
 describe('told plainly', () => {

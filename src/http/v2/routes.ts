@@ -1,7 +1,7 @@
 import type { FastifyPluginAsync } from 'fastify';
 import type { Service } from '../../service.ts';
 import { notFoundHandler } from '../notfound.ts';
-import { bodyDiscarded, settleError } from '../problem.ts';
+import { bodyDiscarded, keepWhileSending, settleError } from '../problem.ts';
 import { inferRoutes } from './infer.ts';
 import { metadataRoutes } from './metadata.ts';
 import { refuseUnofferedRoute } from './offered.ts';
@@ -16,6 +16,7 @@ export function v2Routes(service: Service, version: string): FastifyPluginAsync 
     app.setErrorHandler(async (error, request, reply) => {
       const { error: known } = settleError(inProtocol(error), request, reply);
       if (known.code === 'body-too-large') await bodyDiscarded(request);
+      keepWhileSending(known, reply);
       return reply
         .type('application/json')
         .serializer(JSON.stringify)
