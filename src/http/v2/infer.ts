@@ -29,12 +29,7 @@ export function inferRoutes(service: Service): FastifyPluginAsync {
       allBinary: false,
       trace: request.trace,
     };
-    const { response, binary, results, totalMs } = await infer(
-      deployment,
-      message,
-      call,
-      service,
-    );
+    const { response, binary, results, totalMs } = await infer(deployment, message, call, service);
     request.outcome = response.parameters.budget_met ? 'met' : 'late';
     reply.header('server-timing', serverTimingOf(results, totalMs));
     reply.header('x-sub-network', response.parameters.sub_network);
