@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream';
 import type { FastifyRequest } from 'fastify';
 import { ServeError } from '../errors.ts';
+import { Delimiters, boundaryOf } from './delimiters.ts';
 
 /** Fields beside the images that a form may have. */
 const MOST_OTHERS = 16;
@@ -49,8 +50,13 @@ export async function readForm(
     isPartAFile: (name: string | undefined, _type?: string, fileName?: string) =>
       name === 'image' || fileName !== undefined,
   };
+  const boundary = boundaryOf(request.headers['content-type']);
+  const delimiters = boundary === null ? null : new Delimiters(boundary);
+  if (delimiters) body.once('error', (error) => delimiters.destroy(error)).pipe(delimiters);
+  let parts = 0;
   try {
-    for await (const part of partsOf(request, body).parts(options)) {
+    for await (const part of partsOf(request, delimiters ?? body).parts(options)) {
+      parts += 1;
       // Each must be read to its end, wanted or not: the next one comes after it.
       const bytes = part.type === 'file' ? await part.toBuffer() : null;
       if (part.fieldname !== 'image') others.add(part.fieldname);
@@ -58,6 +64,13 @@ export async function readForm(
     }
   } catch (error) {
     throw explain(error, maxImages);
+  } finally {
+    // Whatever the parser has left must not stand in the connection.
+    if (delimiters) body.unpipe(delimiters).resume();
+  }
+  if (delimiters && delimiters.parts > parts) {
+    const detail = 'A part of the form has no Content-Disposition: form-data; name="...".';
+    throw new ServeError('bad-multipart', detail);
   }
   if (images.length > maxImages) {
     const detail = `The form has ${images.length} images, the most in a request is ${maxImages}.`;

@@ -275,7 +275,7 @@ describe('gRPC', () => {
       'test/clients/triton_grpc_client.py',
       `127.0.0.1:${port}`,
       new URL(server.url).host,
-      'src/page/samples/cat.jpg',
+      'models/cifar10/samples/cat.jpg',
     ]);
     expect(output).toMatch(/Ran \d+ tests[^]*OK\n$/);
   });
