@@ -1,5 +1,5 @@
-"""python kserve_server.py --http_port N: a custom model, called in the v1 protocol, whose JSON takes
-images as base64 (the v2 one reads BYTES as text)."""
+"""python kserve_server.py --http_port N: a custom model, called in the v1 protocol, whose JSON
+takes images as base64 (the v2 one reads BYTES as text)."""
 
 import argparse
 import base64
