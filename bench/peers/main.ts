@@ -151,10 +151,14 @@ async function hold(program: string): Promise<() => Promise<void>> {
   const child = spawn(program, ['sh', '-c', 'echo begin; cat'], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
-  await once(child.stdout, 'data');
+  const ended = once(child, 'exit').then(([code]) => {
+    throw new Error(`${program} ended with ${code}`);
+  });
+  ended.catch(() => {});
+  await Promise.race([once(child.stdout, 'data'), ended]);
   return async () => {
     child.stdin.end();
-    await once(child, 'exit');
+    await ended.catch(() => {});
   };
 }
 
