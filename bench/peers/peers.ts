@@ -21,7 +21,7 @@ const SERVERS = 'bench/peers/servers';
 const V2 = { ready: '/v2/health/ready', classify: '/v2/models/classify/infer' } as const;
 
 /** Waiting requests that a server takes at most, where it has such a bound. */
-export const CAPACITY = 16;
+export const CAPACITY = 12;
 
 export const DEPTHSERVE: Peer = {
   name: 'depthserve',

@@ -1,4 +1,4 @@
-import { readFileSync, readdirSync } from 'node:fs';
+import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { setPriority } from 'node:os';
 
 /** Seconds of a tick of /proc/PID/stat, on every Linux that has a /proc. */
@@ -27,10 +27,11 @@ export function processesOf(mark: string): number[] {
   return [...found];
 }
 
-/** Of all threads, as `nice` counts. */
+/** Of all threads, and of the sessions that Linux may weigh instead; as `nice` counts. */
 export function prioritise(pids: readonly number[], priority: number): void {
   for (const pid of pids) {
     try {
+      writeFileSync(`/proc/${pid}/autogroup`, String(priority));
       for (const thread of readdirSync(`/proc/${pid}/task`)) setPriority(Number(thread), priority);
     } catch {
       // It has ended meanwhile.

@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs';
-import { drawn } from '../../src/chart.ts';
-import type { Series } from '../../src/chart.ts';
+import { drawn } from '../chart.ts';
+import type { Series } from '../chart.ts';
 import type { Cell } from './cell.ts';
 import type { Results } from './results.ts';
 
