@@ -81,9 +81,9 @@ async function main(): Promise<void> {
     const setup = ['bench/peers/setup.sh', values.data, ...names];
     const { status } = spawnSync('bash', setup, { stdio: 'inherit' });
     if (status !== 0) throw new Error('bench/peers/setup.sh failed');
-    const servers = await startAll(names, results);
     // The generator's.
     if (generator.priority !== 0) prioritise([process.pid], generator.priority);
+    const servers = await startAll(names, results);
     try {
       await measureAll(servers, results);
     } finally {
@@ -105,7 +105,14 @@ async function startAll(names: readonly string[], results: Results): Promise<Pee
     const name = nameOf(peer, network);
     try {
       const port = PORT + index;
-      const server = await PeerServer.start(peer, network, port, values.serverCores, budgetMs);
+      const server = await PeerServer.start(
+        peer,
+        network,
+        port,
+        values.serverCores,
+        budgetMs,
+        generator.priority,
+      );
       servers.push(server);
       const report = await send(server, CHECK.rate, 1, { ...generator, ...CHECK });
       const answered = report.right + report.wrong;

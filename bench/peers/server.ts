@@ -40,6 +40,7 @@ export class PeerServer {
     port: number,
     cores: string,
     budgetMs: number,
+    priority: number,
   ): Promise<PeerServer> {
     const venv = `${VENVS}/${peer.name}`;
     const why = `${venv}.failed`;
@@ -69,6 +70,7 @@ export class PeerServer {
         [mark.split('=', 1)[0]!]: mark.slice(mark.indexOf('=') + 1),
       },
     });
+    if (priority !== 0 && child.pid) prioritise([child.pid], priority);
     const ended = new AbortController();
     child.once('exit', () => ended.abort()).once('error', () => ended.abort());
     const seconds = () => (performance.now() - began) / 1000;
