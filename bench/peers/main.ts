@@ -38,7 +38,7 @@ const { values } = parseArgs({
     data: string('../shared/data/cifar10_jpeg.npz'),
     serverCores: string('0'),
     clientCores: string('1'),
-    /** A program that each pass runs under, such as one that takes a lock. */
+    /** A program that each round runs under, such as one that takes a lock. */
     under: string(''),
     /** Of server and generator, as `nice` counts. */
     priority: string('0'),
@@ -141,10 +141,10 @@ async function measureAll(servers: readonly PeerServer[], results: Results): Pro
   if (peak === null) throw new Error('no peak known: --peak N');
   const first = results.rounds;
   for (let round = first + 1; round <= first + Number(values.rounds); round++) {
+    const release = await hold(values.under);
     for (const load of values.loads.split(',').map(Number)) {
       // Whoever comes first in one round comes last in the next.
       const turn = round % 2 === 0 ? servers.toReversed() : servers;
-      const release = await hold(values.under);
       for (const server of turn) {
         const cell = await quietly(server, load, load * peak, round);
         results.add(cell);
@@ -153,8 +153,8 @@ async function measureAll(servers: readonly PeerServer[], results: Results): Pro
             `others took ${cell.otherCores.toFixed(2)} cores`,
         );
       }
-      await release();
     }
+    await release();
   }
 }
 
