@@ -23,13 +23,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--size", type=int, choices=SIZES, help="all of this size; absent: mixed")
     args = parser.parse_args()
 
     data = np.load(args.data)
     jpeg, offsets, labels = data["test_jpeg"], data["test_offsets"], data["test_labels"]
     classes = [str(name) for name in data["classes"]]
     chosen = np.random.default_rng(args.seed).choice(len(labels), args.count, replace=False)
-    sizes = [size for size, share in SIZES.items() for _ in range(share)]
+    shares = {args.size: 1} if args.size else SIZES
+    sizes = [size for size, share in shares.items() for _ in range(share)]
     for position, index in enumerate(chosen):
         file = jpeg[offsets[index] : offsets[index + 1]].tobytes()
         size = sizes[position % len(sizes)]

@@ -1,13 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"mime/multipart"
 	"net/url"
 	"time"
 )
@@ -21,6 +18,8 @@ type prepared struct {
 
 // budgetHeader ends the head of every request; servers without budgets ignore it.
 const budgetHeader = "X-Latency-Budget-Ms: %.3f\r\n\r\n"
+
+const jsonType = "Content-Type: application/json\r\n"
 
 func encode(photos []photo, format, target string, budget time.Duration) ([]prepared, error) {
 	parsed, err := url.Parse(target)
@@ -44,18 +43,15 @@ func payload(file []byte, format string, budget time.Duration) (headers string, 
 	switch format {
 	case "raw":
 		return "Content-Type: image/jpeg\r\n", file, nil
-	case "multipart":
-		var buffer bytes.Buffer
-		form := multipart.NewWriter(&buffer)
-		part, err := form.CreateFormFile("image", "photo.jpg")
-		if err == nil {
-			_, err = part.Write(file)
-		}
-		return "Content-Type: " + form.FormDataContentType() + "\r\n", buffer.Bytes(), errors.Join(err, form.Close())
+	case "json":
+		return jsonType, fmt.Appendf(nil, `{"image":%q}`, base64.StdEncoding.EncodeToString(file)), nil
+	case "v1-json":
+		text := `{"instances":[{"image":{"b64":%q}}]}`
+		return jsonType, fmt.Appendf(nil, text, base64.StdEncoding.EncodeToString(file)), nil
 	case "v2-json":
 		text := fmt.Sprintf(`{"inputs":[{"name":"image","shape":[1,1],"datatype":"BYTES","parameters":{"content_type":"base64"},"data":[%q]}]}`,
 			base64.StdEncoding.EncodeToString(file))
-		return "Content-Type: application/json\r\n", []byte(text), nil
+		return jsonType, []byte(text), nil
 	case "v2-binary":
 		// Binary tensor extension: a JSON header, then the file behind its length.
 		head := fmt.Sprintf(`{"parameters":{"timeout":%d},"inputs":[{"name":"image","shape":[1,1],"datatype":"BYTES","parameters":{"binary_data_size":%d}}]}`,

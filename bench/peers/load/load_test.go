@@ -94,9 +94,3 @@ func TestOnlyLoopback(t *testing.T) {
 		}
 	}
 }
-
-func TestTicksOfANameWithBrackets(t *testing.T) {
-	if got := ticksOf([]byte("7 (a) b) S 1 1 1 0 -1 0 0 0 0 0 10 20 3 4 20 0 1")); got != 37 {
-		t.Errorf("%d ticks", got)
-	}
-}

@@ -26,7 +26,6 @@ type settings struct {
 	giveUp      time.Duration
 	seed        uint64
 	connections int
-	marker      string
 }
 
 // maxSeconds bounds a run, whatever is asked for.
@@ -42,12 +41,10 @@ func main() {
 	fail(err)
 
 	times := poisson(s.rate, s.seconds, s.seed)
-	before := processTime(s.marker)
 	ownBefore := ownTime()
 	outcomes := play(address, requests, times, s)
 	report := tally(outcomes, s.seconds)
 	report.Offered = float64(len(times)) / s.seconds
-	report.ServerCPU = processTime(s.marker) - before
 	report.LoadCPU = ownTime() - ownBefore
 	fail(json.NewEncoder(os.Stdout).Encode(report))
 }
@@ -55,7 +52,7 @@ func main() {
 func parse() settings {
 	var s settings
 	flag.StringVar(&s.url, "url", "", "where to post; loopback only")
-	flag.StringVar(&s.format, "format", "raw", "raw, multipart, v2-binary or v2-json")
+	flag.StringVar(&s.format, "format", "raw", "raw, json, v1-json, v2-binary or v2-json")
 	flag.StringVar(&s.photos, "photos", "", "folder with <label>/<size>-<index>.jpg")
 	flag.StringVar(&s.size, "size", "32", "only photos of this size; all: every one")
 	flag.StringVar(&s.labels, "labels", "", "labels in the model's order, with commas")
@@ -65,7 +62,6 @@ func parse() settings {
 	flag.DurationVar(&s.giveUp, "give-up", 2*time.Second, "an answer that takes longer is not waited for")
 	flag.Uint64Var(&s.seed, "seed", 1, "of the arrivals and of the choice of photos")
 	flag.IntVar(&s.connections, "connections", 512, "at most so many open at once")
-	flag.StringVar(&s.marker, "marker", "", "NAME=VALUE in the environment of the server's processes")
 	flag.Parse()
 	if s.rate <= 0 || s.seconds <= 0 || s.seconds > maxSeconds || s.connections < 1 {
 		fail(fmt.Errorf("needed: -rate above 0, -seconds up to %d, -connections above 0", maxSeconds))

@@ -24,7 +24,7 @@ type outcome struct {
 }
 
 // Report is what one run gave. Counts add up to Requests; times in ms, of all answers (right, wrong
-// and late) from the intended send; CPU times in seconds.
+// and late) from the intended send; CPU time in seconds, the generator's own.
 type Report struct {
 	Offered   float64    `json:"offered"`
 	Requests  int        `json:"requests"`
@@ -36,7 +36,6 @@ type Report struct {
 	Unsent    int        `json:"unsent"`
 	Goodput   float64    `json:"goodput"`
 	LatencyMs [3]float64 `json:"latencyMs"`
-	ServerCPU float64    `json:"serverCpuSeconds"`
 	LoadCPU   float64    `json:"loadCpuSeconds"`
 }
 

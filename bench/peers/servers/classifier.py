@@ -11,8 +11,10 @@ from PIL import Image, ImageOps
 
 #: Most images that one call of the session takes, wherever a server forms batches.
 MAX_BATCH = 16
-#: Worker processes, each with a session of one thread: one for every core.
-WORKERS = int(os.environ.get("PEERS_WORKERS", "2"))
+#: Worker processes, each with a session of one thread: one for every core of the server.
+WORKERS = int(os.environ.get("PEERS_WORKERS", "1"))
+#: Requests under way at most, where a server has such a bound.
+CAPACITY = int(os.environ.get("PEERS_CAPACITY", "12"))
 #: Ms that callers wait; servers that can give up in time are told.
 BUDGET_MS = int(os.environ.get("PEERS_BUDGET_MS", "100"))
 

@@ -1,5 +1,6 @@
-"""python litserve_server.py PORT. Files come as multipart forms: LitServe reads no other bytes."""
+"""python litserve_server.py PORT. Files come as base64 in JSON, as in the examples of its docs."""
 
+import base64
 import sys
 
 import litserve
@@ -11,7 +12,7 @@ class Classify(litserve.LitAPI):
         self.classifier = Classifier()
 
     def decode_request(self, request):
-        return self.classifier.decode(request["image"].file.read())
+        return self.classifier.decode(base64.b64decode(request["image"]))
 
     def batch(self, inputs):
         return inputs

@@ -31,8 +31,11 @@ class Classify:
 
 
 if __name__ == "__main__":
-    ray.init(num_cpus=WORKERS, include_dashboard=False, _node_ip_address="127.0.0.1")
-    serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
+    ray.init(num_cpus=WORKERS, include_dashboard=False, log_to_driver=False)
+    serve.start(
+        http_options={"host": "127.0.0.1", "port": int(sys.argv[1])},
+        logging_config={"log_level": "ERROR", "enable_access_log": False},
+    )
     serve.run(Classify.bind(), route_prefix="/classify")
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
     serve.shutdown()
