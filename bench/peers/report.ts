@@ -1,5 +1,5 @@
 import { writeFileSync } from 'node:fs';
-import { drawn } from '../chart.ts';
+import { renderSvg } from '../chart.ts';
 import type { Series } from '../chart.ts';
 import type { Cell } from './cell.ts';
 import type { Results } from './results.ts';
@@ -85,7 +85,7 @@ function plot(
         name: server.replace(` ${skip}`, ''),
         points: loads.map((load) => [Math.log2(load), goodput(server, load)] as const),
       }));
-  return drawn({
+  return renderSvg({
     title: `Right answers within ${budgetMs} ms, per second`,
     columns: 2,
     from: Math.log2(loads[0]!),
