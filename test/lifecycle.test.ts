@@ -36,7 +36,7 @@ describe('start', () => {
 
   it('refuses a setting out of range, naming it', async () => {
     const { code, output } = await failedStart({ MAX_BATCH: '33' });
-    expect(code).toBe(1);
+    expect(code).toBe(2);
     expect(output).toMatch(/^depthserve: .*MAX_BATCH/);
   });
 
@@ -118,15 +118,6 @@ describe('start', () => {
       expect(await server.stop()).toBe(0);
     },
   );
-
-  it('--help lists every setting', async () => {
-    const { spawnSync } = await import('node:child_process');
-    const { stdout } = spawnSync(process.execPath, ['dist/main.js', '--help']);
-    const source = await readFile('src/config.ts', 'utf8');
-    const names = [...source.matchAll(/^ {2}([A-Z_]+): /gm)].map(([, name]) => name!);
-    expect(names.length).toBeGreaterThan(10);
-    for (const name of names) expect(stdout.toString()).toContain(name);
-  });
 });
 
 describe('stop', () => {

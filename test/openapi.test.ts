@@ -3,9 +3,10 @@ import { Validator } from '@seriousme/openapi-schema-validator';
 import { expect, test } from 'vitest';
 import { runToEnd } from './clients/python.ts';
 
-const printed = JSON.parse(
-  await runToEnd(process.execPath, ['dist/cli/main.js', 'openapi']),
-) as Record<string, unknown> & { paths: Record<string, Record<string, { summary?: string }>> };
+const printed = JSON.parse(await runToEnd(process.execPath, ['dist/main.js', 'openapi'])) as Record<
+  string,
+  unknown
+> & { paths: Record<string, Record<string, { summary?: string }>> };
 
 test('the OpenAPI document is valid', async () => {
   expect(await new Validator().validate(structuredClone(printed))).toEqual({ valid: true });
