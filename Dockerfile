@@ -1,10 +1,12 @@
 # syntax=docker/dockerfile:1
 #   docker build --target cpu  -t depthserve:0.1.0-cpu .
 #   docker build --target cuda -t depthserve:0.1.0-cuda .
+# Node 24 is the present long-term release. The owner of the registry pins the bases by digest:
+# `docker buildx imagetools inspect <image>` names it.
 # docs/operations.md states the size of every layer, and which of these steps have been executed.
 
 # --- compiled server --------------------------------------------------------------------------
-FROM docker.io/library/node:20.20.2-bookworm-slim AS build
+FROM docker.io/library/node:24.9.0-bookworm-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci
@@ -13,7 +15,7 @@ COPY src src
 RUN npm run build
 
 # --- what it needs to run ---------------------------------------------------------------------
-FROM docker.io/library/node:20.20.2-bookworm-slim AS dependencies
+FROM docker.io/library/node:24.9.0-bookworm-slim AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 COPY docker/prune.sh docker/

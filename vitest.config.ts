@@ -1,12 +1,27 @@
+import { readFileSync, readdirSync } from 'node:fs';
 import { defineConfig } from 'vitest/config';
+
+const files = readdirSync('test', { recursive: true, encoding: 'utf8' })
+  .filter((file) => file.endsWith('.test.ts'))
+  .map((file) => `test/${file}`);
+
+/** A test that starts a process (a server, a browser, a tool) is a system test. */
+const STARTS_A_PROCESS = /(server|browser|tools)\.ts'|clients\/python|node:child_process/;
+const system = files.filter((file) => STARTS_A_PROCESS.test(readFileSync(file, 'utf8')));
 
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
     // Files that start a real server share two cores at most, or their budgets would not hold.
     maxWorkers: 2,
     // A server that starts on a busy machine may take half a minute.
     testTimeout: 120_000,
     hookTimeout: 120_000,
+    projects: [
+      {
+        extends: true,
+        test: { name: 'unit', include: ['test/**/*.test.ts'], exclude: system },
+      },
+      { extends: true, test: { name: 'system', include: system } },
+    ],
   },
 });

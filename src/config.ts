@@ -1,4 +1,6 @@
 import { availableParallelism } from 'node:os';
+import { relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { envSchema } from 'env-schema';
 import { Type } from 'typebox';
 import type { Static } from 'typebox';
@@ -13,7 +15,10 @@ const integer = (description: string, fallback: number, minimum: number, maximum
 const oneOf = <Name extends string>(description: string, fallback: Name, names: readonly Name[]) =>
   Type.Unsafe<Name>({ type: 'string', enum: names, description, default: fallback });
 
-/** Every setting is an environment variable. `--help` prints this table. */
+/** The model that the package brings, wherever it is installed. */
+const SHIPPED_MODEL = fileURLToPath(new URL('../models/cifar10', import.meta.url));
+
+/** Every setting is an environment variable and, as `--kebab-case`, a flag of `depthserve serve`. */
 const Settings = Type.Object({
   HOST: Type.String({
     description: 'Address to listen on; :: for IPv6 and IPv4',
@@ -22,7 +27,7 @@ const Settings = Type.Object({
   PORT: integer('Port to listen on; 0 picks a free one', 8080, 0, 65_535),
   MODEL_DIR: Type.String({
     description: 'Folder with model.json (the manifest) and the ONNX file it names',
-    default: 'models/cifar10',
+    default: SHIPPED_MODEL,
     minLength: 1,
   }),
   MODEL_POLL_SECONDS: integer(
@@ -116,6 +121,11 @@ const Settings = Type.Object({
     'info',
     ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'],
   ),
+  LOG_FORMAT: oneOf('auto: text for people on a terminal, else one JSON object a line', 'auto', [
+    'auto',
+    'json',
+    'text',
+  ]),
 });
 
 export type Config = Readonly<Static<typeof Settings>>;
@@ -156,7 +166,8 @@ interface EnvError {
 
 function explain({ instancePath, message, params }: EnvError): string {
   const why = params.allowedValues ? `must be one of ${params.allowedValues.join(', ')}` : message;
-  return `${instancePath.slice(1)} ${why}`;
+  const name = instancePath.slice(1);
+  return `${name} (--${flagOf(name)}) ${why}`;
 }
 
 /** Names of enumerations in lower case, as the schema has them. */
@@ -168,16 +179,37 @@ function lowered(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return { ...env, ...Object.fromEntries(named) };
 }
 
+/** A setting as the command line shows it. */
+export interface Setting {
+  /** The environment variable. */
+  readonly name: string;
+  /** Without the two dashes. */
+  readonly flag: string;
+  readonly description: string;
+  readonly default: string | number;
+  readonly choices: readonly string[] | undefined;
+}
+
 interface Described {
   readonly description: string;
   readonly default: string | number;
+  readonly enum?: readonly string[];
 }
 
-/** The settings as a table for `--help`. */
-export function describeConfig(): string {
-  const rows = Object.entries(Settings.properties).map(([name, schema]) => {
-    const { description, default: fallback } = schema as unknown as Described;
-    return `  ${name.padEnd(23)}${description} (default: ${fallback === '' ? 'none' : fallback})`;
-  });
-  return ['Settings, each an environment variable:', '', ...rows].join('\n');
+function flagOf(name: string): string {
+  return name.toLowerCase().replaceAll('_', '-');
 }
+
+/** Every setting, in the order of the table above. */
+export const SETTINGS: readonly Setting[] = Object.entries(Settings.properties).map(
+  ([name, schema]) => {
+    const { description, default: fallback, enum: choices } = schema as unknown as Described;
+    return {
+      name,
+      flag: flagOf(name),
+      description,
+      default: name === 'MODEL_DIR' ? relative('', String(fallback)) : fallback,
+      choices,
+    };
+  },
+);

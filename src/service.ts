@@ -1,6 +1,7 @@
 import type { Config } from './config.ts';
 import type { Deployment } from './deployment.ts';
 import { ServeError } from './errors.ts';
+import type { Progress } from './engine/measure.ts';
 import type { Log } from './log.ts';
 import type { Manifest, Model } from './model/manifest.ts';
 import { startDeployment } from './start-deployment.ts';
@@ -36,6 +37,8 @@ export class Service {
     private readonly log: Log,
     /** Called once when the service can no longer work and should be replaced. */
     private readonly onFailed: () => void,
+    /** Told while the model is measured at the start. */
+    private readonly onProgress?: Progress,
   ) {
     this.metrics = new Metrics(model.manifest.name, () => this.status());
     this.feedback = new FeedbackMemory(config.FEEDBACK_CAPACITY, (tier, isCorrect) =>
@@ -82,7 +85,7 @@ export class Service {
   async start(): Promise<void> {
     const { config } = this;
     try {
-      this.#deployment = await this.#deploy(this.model, 0);
+      this.#deployment = await this.#deploy(this.model, 0, this.onProgress);
     } catch (error) {
       if (!this.#stop.signal.aborted) throw error;
       return;
@@ -158,7 +161,7 @@ export class Service {
     await this.#deployment?.release();
   }
 
-  async #deploy(model: Model, warmUpPause: number): Promise<Deployment> {
+  async #deploy(model: Model, warmUpPause: number, onProgress?: Progress): Promise<Deployment> {
     const deployment: Deployment = await startDeployment({
       model,
       config: this.config,
@@ -170,6 +173,7 @@ export class Service {
       },
       signal: this.#stop.signal,
       warmUpPause,
+      onProgress,
     });
     return deployment;
   }

@@ -5,6 +5,7 @@ import { Deployment } from './deployment.ts';
 import { InferenceEngine } from './engine/engine.ts';
 import type { EngineOptions } from './engine/engine.ts';
 import { measureTable } from './engine/measure.ts';
+import type { Progress } from './engine/measure.ts';
 import { EngineError } from './engine/protocol.ts';
 import type { Log } from './log.ts';
 import { rankedTiers } from './model/ladder.ts';
@@ -30,6 +31,8 @@ export interface DeploymentOptions {
   readonly signal: AbortSignal;
   /** Pauses of the warm-up, as a multiple of each run's time, for the sake of one that serves. */
   readonly warmUpPause: number;
+  /** Told of the warm-up. */
+  readonly onProgress?: Progress | undefined;
 }
 
 /** A batch that takes this many times as long as the slowest did in the warm-up hangs. */
@@ -54,7 +57,7 @@ const clock: Clock = {
  * @throws the signal's reason
  */
 export async function startDeployment(options: DeploymentOptions): Promise<Deployment> {
-  const { model, config, log, signal, warmUpPause } = options;
+  const { model, config, log, signal, warmUpPause, onProgress } = options;
   const { name, version, input, subNetworks } = model.manifest;
   const started = performance.now();
   const engineOptions: EngineOptions = {
@@ -84,6 +87,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
       imageBytes: input.height * input.width * 3,
       signal,
       pause: warmUpPause,
+      onProgress,
     });
     decoder = await startDecoders(options);
     const decodeTimes = new DecodeTimes();

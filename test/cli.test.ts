@@ -1,10 +1,13 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startServer } from './server.ts';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { SETTINGS } from '../src/config.ts';
+import { freePorts, startServer } from './server.ts';
 import type { Server } from './server.ts';
+import { lacks } from './tools.ts';
 
 const CAT = 'models/cifar10/samples/cat.jpg';
 
@@ -20,7 +23,7 @@ function depthserve(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promi
     const settings = { ...process.env, EXECUTION_PROVIDER: 'cpu', ...env };
     const child = execFile(
       process.execPath,
-      ['dist/cli/main.js', ...args],
+      ['dist/main.js', ...args],
       { env: settings },
       (_error, out, err) => resolve({ code: child.exitCode ?? -1, out, err }),
     );
@@ -28,27 +31,114 @@ function depthserve(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promi
 }
 
 describe('help and wrong usage', () => {
-  test('--help lists the commands', async () => {
+  test('--help fits one screen: commands, examples, exit codes', async () => {
     const { code, out } = await depthserve(['--help']);
     expect(code).toBe(0);
-    for (const name of ['serve', 'classify', 'profile']) expect(out).toContain(name);
+    for (const name of ['serve', 'classify', 'profile', 'openapi', 'completion', 'Examples:']) {
+      expect(out).toContain(name);
+    }
+    expect(out).toMatch(/Exit codes: 0 done, 1 failed, 2 wrong usage or setting, 3 no answer/);
+    expect(out.trimEnd().split('\n').length).toBeLessThanOrEqual(26);
   });
 
-  test.each(['classify', 'profile', 'serve'])('%s --help: 0', async (name) => {
-    const { code, out } = await depthserve([name, '--help']);
-    expect([code, out]).toEqual([0, expect.stringContaining('Usage')]);
+  test('serve --help lists every setting as flag and as variable', async () => {
+    const { out } = await depthserve(['serve', '--help']);
+    expect(SETTINGS.map(({ name }) => name)).toEqual(
+      expect.arrayContaining(['PORT', 'MODEL_DIR', 'MAX_BATCH', 'LOG_FORMAT']),
+    );
+    for (const { name, flag } of SETTINGS) {
+      expect(out).toContain(`--${flag} `);
+      expect(out).toContain(`[${name}]`);
+    }
+  });
+
+  test('--version is that of the package', async () => {
+    const { version } = JSON.parse(await readFile('package.json', 'utf8')) as { version: string };
+    expect(await depthserve(['--version'])).toEqual({ code: 0, out: `${version}\n`, err: '' });
+  });
+
+  test('completion: a script for the shell, and what it asks for', async () => {
+    expect((await depthserve(['completion'])).out).toContain(
+      '###-begin-depthserve-completions-###',
+    );
+    const { out } = await depthserve(['--get-yargs-completions', 'depthserve', 'serve', '--']);
+    expect(out.split('\n')).toEqual(expect.arrayContaining(['--port', '--model-dir']));
   });
 
   test.each([
-    [[]],
-    [['nonsense']],
-    [['classify']],
-    [['classify', CAT, '--budget', 'soon']],
-    [['classify', CAT, '--no-such-option']],
-    [['classify', 'no/such/photo.jpg']],
-  ])('%j: 2', async (args) => {
-    expect((await depthserve(args)).code).toBe(2);
+    [['nonsense'], 'nonsense'],
+    [['serve', '--prot', '1'], 'prot'],
+    [['serve', '--port'], 'port'],
+    [['serve', '--port', '70000'], 'PORT (--port) must be <= 65535'],
+    [['--max-batch', 'many'], 'MAX_BATCH (--max-batch) must be integer'],
+    [['serve', '--port', '1', '--port', '2'], '--port was given twice'],
+    [['serve', '--log-level', 'loud'], 'loud'],
+    [['classify'], 'classify --help'],
+    [['classify', CAT, '--budget', 'soon'], '--budget'],
+    [['classify', CAT, '--no-such-option'], 'such-option'],
+    [['classify', 'no/such/photo.jpg'], 'no/such/photo.jpg: there is no such file'],
+  ])('%j: 2, and why', async (args, why) => {
+    const { code, err } = await depthserve(args);
+    expect([code, err]).toEqual([2, expect.stringContaining(why)]);
+    expect(err.trim().split('\n')).toHaveLength(1);
   });
+
+  test('errors are JSON where --json is given', async () => {
+    const { code, err } = await depthserve(['serve', '--port', '70000', '--json']);
+    expect(code).toBe(2);
+    expect(JSON.parse(err)).toEqual({
+      error: { exitCode: 2, message: 'PORT (--port) must be <= 65535' },
+    });
+  });
+});
+
+describe('serve', () => {
+  test('flags come before variables; a port in use is said to be', async () => {
+    const [port] = await freePorts(1);
+    const flags = ['serve', '--port', String(port), '--host', '127.0.0.1'];
+    const server = await startServer({ PORT: '1' }, { args: flags });
+    try {
+      expect(server.url).toBe(`http://127.0.0.1:${port}`);
+      const { code, err } = await depthserve([...flags, '--max-batch', '1']);
+      expect(code).toBe(1);
+      expect(err).toBe(
+        `depthserve: port ${port} is in use: stop what listens there, or choose another with --port\n`,
+      );
+    } finally {
+      await server.stop();
+    }
+  });
+
+  test.skipIf(lacks('script'))(
+    'on a terminal: what it does, then one line where it listens',
+    async () => {
+      const [port] = await freePorts(1);
+      const command = `${process.execPath} dist/main.js --port ${port} --max-batch 1`;
+      const terminal = spawn('script', ['-qefc', command, '/dev/null'], {
+        stdio: ['pipe', 'pipe', 'pipe'],
+      });
+      let screen = '';
+      terminal.stdout.on('data', (chunk: Buffer) => (screen += chunk.toString()));
+      const ended = once(terminal, 'close');
+      await vi.waitFor(() => expect(screen).toContain('ready:'), { timeout: 60_000, interval: 50 });
+      await fetch(`http://localhost:${port}/classify`, { method: 'POST', body: 'no image' });
+      await vi.waitFor(() => expect(screen).toMatch(/classify 4\d\d/));
+      // As Ctrl-C does.
+      terminal.stdin.write('\u0003');
+      await ended;
+      expect(screen).toMatch(/^DepthServe \d+\.\d+\.\d+: loading \S+ \d/);
+      expect(screen).toContain('measuring 1 of 16 sub-networks');
+      expect(screen).toMatch(
+        new RegExp(
+          `ready: http://localhost:${port} \\(\\S+ [\\d.]+, CPU, ` +
+            'quickest [FT]{4} [\\d.]+ ms, slowest [FT]{4} [\\d.]+ ms\\)',
+        ),
+      );
+      expect(screen).not.toContain('{"level"');
+      // Nothing is wrong, so nothing is red.
+      expect(screen).not.toContain('\u001b[31m');
+    },
+  );
 });
 
 describe('classify', () => {
@@ -118,7 +208,14 @@ describe('profile', () => {
 
   test('prints the latency table as JSON and draws it', async () => {
     const plot = join(folder, 'latency.svg');
-    const { code, out } = await depthserve(['profile', '--plot', plot], { MAX_BATCH: '2' });
+    const { code, out } = await depthserve([
+      'profile',
+      '--json',
+      '--plot',
+      plot,
+      '--max-batch',
+      '2',
+    ]);
     expect(code).toBe(0);
     const { latency, front } = JSON.parse(out) as {
       latency: Record<string, Record<string, number>>;

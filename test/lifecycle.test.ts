@@ -4,7 +4,6 @@ import { once } from 'node:events';
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { failedStart, startServer } from './server.ts';
 import { CAT, classify } from './http/client.ts';
@@ -36,7 +35,7 @@ describe('start', () => {
 
   it('refuses a setting out of range, naming it', async () => {
     const { code, output } = await failedStart({ MAX_BATCH: '33' });
-    expect(code).toBe(1);
+    expect(code).toBe(2);
     expect(output).toMatch(/^depthserve: .*MAX_BATCH/);
   });
 
@@ -118,43 +117,35 @@ describe('start', () => {
       expect(await server.stop()).toBe(0);
     },
   );
-
-  it('--help lists every setting', async () => {
-    const { spawnSync } = await import('node:child_process');
-    const { stdout } = spawnSync(process.execPath, ['dist/main.js', '--help']);
-    const source = await readFile('src/config.ts', 'utf8');
-    const names = [...source.matchAll(/^ {2}([A-Z_]+): /gm)].map(([, name]) => name!);
-    expect(names.length).toBeGreaterThan(10);
-    for (const name of names) expect(stdout.toString()).toContain(name);
-  });
 });
 
 describe('stop', () => {
-  it.each([0, 40, 80, 120, 200, 300, 500, 900])(
-    'SIGTERM %i ms after the start: a clean end',
-    async (delay) => {
-      const child = spawn(process.execPath, ['dist/main.js'], {
-        env: { ...process.env, PORT: '0', HOST: '127.0.0.1', EXECUTION_PROVIDER: 'cpu' },
-        stdio: ['ignore', 'ignore', 'pipe'],
-      });
-      let errors = '';
-      child.stderr.on('data', (chunk: Buffer) => (errors += chunk.toString()));
-      const ended = once(child, 'close');
-      await sleep(delay);
-      child.kill('SIGTERM');
-      // Before the handler is there, the signal itself ends it: nothing had begun.
-      expect([
-        [0, null],
-        [null, 'SIGTERM'],
-      ]).toContainEqual(await ended);
-      expect(errors).toBe('');
-    },
-  );
+  it('SIGTERM before anything has begun: an end without a word', async () => {
+    const child = spawn(process.execPath, ['dist/main.js'], {
+      env: { ...process.env, PORT: '0', HOST: '127.0.0.1', EXECUTION_PROVIDER: 'cpu' },
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    let errors = '';
+    child.stderr.on('data', (chunk: Buffer) => (errors += chunk.toString()));
+    const ended = once(child, 'close');
+    await once(child, 'spawn');
+    child.kill('SIGTERM');
+    // No handler is there yet, so the signal itself ends the process.
+    expect(await ended).toEqual([null, 'SIGTERM']);
+    expect(errors).toBe('');
+  });
 
-  it('ends a warm-up cleanly', async () => {
+  it('SIGTERM during the warm-up: a clean end, without waiting until it is warm', async () => {
     const server = await startServer({ MAX_BATCH: '32' }, { untilReady: false });
-    await sleep(300);
     expect(await server.stop()).toBe(0);
+    expect(server.log()).toContain('"drained"');
+    expect(server.log()).not.toContain('"msg":"warm"');
+  });
+
+  it('SIGTERM when it is ready: a clean end', async () => {
+    const server = await startServer({ MAX_BATCH: '1' });
+    expect(await server.stop()).toBe(0);
+    expect(server.log()).toContain('"drained"');
   });
 
   it('answers requests that were wholly sent before SIGTERM, taken up or not', async () => {
@@ -199,9 +190,8 @@ describe('stop', () => {
     );
     const answered = statuses.filter((status) => status === 200).length;
     expect(answered).toBeGreaterThan(1);
-    expect(new Set(statuses.filter((status) => status !== 200 && status !== 'refused'))).toEqual(
-      statuses.includes(503) ? new Set([503]) : new Set(),
-    );
+    // Each was answered, told that the server is draining, or refused whole.
+    for (const status of statuses) expect([200, 503, 'refused']).toContain(status);
     // Whoever reached the queue got an answer.
     expect(server.log()).not.toContain('"outcome":"internal"');
     expect(server.log()).not.toContain('"outcome":"engine-failed"');

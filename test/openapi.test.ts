@@ -1,11 +1,18 @@
-import { readFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
 import { Validator } from '@seriousme/openapi-schema-validator';
 import { expect, test } from 'vitest';
 import { runToEnd } from './clients/python.ts';
 
-const printed = JSON.parse(
-  await runToEnd(process.execPath, ['dist/cli/main.js', 'openapi']),
-) as Record<string, unknown> & { paths: Record<string, Record<string, { summary?: string }>> };
+const printed = JSON.parse(await runToEnd(process.execPath, ['dist/main.js', 'openapi'])) as Record<
+  string,
+  unknown
+> & {
+  paths: Record<string, Record<string, { summary?: string; operationId?: string }>>;
+  servers: { url: string }[];
+  components: { schemas: Record<string, object> };
+};
 
 test('the OpenAPI document is valid', async () => {
   expect(await new Validator().validate(structuredClone(printed))).toEqual({ valid: true });
@@ -22,3 +29,63 @@ test('every operation says what it is for', () => {
 test('docs/openapi.json is what the service prints: else run `npm run openapi`', async () => {
   expect(JSON.parse(await readFile('docs/openapi.json', 'utf8'))).toEqual(printed);
 });
+
+test('names every operation once, and says where the service is', () => {
+  const ids = Object.values(printed.paths)
+    .flatMap((operations) => Object.values(operations))
+    .map(({ operationId }) => operationId);
+  expect(ids).toEqual(expect.arrayContaining(['classify', 'getModel', 'v2PostModelInfer']));
+  expect(new Set(ids).size).toBe(ids.length);
+  expect(printed.servers.map(({ url }) => url)).toEqual(['/', 'http://localhost:8080']);
+});
+
+test('schemas are named components, referred to rather than repeated', () => {
+  expect(Object.keys(printed.components.schemas)).toEqual(
+    expect.arrayContaining(['Answer', 'Answers', 'Problem', 'ModelInfo', 'InferRequest']),
+  );
+  expect(JSON.stringify(printed.paths)).not.toContain('"title"');
+  const refs = [...JSON.stringify(printed).matchAll(/"\$ref":"#\/components\/schemas\/(\w+)"/g)];
+  expect(refs.length).toBeGreaterThan(10);
+  for (const [, name] of refs) expect(printed.components.schemas).toHaveProperty(name!);
+});
+
+test('openapi-typescript makes types of it that a client can use', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'depthserve-openapi-'));
+  try {
+    // It wants a TypeScript older than ours, so it is run in an environment of its own.
+    const packages = ['openapi-typescript@7.13.0', 'typescript@5.9.3'];
+    await runToEnd('npm', [
+      'exec',
+      '--yes',
+      ...packages.map((name) => `--package=${name}`),
+      '--',
+      'openapi-typescript',
+      'docs/openapi.json',
+      '--output',
+      join(folder, 'api.ts'),
+    ]);
+    await writeFile(
+      join(folder, 'client.ts'),
+      `import type { components, operations } from './api.ts';
+       type Reply = operations['classify']['responses'][200]['content']['application/json'];
+       export function labelOf(reply: Reply): string {
+         const answer: components['schemas']['Answer'] = 'results' in reply ? reply.results[0]! : reply;
+         return answer.predictions[0]!.label;
+       }
+       // @ts-expect-error: there is no such member.
+       export const wrong = (answer: components['schemas']['Answer']) => answer.labels;\n`,
+    );
+    const options = [
+      '--ignoreConfig',
+      '--noEmit',
+      '--strict',
+      '--module',
+      'nodenext',
+      '--allowImportingTsExtensions',
+    ];
+    const tsc = resolve('node_modules/.bin/tsc');
+    expect(await runToEnd(tsc, [...options, join(folder, 'client.ts')])).toBe('');
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+}, 600_000);

@@ -1,190 +1,218 @@
+import { execFileSync } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
-import type { AxeResults } from 'axe-core';
-import type { BrowserContextOptions, Page } from 'playwright-core';
+import type { BrowserContextOptions } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { launchBrowser, noBrowser } from './browser.ts';
 import type { Browser } from './browser.ts';
+import { DESKTOP, OpenPage } from './page/page.ts';
 import { startServer } from './server.ts';
 import type { Server } from './server.ts';
 
 if (noBrowser) console.warn(`skipping the tests of the page: ${noBrowser}`);
 
-const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
-const SCREENSHOTS = process.env['SCREENSHOTS'];
-
-const DESKTOP = { viewport: { width: 1280, height: 900 } };
-const PHONE = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true };
+interface Model {
+  manifest: { labels: string[]; subNetworks: unknown[] };
+  tiers: { skip: string; accuracy: number; budgetMs: number }[];
+}
 
 describe.skipIf(noBrowser)('the page', () => {
   let server: Server;
   let browser: Browser;
-  let page: Page;
-  /** Console errors, exceptions, failed requests, and requests to anyone but the service. */
-  let complaints: string[];
+  let open: OpenPage;
+  let model: Model;
 
   beforeAll(async () => {
     server = await startServer();
     browser = await launchBrowser();
+    model = (await (await fetch(`${server.url}/model`)).json()) as Model;
   });
   afterAll(async () => {
     await browser?.close();
     await server?.stop();
   });
-  afterEach(async () => {
-    await page?.context().close();
-    const { exitCode, signalCode } = server.process;
-    if (exitCode !== null || signalCode !== null) {
-      throw new Error(
-        `the server ended (${exitCode ?? signalCode}):\n${server.log().slice(-4000)}`,
-      );
-    }
-    if (complaints.length > 0) throw new Error(`the browser complains:\n${complaints.join('\n')}`);
-  });
+  afterEach(() => open?.close());
 
-  async function open(options: BrowserContextOptions = DESKTOP): Promise<void> {
-    const context = await browser.context({ reducedMotion: 'reduce', ...options });
-    page = await context.newPage();
-    complaints = [];
-    page.on('console', (message) => {
-      // A refusal is an answer; Chromium reports its status as an error all the same.
-      if (message.type() === 'error' && !/status of 50[34]/.test(message.text())) {
-        complaints.push(message.text());
-      }
-    });
-    page.on('pageerror', (error) => complaints.push(String(error)));
-    page.on('request', (request) => {
-      const url = new URL(request.url());
-      if (url.protocol === 'http:' && url.origin !== server.url) complaints.push(request.url());
-    });
-    await page.goto(`${server.url}/`);
-    // The table is the last that is filled.
-    await expect.poll(depthsFilled, { timeout: 20_000 }).toBe(true);
-  }
+  const visit = async (options?: BrowserContextOptions, isQuiet?: boolean) => {
+    open = await OpenPage.open(browser, server.url, options, isQuiet);
+    return open.page;
+  };
 
-  /** Sets the budget by its position on the logarithmic slider: 0 is 1 ms, 300 is 1000 ms. */
-  async function setBudget(position: number): Promise<void> {
-    const answered = page.waitForResponse((response) => response.url().includes('/classify'));
-    await page.locator('#budget').fill(String(position));
-    await answered;
-  }
-
-  async function depthsFilled(): Promise<boolean> {
-    const cells = await page.locator('#depths td').allTextContents();
-    return cells.length > 0 && !cells.includes('…');
-  }
-
-  async function sendBurst(): Promise<void> {
-    await page.locator('#burst').click();
-    await page.locator('#burst:enabled').waitFor({ timeout: 20_000 });
-  }
-
-  /** For a picture: a burst in the strip, and an answer in time under a tight budget. */
-  async function posed(): Promise<void> {
-    await sendBurst();
-    await page.waitForTimeout(2500);
-    let position = 70;
-    do {
-      await setBudget(position);
-      await expect.poll(verdict).toMatch(/within|over|Refused|ran out/);
-      position += 6;
-    } while (!/within/.test((await verdict()) ?? ''));
-  }
-
-  const verdict = () => page.locator('#verdict').textContent();
-  const stagesThatRan = () =>
-    page
-      .locator('#network svg')
-      .evaluateAll((stages) =>
-        stages.map((stage) => (stage.getAttribute('data-ran') === 'full' ? 'F' : 'T')).join(''),
-      );
-
-  test('answers for the sample at once, with the network drawn as it ran', async () => {
-    await open();
-    await setBudget(300);
-    await expect.poll(verdict).toMatch(/within the budget of 1000 ms, by sub-network [TF]+/);
-    const ran = /by sub-network ([TF]+)/.exec((await verdict())!)![1];
-    expect(await stagesThatRan()).toBe(ran);
+  test('begins with an answer for the first sample, and the network drawn as it ran', async () => {
+    const page = await visit();
+    expect(await open.verdict()).toMatch(/ms.* the budget of .*, by [TF]+ \(expected accuracy/);
+    const ran = /by ([TF]+)/.exec((await open.verdict())!)![1]!;
+    expect(await open.networkDrawn()).toEqual([ran]);
     expect(await page.locator('#bars li').count()).toBe(5);
     expect(await page.locator('#depths tr.chosen th').textContent()).toContain(ran);
     expect(await page.locator('#timeline dt').allTextContents()).toEqual(
-      expect.arrayContaining([expect.stringContaining('Queue')]),
+      ['Decode', 'Queue', 'Inference', 'Rest', 'Total'].map((name) =>
+        expect.stringContaining(name),
+      ),
     );
   });
 
-  test('says what budget would have worked when 1 ms is not enough', async () => {
-    await open();
-    await setBudget(0);
-    await expect.poll(verdict).toMatch(/now, \d[\d.]* ms would be enough/);
-    expect(await page.locator('#network').getAttribute('aria-label')).toMatch(/^A network of 4/);
+  test('sweeps from plenty to little once, by itself, where motion is welcome', async () => {
+    await visit({ ...DESKTOP, reducedMotion: 'no-preference' });
+    const { budgets } = open;
+    const swept = budgets.slice(0, model.tiers.length);
+    expect(swept).toEqual(swept.toSorted((a, b) => b - a));
+    expect(await open.verdict()).toContain('the budget of');
+  });
+
+  test('tells the classes, and offers the samples of the model', async () => {
+    const page = await visit();
+    await page.locator('#classes-title').click();
+    expect(await page.locator('#classes li').allTextContents()).toEqual(model.manifest.labels);
+    expect(await page.locator('#samples button').count()).toBe(1);
+    expect(await open.photo()).toBe('A cat');
+  });
+
+  test('the track reaches from below the edge to twice the super-net', async () => {
+    const page = await visit();
+    const { tiers } = model;
+    const [min, max] = await Promise.all(
+      ['min', 'max'].map(async (name) => Number(await page.locator('#budget').getAttribute(name))),
+    );
+    const stops = await Promise.all(
+      (await page.locator('#stops button').all()).map(async (stop) =>
+        Number(await stop.getAttribute('value')),
+      ),
+    );
+    expect(stops).toHaveLength(tiers.length);
+    expect(stops).toEqual(stops.toSorted((a, b) => a - b));
+    expect(min).toBeLessThan(stops[0]!);
+    expect(max).toBeGreaterThan(stops.at(-1)!);
+    expect(await page.locator('#stops button').allTextContents()).toEqual(
+      tiers.map(({ skip }) => skip),
+    );
+    await page.locator('#stops button').last().click();
+    expect(await page.locator('#budget').getAttribute('aria-valuetext')).toMatch(/^[\d.]+ ms$/);
+    expect(Number(await page.locator('#budget-number').inputValue())).toBe(stops.at(-1));
+  });
+
+  test('a refusal says what is enough, in no alarming colour, and one click uses it', async () => {
+    const page = await visit();
+    const below = () => page.locator('#network-title').evaluate((title) => title.offsetTop);
+    await open.setBudget(60_000);
+    await expect.poll(() => open.verdict()).toContain('within the budget of 60000 ms');
+    const withAnswer = await below();
+    await open.setBudget(0.1);
+    await expect.poll(() => open.verdict()).toContain('Refused at once');
+    expect(await below(), 'nothing moves').toBe(withAnswer);
+    expect(await open.networkDrawn()).toEqual(['-'.repeat(4)]);
+    const colour = (selector: string) =>
+      page.evaluate<string>(`getComputedStyle(document.querySelector('${selector}')).color`);
+    expect(await colour('#verdict strong')).toBe(await colour('#answer-title'));
+    const offered = Number(/Use ([\d.]+) ms/.exec((await open.text('#offer'))!)![1]);
+    await page.locator('#offer').click();
+    await expect.poll(() => open.verdict(), { timeout: 20_000 }).toMatch(/cat.*the budget of/);
+    const used = Number(await page.locator('#budget-number').inputValue());
+    expect(used).toBeGreaterThanOrEqual(offered);
   });
 
   test('works from the keyboard: sample, budget, floor', async () => {
-    await open();
-    await page.locator('#samples button').nth(1).focus();
-    await page.keyboard.press('Enter');
-    await expect.poll(() => page.locator('#preview').getAttribute('alt')).toBe('A cup of coffee');
-    await page.locator('#budget').focus();
-    await page.keyboard.press('End');
-    expect(await page.locator('#budget').getAttribute('aria-valuetext')).toBe('1000 ms');
+    const page = await visit();
+    await page.locator('#samples button').first().press('Enter');
+    await page.locator('#budget').press('End');
+    const most = await page.locator('#budget').getAttribute('max');
+    expect(Number(await page.locator('#budget-number').inputValue())).toBe(Number(most));
+    await open.setBudget(60_000);
     await page.locator('#floor').focus();
     await page.keyboard.press('End');
     await page.keyboard.press('Tab');
     const best = await page.locator('#floor option').last().textContent();
-    await expect.poll(verdict).toContain(`expected accuracy ${best}`);
+    await expect.poll(() => open.verdict()).toContain(`expected accuracy ${best}`);
   });
 
-  test('takes a photo that is dropped on it', async () => {
-    await open();
-    const bytes = [...(await readFile('src/page/samples/rocket.jpg'))];
-    const files = await page.evaluateHandle(`(() => {
-      const transfer = new DataTransfer();
-      const content = new Uint8Array(${JSON.stringify(bytes)});
-      transfer.items.add(new File([content], 'mine.jpg', { type: 'image/jpeg' }));
-      return transfer;
-    })()`);
-    await page.dispatchEvent('#drop', 'drop', { dataTransfer: files });
-    await expect.poll(() => page.locator('#preview').getAttribute('alt')).toBe('mine.jpg');
+  test.each(['drop', 'paste'] as const)('takes a photo by %s', async (how) => {
+    await visit();
+    const bytes = await readFile('test/fixtures/pillow/64x64-lossless.png');
+    await open.give(how, 'mine.png', bytes, 'image/png');
+    await expect.poll(() => open.photo()).toBe('mine.png');
+    await expect.poll(() => open.text('#curl')).toContain('image=@mine.png');
+  });
+
+  test('takes a photo with the camera', async () => {
+    const page = await visit({ ...DESKTOP, permissions: ['camera'] });
+    await page.locator('#camera').click();
+    const width = () =>
+      page.evaluate<number>("document.querySelector('#camera-picture').videoWidth");
+    await expect.poll(width).toBeGreaterThan(0);
+    await page.locator('#camera-take').click();
+    await expect.poll(() => open.photo()).toBe('camera.jpg');
+    await expect.poll(() => open.verdict(), { timeout: 20_000 }).toMatch(/the budget of|Use/);
+  });
+
+  test('converts a picture that only the browser can read', async () => {
+    await visit();
+    const gif = Buffer.from('R0lGODlhAQABAIAAAAAAAP///ywAAAAAAQABAAACAUwAOw==', 'base64');
+    await open.give('drop', 'dot.gif', gif, 'image/gif');
+    await expect.poll(() => open.photo()).toBe('dot.gif');
+    await expect.poll(() => open.verdict(), { timeout: 20_000 }).toMatch(/the budget of|Use/);
+  });
+
+  test('a file that is no picture: one sentence, and the photo stays', async () => {
+    const page = await visit();
+    const before = await open.verdict();
+    await open.give('drop', 'notes.txt', Buffer.from('hello'), 'text/plain');
+    await expect.poll(() => open.text('#photo-note')).toContain('“notes.txt” is not a picture');
+    expect(await open.photo()).toBe('A cat');
+    expect(await open.verdict()).toBe(before);
+    expect((await page.locator('#depths').textContent())!).not.toContain('picture');
+  });
+
+  test('names the curl command of what was just done, and it works', async () => {
+    await visit();
+    await open.setBudget(60_000);
+    await expect.poll(() => open.text('#curl')).toContain('60000');
+    const command = (await open.text('#curl'))!;
+    const answer = execFileSync('sh', ['-c', command], { cwd: 'models/cifar10/samples' });
+    expect(JSON.parse(answer.toString())).toMatchObject({ budget: { requestedMs: 60_000 } });
   });
 
   test('shows all combinations on request', async () => {
-    await open();
+    const page = await visit();
     await page.locator('#all-depths').click();
-    await expect.poll(() => page.locator('#depths tr').count()).toBe(16);
-    await expect.poll(depthsFilled, { timeout: 20_000 }).toBe(true);
-  });
-
-  test('a burst shows in the live strip', async () => {
-    await open();
-    await setBudget(300);
-    await sendBurst();
-    expect(await page.locator('#burst-state').textContent()).toMatch(
-      /Images answered: \d+ by [TF]+/,
-    );
     await expect
-      .poll(() => page.locator('#strip svg').first().getAttribute('aria-label'))
-      .toMatch(/[1-9]\d* answered/);
+      .poll(() => page.locator('#depths tr').count())
+      .toBe(model.manifest.subNetworks.length);
+    await expect.poll(() => open.depthsFilled(), { timeout: 60_000 }).toBe(true);
   });
 
-  test.each([
-    ['desktop', 'light', DESKTOP],
-    ['desktop', 'dark', DESKTOP],
-    ['phone', 'light', PHONE],
-    ['phone', 'dark', PHONE],
-  ] as const)('is accessible on a %s in the %s theme', async (size, theme, device) => {
-    await open({ ...device, colorScheme: theme, deviceScaleFactor: 1 });
-    if (SCREENSHOTS) await posed();
-    await page.waitForSelector('#strip svg');
-    const overflow = await page.evaluate(
-      'document.documentElement.scrollWidth - document.documentElement.clientWidth',
+  test('of what the service chooses among, more accuracy takes more time', async () => {
+    const page = await visit();
+    const times = await Promise.all(
+      model.tiers.map(async ({ skip }) =>
+        Number.parseFloat(
+          (await page.locator(`[data-skip=${skip}] > :nth-child(4)`).textContent())!,
+        ),
+      ),
     );
-    expect(overflow, 'no sideways scrolling').toBe(0);
-    // Through the debugging protocol, so that the page's own policy need not allow it.
-    await page.evaluate(await readFile(AXE, 'utf8'));
-    const { violations } = await page.evaluate<AxeResults>('axe.run()');
-    expect(violations.map(({ id, nodes }) => `${id}: ${nodes[0]?.html}`)).toEqual([]);
-    if (SCREENSHOTS) {
-      await page.screenshot({ path: `${SCREENSHOTS}/page-${size}-${theme}.png`, fullPage: true });
-    }
+    expect(times).toEqual(times.toSorted((a, b) => a - b));
+    expect(times.every((ms) => ms > 0)).toBe(true);
+  });
+
+  test('shows a second look as a second pass', async () => {
+    const page = await visit();
+    await page.route('**/classify?*', async (route) => {
+      const reply = await route.fetch();
+      const answer = (await reply.json()) as object;
+      const looks = [
+        { subNetwork: 'TTTT', ms: 2.5, confidence: 0.41 },
+        { subNetwork: 'FFFF', ms: 4.5, confidence: 0.93 },
+      ];
+      await route.fulfill({ response: reply, json: { ...answer, looks } });
+    });
+    await open.setBudget(60_000);
+    await expect.poll(() => open.networkDrawn()).toEqual(['TTTT', 'FFFF']);
+    expect(await page.locator('#network figcaption').allTextContents()).toEqual([
+      'First look: TTTT, 2.5 ms, 41.0 % sure',
+      'Second look: FFFF, 4.5 ms, 93.0 % sure',
+    ]);
+    expect((await page.locator('#timeline').textContent())!).toMatch(/First look.*Second look/);
+    expect(await open.verdict()).toContain('by TTTT, then FFFF');
+    await page.unroute('**/classify?*');
+    await open.setBudget(50_000);
+    await expect.poll(async () => (await open.networkDrawn()).length).toBe(1);
   });
 });

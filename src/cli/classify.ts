@@ -8,30 +8,21 @@ import { toServeError } from '../http/problem.ts';
 import { openModel } from '../model/manifest.ts';
 import type { ImageRequest } from '../pipeline/pipeline.ts';
 import { Service } from '../service.ts';
-import { EXIT, UsageError, numberOf, parsed, progress } from './command.ts';
-import type { Command } from './command.ts';
+import { EXIT, UsageError, progress } from './command.ts';
 
-const HELP = `Usage: depthserve classify [options] <photo>...
+/** The command line's options. */
+export interface ClassifyArguments {
+  readonly photos: readonly string[];
+  readonly budget: number;
+  readonly minAccuracy: number;
+  readonly topK: number;
+  readonly url?: string | undefined;
+  readonly json: boolean;
+  /** The settings. */
+  readonly env: NodeJS.ProcessEnv;
+}
 
-Classifies photos (JPEG, PNG or WebP) under one latency budget: by a running service, or by a
-model loaded for the purpose, which takes seconds before the budget's clock starts.
-
-  --budget <ms>        latency budget for all photos together (default: 100)
-  --min-accuracy <x>   least expected accuracy, 0 to 1 (default: 0)
-  --top-k <n>          number of predictions (default: 3)
-  --url <url>          ask the service there (or DEPTHSERVE_URL)
-  --json               the answers as JSON, one in a line
-`;
-
-const OPTIONS = {
-  budget: { type: 'string', default: '100' },
-  'min-accuracy': { type: 'string', default: '0' },
-  'top-k': { type: 'string', default: '3' },
-  url: { type: 'string' },
-  json: { type: 'boolean', default: false },
-} as const;
-
-type PhotoRequest = Pick<ImageRequest, 'budgetMs' | 'minAccuracy'> & { readonly topK: number };
+type Wish = Pick<ImageRequest, 'budgetMs' | 'minAccuracy'> & { readonly topK: number };
 
 /** There is no answer, for lack of time or because of the photo. */
 class NoAnswer extends Error {
@@ -43,63 +34,80 @@ class NoAnswer extends Error {
   }
 }
 
-/** `depthserve classify`. */
-export const command: Command = {
-  help: HELP,
-  async run(args) {
-    const { values, positionals } = parsed(args, OPTIONS);
-    if (positionals.length === 0) throw new UsageError('classify needs at least one photo');
-    const request: PhotoRequest = {
-      budgetMs: numberOf('budget', values.budget, 0.001, 3_600_000),
-      minAccuracy: numberOf('min-accuracy', values['min-accuracy'], 0, 1),
-      topK: numberOf('top-k', values['top-k'], 1, 1000),
-    };
-    const photos = await Promise.all(positionals.map(readPhoto));
-    const url = values.url ?? process.env['DEPTHSERVE_URL'];
-    try {
-      const answers = await (url ? askService(url, photos, request) : askModel(photos, request));
-      answers.forEach((answer, index) => {
-        const photo = positionals[index]!;
-        process.stdout.write(
-          values.json ? `${JSON.stringify({ photo, ...answer })}\n` : inWords(photo, answer),
-        );
-      });
-      return answers.every(({ budget }) => budget.met) ? EXIT.done : EXIT.late;
-    } catch (error) {
-      if (!(error instanceof NoAnswer)) throw error;
-      process.stderr.write(`depthserve: ${error.message}\n`);
-      return error.status === 503 || error.status === 504 ? EXIT.late : EXIT.failed;
-    }
-  },
-};
+/**
+ * `depthserve classify`: by a running service, or by a model that is loaded for the purpose, which
+ * takes seconds before the budget's clock starts.
+ *
+ * @returns the exit code.
+ */
+export async function classify(args: ClassifyArguments): Promise<number> {
+  const wish: Wish = {
+    budgetMs: within('budget', args.budget, 0.001, 3_600_000),
+    minAccuracy: within('min-accuracy', args.minAccuracy, 0, 1),
+    topK: within('top-k', args.topK, 1, 1000),
+  };
+  const photos = await Promise.all(args.photos.map(readPhoto));
+  const url = args.url ?? process.env['DEPTHSERVE_URL'];
+  try {
+    const answers = await (url ? askService(url, photos, wish) : askModel(photos, wish, args.env));
+    answers.forEach((answer, index) => {
+      const photo = args.photos[index]!;
+      process.stdout.write(
+        args.json ? `${JSON.stringify({ photo, ...answer })}\n` : inWords(photo, answer),
+      );
+    });
+    return answers.every(({ budget }) => budget.met) ? EXIT.done : EXIT.late;
+  } catch (error) {
+    if (!(error instanceof NoAnswer)) throw error;
+    const { message, status } = error;
+    const code = status === 503 || status === 504 ? EXIT.late : EXIT.failed;
+    const told = args.json
+      ? JSON.stringify({ error: { exitCode: code, status, message } })
+      : `depthserve: ${message}`;
+    process.stderr.write(`${told}\n`);
+    return code;
+  }
+}
+
+/** @throws {UsageError} unless `value` is a number from `from` to `to`. */
+function within(option: string, value: number, from: number, to: number): number {
+  if (value >= from && value <= to) return value;
+  throw new UsageError(`--${option} must be a number from ${from} to ${to}`);
+}
 
 async function readPhoto(path: string): Promise<Uint8Array<ArrayBuffer>> {
   try {
     return new Uint8Array(await readFile(path));
   } catch (error) {
-    throw new UsageError(`${path}: ${(error as Error).message}`, { cause: error });
+    const { code, message } = error as NodeJS.ErrnoException;
+    const why = code === 'ENOENT' ? 'there is no such file' : message;
+    throw new UsageError(`${path}: ${why}`, { cause: error });
   }
 }
 
 async function askService(
   url: string,
   photos: readonly Uint8Array<ArrayBuffer>[],
-  request: PhotoRequest,
+  wish: Wish,
 ): Promise<readonly Answer[]> {
   try {
-    return await new DepthServe(url).classifyAll(photos, request);
+    return await new DepthServe(url).classifyAll(photos, wish);
   } catch (error) {
     if (error instanceof DepthServeError) throw new NoAnswer(error.message, error.status);
-    throw new NoAnswer(`${url} does not answer: ${(error as Error).message}`, 502);
+    throw new NoAnswer(
+      `${url} does not answer (${(error as Error).message}): is a service running there?`,
+      502,
+    );
   }
 }
 
 /** Loads and measures the model as a server would, with no larger batches than are needed. */
 async function askModel(
   photos: readonly Uint8Array[],
-  request: PhotoRequest,
+  wish: Wish,
+  env: NodeJS.ProcessEnv,
 ): Promise<readonly Answer[]> {
-  const config = readConfig();
+  const config = readConfig(env);
   const batch = BATCH_SIZES.find((size) => size >= photos.length) ?? config.MAX_BATCH;
   const model = await openModel(config.MODEL_DIR);
   const service = new Service(
@@ -107,17 +115,18 @@ async function askModel(
     model,
     { info() {}, warn() {}, error() {}, fatal() {} },
     () => {},
+    (done, of) => progress(`measuring ${done} of ${of} sub-networks …`),
   );
-  progress('loading and measuring the model …');
+  progress('loading the model …');
   await service.start();
   progress('');
   try {
     const arrivedAt = performance.now();
     const files = photos.map((photo) => Buffer.from(photo.buffer));
-    const results = await service.serving().classify(files, { ...request, arrivedAt });
+    const results = await service.serving().classify(files, { ...wish, arrivedAt });
     const totalMs = performance.now() - arrivedAt;
     return results.map((result, index) =>
-      answerOf(String(index), result, request.budgetMs, totalMs, request.topK),
+      answerOf(String(index), result, wish.budgetMs, totalMs, wish.topK),
     );
   } catch (error) {
     const known = toServeError(error);

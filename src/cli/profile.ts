@@ -4,76 +4,69 @@ import { InferenceEngine } from '../engine/engine.ts';
 import { warmUp } from '../engine/warmup.ts';
 import { paretoFront, rankedTiers } from '../model/ladder.ts';
 import { openModel } from '../model/manifest.ts';
-import { EXIT, parsed, progress } from './command.ts';
-import type { Command } from './command.ts';
+import { EXIT, progress } from './command.ts';
 import { latencyPlot } from './plot.ts';
 
-const HELP = `Usage: depthserve profile [options]
+/** The command line's options. */
+export interface ProfileArguments {
+  readonly plot?: string | undefined;
+  readonly json: boolean;
+  /** The settings. */
+  readonly env: NodeJS.ProcessEnv;
+}
 
-Measures every sub-network of the model in MODEL_DIR at every batch size on this machine, with
-the same settings and the same method as the server at its start, and prints the latency table.
-
-  --plot <file.svg>   also draw time against batch size, for the sub-networks on the Pareto front
-  --text              a table for people instead of JSON
-`;
-
-const OPTIONS = {
-  plot: { type: 'string' },
-  text: { type: 'boolean', default: false },
-} as const;
-
-/** `depthserve profile`. */
-export const command: Command = {
-  help: HELP,
-  async run(args) {
-    const { values } = parsed(args, OPTIONS);
-    const config = readConfig();
-    const model = await openModel(config.MODEL_DIR);
-    const { manifest } = model;
-    const { height, width, name: inputName } = manifest.input;
-    const engine = await InferenceEngine.start(
-      {
-        modelFile: model.source,
-        provider: config.EXECUTION_PROVIDER,
-        workers: config.ENGINE_WORKERS,
-        intraOpThreads: config.INTRA_OP_THREADS,
-        inputName,
-        height,
-        width,
-        flags: manifest.flags,
-      },
-      { failed: () => {} },
-    );
-    const interrupted = new AbortController();
-    process.once('SIGINT', () => interrupted.abort(new Error('interrupted')));
-    const sizes = BATCH_SIZES.filter((size) => size <= config.MAX_BATCH);
-    const latency: Record<string, Record<number, number>> = {};
-    try {
-      for (const [index, { skip }] of manifest.subNetworks.entries()) {
-        progress(`measuring ${skip} (${index + 1} of ${manifest.subNetworks.length}) …`);
-        const bytes = height * width * 3;
-        Object.assign(latency, await warmUp(engine, [skip], sizes, bytes, interrupted.signal));
-      }
-    } finally {
-      progress('');
-      await engine.release();
-      await model.close();
+/**
+ * `depthserve profile`: every sub-network at every batch size, with the settings of the server.
+ *
+ * @returns the exit code.
+ */
+export async function profile({ plot, json, env }: ProfileArguments): Promise<number> {
+  const config = readConfig(env);
+  const model = await openModel(config.MODEL_DIR);
+  const { manifest } = model;
+  const { height, width, name: inputName } = manifest.input;
+  const engine = await InferenceEngine.start(
+    {
+      modelFile: model.source,
+      provider: config.EXECUTION_PROVIDER,
+      workers: config.ENGINE_WORKERS,
+      intraOpThreads: config.INTRA_OP_THREADS,
+      inputName,
+      height,
+      width,
+      flags: manifest.flags,
+    },
+    { failed: () => {} },
+  );
+  const interrupted = new AbortController();
+  process.once('SIGINT', () => interrupted.abort(new Error('interrupted')));
+  const sizes = BATCH_SIZES.filter((size) => size <= config.MAX_BATCH);
+  const latency: Record<string, Record<number, number>> = {};
+  try {
+    for (const [index, { skip }] of manifest.subNetworks.entries()) {
+      progress(`measuring ${skip} (${index + 1} of ${manifest.subNetworks.length}) …`);
+      const bytes = height * width * 3;
+      Object.assign(latency, await warmUp(engine, [skip], sizes, bytes, interrupted.signal));
     }
+  } finally {
+    progress('');
+    await engine.release();
+    await model.close();
+  }
 
-    const front = paretoFront(rankedTiers(manifest), latency);
-    if (values.plot !== undefined) {
-      await writeFile(values.plot, latencyPlot(front, latency, sizes, manifest.name));
-    }
-    const { provider, workers } = engine;
-    const profile = { model: manifest.name, version: manifest.version, provider, workers };
-    process.stdout.write(
-      values.text
-        ? table(front, latency, sizes)
-        : `${JSON.stringify({ ...profile, unit: 'ms per batch', front, latency }, null, 2)}\n`,
-    );
-    return EXIT.done;
-  },
-};
+  const front = paretoFront(rankedTiers(manifest), latency);
+  if (plot !== undefined) {
+    await writeFile(plot, latencyPlot(front, latency, sizes, manifest.name));
+  }
+  const { provider, workers } = engine;
+  const of = { model: manifest.name, version: manifest.version, provider, workers };
+  process.stdout.write(
+    json
+      ? `${JSON.stringify({ ...of, unit: 'ms per batch', front, latency }, null, 2)}\n`
+      : table(front, latency, sizes),
+  );
+  return EXIT.done;
+}
 
 function table(
   front: ReturnType<typeof paretoFront>,

@@ -1,12 +1,157 @@
-import { EXIT } from './command.ts';
-import type { Command } from './command.ts';
+import type { AddressInfo } from 'node:net';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import closeWithGrace from 'close-with-grace';
+import type { FastifyInstance } from 'fastify';
+import { readConfig } from '../config.ts';
+import type { Config } from '../config.ts';
+import { EngineError } from '../engine/protocol.ts';
+import { stuckThreads } from '../engine/thread.ts';
+import type { GrpcServer } from '../grpc/server.ts';
+import { buildApp, buildInternalApp } from '../http/app.ts';
+import { openLog } from '../log.ts';
+import { openModel } from '../model/manifest.ts';
+import { Service } from '../service.ts';
+import type { Tracing } from '../tracing/trace.ts';
+import { Updater } from '../updater.ts';
+import { CliError, packageVersion, progress } from './command.ts';
 
-/** `depthserve serve`: the server, configured by environment variables. */
-export const command: Command = {
-  help: null,
-  async run() {
-    // Runs until a signal ends it, prints its own help, and sets the exit code itself.
-    await import('../main.ts');
-    return (process.exitCode as number | undefined) ?? EXIT.done;
-  },
-};
+/** Connections that may wait to be accepted: a burst of new clients must not be left to retry. */
+const BACKLOG = 4096;
+
+/**
+ * `depthserve serve`: start and shutdown of the server. Returns when it is ready; a signal ends it.
+ *
+ * @param env the settings.
+ */
+export async function serve(env: NodeJS.ProcessEnv): Promise<void> {
+  try {
+    await start(readConfig(env));
+  } catch (error) {
+    // Whatever still runs (the listener, a timer) must not keep a server alive that cannot serve.
+    setTimeout(() => process.exit(), 100);
+    throw error;
+  }
+}
+
+async function start(config: Config): Promise<void> {
+  const version = await packageVersion();
+  const isText =
+    config.LOG_FORMAT === 'text' || (config.LOG_FORMAT === 'auto' && process.stdout.isTTY);
+  const tell = (text: string) => {
+    if (isText) process.stdout.write(`${text}\n`);
+  };
+  let service: Service | undefined;
+  const log = openLog(
+    config.LOG_LEVEL,
+    () => service?.metrics.logLinesLost.inc(),
+    isText
+      ? (await import('./terminal-log.ts')).terminalFormat(process.stdout.hasColors?.() ?? false)
+      : undefined,
+  );
+  let app: FastifyInstance | undefined;
+  let internal: FastifyInstance | undefined;
+  let grpc: GrpcServer | undefined;
+  let tracing: Tracing | null = null;
+  let starting: Promise<void> | undefined;
+  let updater: Updater | undefined;
+  process.on('SIGHUP', () => updater?.reload());
+  // Before anything slow, so that a signal during start-up ends it cleanly, too.
+  const graceful = closeWithGrace(
+    { delay: config.DRAIN_TIMEOUT_MS, logger: log, skip: ['SIGHUP'] },
+    async (cause) => {
+      if (cause.err) log.fatal({ err: cause.err }, 'unexpected error');
+      log.info({ signal: cause.signal }, 'draining');
+      service?.beginDrain();
+      await waitingTaken();
+      await Promise.all([app?.close(), grpc?.close()]);
+      await starting;
+      await updater?.stop();
+      await service?.close();
+      await internal?.close();
+      await tracing?.close();
+      log.info('drained');
+      // Exit code 1, so that whoever supervises the process knows to replace it.
+      if (service?.state === 'failed') throw new EngineError('the engine failed');
+    },
+  );
+
+  process.once('exit', () => {
+    if (stuckThreads() === 0) return;
+    // Exiting waits for all threads, these included.
+    log.fatal({ threads: stuckThreads() }, 'engine threads hang: killing the process');
+    process.kill(process.pid, 'SIGKILL');
+  });
+
+  const model = await openModel(config.MODEL_DIR);
+  const { name, version: modelVersion } = model.manifest;
+  tell(`DepthServe ${version}: loading ${name} ${modelVersion}`);
+  service = new Service(
+    config,
+    model,
+    log,
+    () => graceful.close(),
+    (done, of) =>
+      progress(done < of ? `measuring ${done} of ${of} sub-networks …` : 'measuring batches …'),
+  );
+  updater = new Updater(service, config.MODEL_DIR, log);
+  if (config.OTEL_EXPORTER_OTLP_ENDPOINT !== '') {
+    tracing = (await import('../tracing/tracing.ts')).startTracing(version);
+  }
+  const built = await buildApp(service, log, version, tracing);
+  app = built;
+  // Listening before the warm-up, so that probes can tell "starting" from "dead".
+  await listen(app, config.HOST, config.PORT, 'port');
+  if (config.INTERNAL_PORT !== 0) {
+    internal = await buildInternalApp(service, log, app);
+    await listen(internal, config.HOST, config.INTERNAL_PORT, 'internal-port');
+  }
+  if (config.GRPC_PORT !== 0) {
+    const { GrpcServer } = await import('../grpc/server.ts');
+    const parts = { service, log, version, tracing, ...built.shared };
+    grpc = await GrpcServer.start(parts, config.HOST, config.GRPC_PORT);
+  }
+  starting = service.start();
+  await starting;
+  progress('');
+  if (service.state === 'ready') tell(readyLine(service, app));
+  updater.watch(config.MODEL_POLL_SECONDS);
+}
+
+async function listen(
+  app: FastifyInstance,
+  host: string,
+  port: number,
+  flag: string,
+): Promise<void> {
+  try {
+    await app.listen({ host, port, backlog: BACKLOG });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    const hint = {
+      EADDRINUSE: `port ${port} is in use: stop what listens there, or choose another with --${flag}`,
+      EACCES: `port ${port} is not allowed: choose one above 1023 with --${flag}`,
+      EADDRNOTAVAIL: `this machine has no address ${host}: choose another with --host`,
+    }[code ?? ''];
+    throw hint === undefined ? error : new CliError(hint, { cause: error });
+  }
+}
+
+/**
+ * Connections and requests that wait in the kernel are taken within three turns of the event loop:
+ * accepted, read, handled. Closing would reset them.
+ */
+async function waitingTaken(): Promise<void> {
+  for (let turn = 0; turn < 3; turn++) await nextTurn();
+}
+
+/** Where it listens, and what the budgets of this machine are about. */
+function readyLine(service: Service, app: FastifyInstance): string {
+  const { manifest, provider, tiers, latency } = service.status().deployment;
+  const { HOST } = service.config;
+  const { port } = app.server.address() as AddressInfo;
+  const host = ['0.0.0.0', '::', ''].includes(HOST) ? 'localhost' : HOST;
+  const timeOf = ({ skip }: { skip: string }) => `${skip} ${latency[skip]![1]!.toFixed(1)} ms`;
+  const where = provider === 'cuda' ? 'CUDA' : 'CPU';
+  const depths = `quickest ${timeOf(tiers[0]!)}, slowest ${timeOf(tiers.at(-1)!)}`;
+  return `ready: http://${host}:${port} (${manifest.name} ${manifest.version}, ${where}, ${depths})`;
+}

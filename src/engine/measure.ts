@@ -25,7 +25,12 @@ export interface MeasureOptions {
   readonly signal: AbortSignal;
   /** Pauses, as a multiple of each run's time: leaves the processor to others. */
   readonly pause: number;
+  /** Told after each sub-network. */
+  readonly onProgress?: Progress | undefined;
 }
+
+/** How many of how many sub-networks are measured. */
+export type Progress = (done: number, of: number) => void;
 
 /**
  * The latency table that a server starts with, in seconds rather than minutes: every sub-network
@@ -39,12 +44,15 @@ export async function measureTable(
   engine: InferenceEngine,
   options: MeasureOptions,
 ): Promise<LatencyTable> {
-  const { ranked, all, maxBatch, sizes, imageBytes, signal, pause } = options;
+  const { ranked, all, maxBatch, sizes, imageBytes, signal, pause, onProgress } = options;
   const time = (skip: string, batch: number, runs: number) =>
     timeBatch(engine, skip, batch, imageBytes, { runs, signal, pause });
 
   const single = new Map<string, number>();
-  for (const { skip } of all) single.set(skip, await time(skip, 1, RUNS));
+  for (const { skip } of all) {
+    single.set(skip, await time(skip, 1, RUNS));
+    onProgress?.(single.size, all.length);
+  }
   const alone = evenedOut(all, single);
 
   const front = paretoFront(

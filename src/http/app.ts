@@ -18,6 +18,7 @@ import { infoRoutes, metricsRoute } from './info.ts';
 import { Intake, limitIntake } from './intake.ts';
 import { notFoundHandler } from './notfound.ts';
 import { loadReports } from './orca.ts';
+import { describeRoute, nameComponents } from './openapi.ts';
 import { pageRoutes } from './page.ts';
 import { answerClientError, answerError } from './problem.ts';
 import { recordUnanswered } from './serving.ts';
@@ -60,6 +61,7 @@ const SECURITY_HEADERS = {
 function internalRoutes(service: Service): FastifyPluginAsync {
   return async (app) => {
     await app.register(metricsRoute(service));
+    app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
     await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true });
   };
 }
@@ -174,11 +176,13 @@ export async function buildApp(
         version,
         license: { name: 'Apache-2.0' },
       },
+      servers: [
+        { url: '/', description: 'Where this document comes from' },
+        { url: 'http://localhost:8080', description: 'A server on this machine' },
+      ],
     },
-    transform: ({ schema, url, route }) => ({
-      schema: { ...schema, ...route.config?.documented },
-      url,
-    }),
+    transform: describeRoute,
+    transformObject: nameComponents,
   });
   await app.register(classifyRoute(service));
   await app.register(feedbackRoute(service));

@@ -5,11 +5,14 @@ import type { SecondLook } from '../scheduler/policy.ts';
 
 const ms = (description: string) => Type.Number({ description: `${description}, in ms` });
 
-export const Prediction = Type.Object({
-  label: Type.String(),
-  index: Type.Integer({ description: 'Position of the label in the model' }),
-  probability: Type.Number({ minimum: 0, maximum: 1 }),
-});
+export const Prediction = Type.Object(
+  {
+    label: Type.String(),
+    index: Type.Integer({ description: 'Position of the label in the model' }),
+    probability: Type.Number({ minimum: 0, maximum: 1 }),
+  },
+  { title: 'Prediction' },
+);
 
 /** Documentation: budget.ts reads them, for errors with codes of their own. */
 export const RequestHeaders = Type.Object({
@@ -119,15 +122,18 @@ export const problems = (...statuses: number[]) =>
     ]),
   );
 
-const SubNetwork = Type.Object({
-  skip: Type.String(),
-  top1: Type.Union([Type.Number(), Type.Null()]),
-  top1CI: Type.Union([Type.Array(Type.Number()), Type.Null()]),
-  macs: Type.Integer(),
-  params: Type.Integer(),
-  source: Type.String({ description: 'measured, published or unmeasured' }),
-  reference: Type.Optional(Type.String()),
-});
+const SubNetwork = Type.Object(
+  {
+    skip: Type.String(),
+    top1: Type.Union([Type.Number(), Type.Null()]),
+    top1CI: Type.Union([Type.Array(Type.Number()), Type.Null()]),
+    macs: Type.Integer(),
+    params: Type.Integer(),
+    source: Type.String({ description: 'measured, published or unmeasured' }),
+    reference: Type.Optional(Type.String()),
+  },
+  { title: 'SubNetwork' },
+);
 
 export const ModelInfo = Type.Object(
   {
@@ -141,25 +147,28 @@ export const ModelInfo = Type.Object(
       { additionalProperties: true, description: 'model.json as it was exported' },
     ),
     tiers: Type.Array(
-      Type.Object({
-        skip: Type.String(),
-        accuracy: Type.Number(),
-        macs: Type.Integer(),
-        budgetMs: ms('The budget that is enough for it when nothing else waits'),
-        again: Type.Optional(
-          Type.Unsafe<SecondLook>(
-            Type.Object(
-              {
-                skip: Type.String({ description: 'Sub-network of the second look' }),
-                bins: Type.Array(Type.Record(Type.String(), Type.Number()), {
-                  description: 'below: largest confidence; share of images; first, second: right',
-                }),
-              },
-              { description: 'What a second look gains, by how sure this one was' },
+      Type.Object(
+        {
+          skip: Type.String(),
+          accuracy: Type.Number(),
+          macs: Type.Integer(),
+          budgetMs: ms('The budget that is enough for it when nothing else waits'),
+          again: Type.Optional(
+            Type.Unsafe<SecondLook>(
+              Type.Object(
+                {
+                  skip: Type.String({ description: 'Sub-network of the second look' }),
+                  bins: Type.Array(Type.Record(Type.String(), Type.Number()), {
+                    description: 'below: largest confidence; share of images; first, second: right',
+                  }),
+                },
+                { description: 'What a second look gains, by how sure this one was' },
+              ),
             ),
           ),
-        ),
-      }),
+        },
+        { title: 'Tier' },
+      ),
       { description: 'The Pareto front measured here, cheapest first; empty until ready' },
     ),
     latency: Type.Record(Type.String(), Type.Record(Type.String(), Type.Number()), {
@@ -198,7 +207,7 @@ export const ModelInfo = Type.Object(
   { title: 'ModelInfo' },
 );
 
-export const Alive = Type.Object({ status: Type.Literal('live') });
+export const Alive = Type.Object({ status: Type.Literal('live') }, { title: 'Alive' });
 
 const orNull = (description: string) =>
   Type.Union([Type.Number(), Type.Null()], { description: `${description}; null: no answers` });
@@ -207,31 +216,39 @@ export const Live = Type.Object(
   {
     now: Type.Integer({ description: 'Seconds since 1970' }),
     seconds: Type.Array(
-      Type.Object({
-        at: Type.Integer({ description: 'Seconds since 1970' }),
-        tiers: Type.Record(Type.String(), Type.Integer(), {
-          description: 'Images answered, by the sub-network that the service chose',
-        }),
-        pinned: Type.Integer({ description: 'Images answered whose sub-network the caller named' }),
-        late: Type.Integer({ description: 'Images answered after their deadline' }),
-        refused: Type.Integer({ description: 'Requests refused or expired for lack of time' }),
-        accuracy: orNull('Mean expected accuracy of the images answered in time'),
-        p50Ms: orNull('Median time from arrival to answer'),
-        p99Ms: orNull('99th percentile of it'),
-        p50Used: orNull('Median share of the budget used'),
-        p99Used: orNull('99th percentile of it'),
-        busyMs: Type.Number({ description: 'Time that engines worked on what was answered' }),
-      }),
+      Type.Object(
+        {
+          at: Type.Integer({ description: 'Seconds since 1970' }),
+          tiers: Type.Record(Type.String(), Type.Integer(), {
+            description: 'Images answered, by the sub-network that the service chose',
+          }),
+          pinned: Type.Integer({
+            description: 'Images answered whose sub-network the caller named',
+          }),
+          late: Type.Integer({ description: 'Images answered after their deadline' }),
+          refused: Type.Integer({ description: 'Requests refused or expired for lack of time' }),
+          accuracy: orNull('Mean expected accuracy of the images answered in time'),
+          p50Ms: orNull('Median time from arrival to answer'),
+          p99Ms: orNull('99th percentile of it'),
+          p50Used: orNull('Median share of the budget used'),
+          p99Used: orNull('99th percentile of it'),
+          busyMs: Type.Number({ description: 'Time that engines worked on what was answered' }),
+        },
+        { title: 'Second' },
+      ),
       { description: 'Oldest first; seconds without requests are missing' },
     ),
   },
   { title: 'Live' },
 );
 
-export const Ready = Type.Object({
-  status: Type.String({ description: 'starting, ready, recovering, draining or failed' }),
-  provider: Type.Union([Type.String(), Type.Null()], { description: 'cuda or cpu' }),
-  fallback: Type.Union([Type.String(), Type.Null()], {
-    description: 'Why CUDA is not used although EXECUTION_PROVIDER=auto tried it',
-  }),
-});
+export const Ready = Type.Object(
+  {
+    status: Type.String({ description: 'starting, ready, recovering, draining or failed' }),
+    provider: Type.Union([Type.String(), Type.Null()], { description: 'cuda or cpu' }),
+    fallback: Type.Union([Type.String(), Type.Null()], {
+      description: 'Why CUDA is not used although EXECUTION_PROVIDER=auto tried it',
+    }),
+  },
+  { title: 'Ready' },
+);

@@ -2,40 +2,77 @@
 // where a sub-network must be pinned or many images go in one request.
 
 /**
- * @typedef {{ skip: string, accuracy: number, macs: number }} Tier
+ * @typedef {{ skip: string, accuracy: number, macs: number, budgetMs: number }} Tier
  * @typedef {{
  *   manifest: { name: string, version: string, labels: string[], flags: string[],
  *     input: { width: number, height: number },
  *     subNetworks: { skip: string, macs: number, top1: number | null }[] },
- *   tiers: Tier[], latency: Record<string, Record<string, number>>, provider: string | null,
- *   maxBatch: number }} Model
+ *   tiers: Tier[], latency: Record<string, Record<string, number>>,
+ *   latencyNow: Record<string, Record<string, number>>, provider: string | null,
+ *   engineWorkers: number, maxBatch: number }} Model
+ * @typedef {{ subNetwork: string, ms: number, confidence: number }} Look
  * @typedef {{
  *   predictions: { label: string, probability: number }[],
  *   subNetwork: { skip: string, expectedAccuracy: number, macs: number },
  *   budget: { requestedMs: number, predictedMs: number, actualMs: number, met: boolean },
- *   timing: { decodeMs: number, queueMs: number, inferenceMs: number, totalMs: number }
+ *   timing: { decodeMs: number, queueMs: number, inferenceMs: number, totalMs: number },
+ *   looks?: Look[]
  * }} Answer
  * @typedef {{ at: number, tiers: Record<string, number>, late: number, refused: number,
  *   accuracy: number | null, p50Ms: number | null, p99Ms: number | null,
  *   p50Used: number | null, p99Used: number | null }} Second
+ * @typedef {{ name: string, file: string, attribution?: string }} Sample
  */
 
 /** The service said no; the message is for people. */
 export class Refused extends Error {
-  /** @param {string} message @param {number | undefined} smallestBudgetMs */
-  constructor(message, smallestBudgetMs) {
+  /**
+   * @param {number} status of HTTP
+   * @param {string} message
+   * @param {number} [smallestBudgetMs]
+   */
+  constructor(status, message, smallestBudgetMs) {
     super(message);
+    this.status = status;
     this.smallestBudgetMs = smallestBudgetMs;
+  }
+
+  /** Whether time was lacking, rather than anything being wrong. */
+  get forLackOfTime() {
+    return this.status === 503 || this.status === 504;
   }
 }
 
-/** @returns {Promise<Model>} */
-export async function getModel() {
-  return (await fetch('/model')).json();
+let token = '';
+
+/** @param {string} text for services that ask for one */
+export function useToken(text) {
+  token = text;
 }
+
+/**
+ * @param {string} path
+ * @param {Omit<RequestInit, 'headers'> & { headers?: Record<string, string> }} [init]
+ */
+async function send(path, init = {}) {
+  const headers = { ...init.headers, ...(token && { authorization: `Bearer ${token}` }) };
+  const answer = await fetch(path, { ...init, headers });
+  const body = await answer.json();
+  if (!answer.ok) {
+    throw new Refused(answer.status, body.detail ?? body.error, body.smallestBudgetMs);
+  }
+  return body;
+}
+
+/** @returns {Promise<Model>} */
+export const getModel = () => send('/model');
+
+/** @returns {Promise<Sample[]>} */
+export const getSamples = () => send('/samples/index.json');
 
 /** @returns {Promise<{ status: string, provider: string | null }>} */
 export async function getStatus() {
+  // Not through `send`: 503 is an answer here.
   return (await fetch('/health/ready')).json();
 }
 
@@ -43,9 +80,7 @@ export async function getStatus() {
  * @param {number} since
  * @returns {Promise<{ now: number, seconds: Second[] }>}
  */
-export async function getLive(since) {
-  return (await fetch(`/live?since=${since}`)).json();
-}
+export const getLive = (since) => send(`/live?since=${since}`);
 
 /**
  * @param {Blob} photo
@@ -54,8 +89,8 @@ export async function getLive(since) {
  * @param {AbortSignal} signal
  * @returns {Promise<Answer>}
  */
-export async function classify(photo, budgetMs, minAccuracy, signal) {
-  const answer = await fetch('/classify?topK=5', {
+export function classify(photo, budgetMs, minAccuracy, signal) {
+  return send('/classify?topK=5', {
     method: 'POST',
     body: photo,
     signal,
@@ -65,9 +100,6 @@ export async function classify(photo, budgetMs, minAccuracy, signal) {
       'x-min-accuracy': String(minAccuracy),
     },
   });
-  const body = await answer.json();
-  if (!answer.ok) throw new Refused(body.detail, body.smallestBudgetMs);
-  return body;
 }
 
 /**
@@ -79,11 +111,11 @@ export async function classify(photo, budgetMs, minAccuracy, signal) {
  * @param {Record<string, unknown>} parameters
  * @param {AbortSignal} [signal]
  */
-async function infer(model, tensor, bytes, parameters, signal) {
+function infer(model, tensor, bytes, parameters, signal) {
   const input = { name: 'image', ...tensor, parameters: { binary_data_size: bytes.length } };
   const outputs = [{ name: 'probabilities', parameters: { classification: 1 } }];
   const head = new TextEncoder().encode(JSON.stringify({ parameters, inputs: [input], outputs }));
-  const answer = await fetch(`/v2/models/${encodeURIComponent(model.manifest.name)}/infer`, {
+  return send(`/v2/models/${encodeURIComponent(model.manifest.name)}/infer`, {
     method: 'POST',
     body: new Blob([head, bytes]),
     headers: {
@@ -92,9 +124,6 @@ async function infer(model, tensor, bytes, parameters, signal) {
     },
     ...(signal && { signal }),
   });
-  const body = await answer.json();
-  if (!answer.ok) throw new Refused(body.error, undefined);
-  return body;
 }
 
 /**
@@ -113,8 +142,8 @@ export async function askSubNetwork(model, photo, skip, signal) {
   bytes.set(file, 4);
   const parameters = { skip, latency_budget_ms: 60_000 };
   const body = await infer(model, { shape: [1], datatype: 'BYTES' }, bytes, parameters, signal);
-  const [probability = '0', , label = ''] = body.outputs[0].data[0].split(':');
-  return { label, probability: Number(probability) };
+  const [probability = '0', , ...label] = body.outputs[0].data[0].split(':');
+  return { label: label.join(':'), probability: Number(probability) };
 }
 
 /**

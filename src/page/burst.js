@@ -1,71 +1,105 @@
-// A burst: the same photo in ever larger batches, so that one sees depth give way.
+// A burst: the same photo again and again at a rising rate, so that one sees depth give way.
 import { Refused, askMany } from './api.js';
+import { byId, html, key, tierColours } from './dom.js';
+import { formatMs, percent } from './figures.js';
+import { Pace, capacityOf } from './pace.js';
 
 /** @import { Model } from './api.js' */
 
-const LASTS_MS = 5000;
-/** Browsers open six connections to one server. */
-const CONNECTIONS = 6;
-/** Images in one request, as the burst goes on. */
-const SIZES = [1, 2, 4, 8, 16];
+const LASTS_MS = 6000;
+const STEP_MS = 400;
+const TICK_MS = 25;
+/** Browsers open six connections to one server, and the live strip needs one. */
+const CONNECTIONS = 5;
+const MOST_IMAGES = 16;
+/** Larger bodies would keep the processor from the network. */
+const MOST_BYTES = 4 * 1024 * 1024;
+
+/** @typedef {{ answered: Map<string, number>, refused: number }} Tally */
 
 /**
  * @param {Model} model
- * @param {Blob} photo
+ * @param {Uint8Array<ArrayBuffer>} pixels of one image
  * @param {number} budgetMs
- * @param {(text: string) => void} tell
+ * @param {(tally: Tally) => void} stepped called about twice a second
  */
-export async function burst(model, photo, budgetMs, tell) {
-  const pixels = await pixelsOf(photo, model.manifest.input);
-  const started = performance.now();
-  /** @type {Map<string, number>} */
-  const answered = new Map();
-  let refused = 0;
-  const report = () => {
-    const parts = [...answered].map(([skip, count]) => `${count} by ${skip}`);
-    tell(`Images answered: ${parts.join(', ') || 'none'}. Requests refused: ${refused}.`);
+export async function burst(model, pixels, budgetMs, stepped) {
+  const capacity = (/** @type {string | undefined} */ skip) =>
+    capacityOf(model.latencyNow[skip ?? ''] ?? { 1: 10 }, model.engineWorkers);
+  const pace = new Pace(capacity(model.tiers.at(-1)?.skip), capacity(model.tiers[0]?.skip));
+  const most = Math.max(1, Math.min(MOST_IMAGES, Math.floor(MOST_BYTES / pixels.length)));
+  /** @type {Tally} */
+  let tally = { answered: new Map(), refused: 0 };
+  /** What goes on elsewhere: requests under way, and why the burst must end. */
+  const now = { underWay: 0, failure: /** @type {unknown} */ (null) };
+
+  const send = async (/** @type {number} */ count) => {
+    now.underWay++;
+    try {
+      for (const skip of await askMany(model, pixels, count, budgetMs)) {
+        tally.answered.set(skip, (tally.answered.get(skip) ?? 0) + 1);
+      }
+    } catch (error) {
+      if (error instanceof Refused && error.forLackOfTime) tally.refused += count;
+      else now.failure = error;
+    } finally {
+      now.underWay--;
+    }
   };
 
-  await Promise.all(
-    Array.from({ length: CONNECTIONS }, async () => {
-      for (;;) {
-        const gone = performance.now() - started;
-        if (gone >= LASTS_MS) return;
-        const size = SIZES[Math.floor((gone / LASTS_MS) * SIZES.length)] ?? 1;
-        try {
-          for (const skip of await askMany(model, pixels, size, budgetMs)) {
-            answered.set(skip, (answered.get(skip) ?? 0) + 1);
-          }
-        } catch (error) {
-          if (!(error instanceof Refused)) throw error;
-          refused++;
-          await new Promise((resolve) => setTimeout(resolve, 20));
-        }
-        report();
-      }
-    }),
-  );
-  report();
+  let [due, images] = [0, 1];
+  const started = performance.now();
+  let [ticked, step] = [started, started];
+  while (ticked - started < LASTS_MS) {
+    await new Promise((resolve) => setTimeout(resolve, TICK_MS));
+    if (now.failure !== null) throw now.failure;
+    due += (pace.rate * (performance.now() - ticked)) / 1000;
+    ticked = performance.now();
+    for (; due >= images && now.underWay < CONNECTIONS; due -= images) void send(images);
+    // All connections are in use: the rate needs more images in one request.
+    if (due >= 2 * images && images < most) images++;
+    due = Math.min(due, 2 * images);
+    if (ticked - step >= STEP_MS) {
+      step = ticked;
+      const sum = [...tally.answered.values()].reduce((a, b) => a + b, 0);
+      pace.step(sum, tally.refused);
+      stepped(tally);
+      tally = { answered: new Map(), refused: 0 };
+    }
+  }
 }
 
 /**
- * The middle of the photo in the network's size, as RGB.
+ * One step of a burst in words and as shares of depth.
  *
- * @param {Blob} photo
- * @param {{ width: number, height: number }} size
+ * @param {Model} model
+ * @param {Tally} tally
+ * @param {number} budgetMs
  */
-async function pixelsOf(photo, { width, height }) {
-  const bitmap = await createImageBitmap(photo);
-  const canvas = new OffscreenCanvas(width, height);
-  const context = canvas.getContext('2d');
-  if (!context) throw new Error('This browser has no 2D canvas.');
-  const scale = Math.max(width / bitmap.width, height / bitmap.height);
-  const [w, h] = [bitmap.width * scale, bitmap.height * scale];
-  context.drawImage(bitmap, (width - w) / 2, (height - h) / 2, w, h);
-  const rgba = context.getImageData(0, 0, width, height).data;
-  const rgb = new Uint8Array(width * height * 3);
-  for (let pixel = 0; pixel < width * height; pixel++) {
-    rgb.set(rgba.subarray(pixel * 4, pixel * 4 + 3), pixel * 3);
-  }
-  return rgb;
+export function drawStep({ tiers }, { answered, refused }, budgetMs) {
+  const colours = tierColours(tiers);
+  const sum = [...answered.values()].reduce((a, b) => a + b, 0);
+  const accuracy = tiers.reduce((a, tier) => a + tier.accuracy * (answered.get(tier.skip) ?? 0), 0);
+  const shares = tiers.toReversed().flatMap(({ skip }) => {
+    const count = answered.get(skip) ?? 0;
+    if (count === 0) return [];
+    const part = html('i', { title: `${skip}: ${count}` });
+    part.style.width = `${(count / (sum + refused)) * 100}%`;
+    part.style.background = colours.get(skip) ?? '';
+    return part;
+  });
+  const mix = byId('burst-mix');
+  mix.replaceChildren(...shares);
+  const parts = [...answered].map(([skip, count]) => `${count} by ${skip}`).join(', ');
+  mix.setAttribute('aria-label', parts || 'no answers');
+  const rate = Math.round((sum * 1000) / STEP_MS);
+  byId('burst-state').replaceChildren(
+    `${rate} images a second under ${formatMs(budgetMs)}`,
+    sum > 0 ? `, expected accuracy ${percent(accuracy / sum)}` : '',
+    `, ${refused} refused. `,
+    ...tiers
+      .toReversed()
+      .filter(({ skip }) => answered.has(skip))
+      .map(({ skip }) => key(skip, colours.get(skip) ?? '')),
+  );
 }

@@ -1,6 +1,7 @@
 // The same photo at every depth: one row for each step of the ladder, each step asked for.
 import { askSubNetwork } from './api.js';
-import { formatMs, html, percent, tierColours } from './dom.js';
+import { html, tierColours } from './dom.js';
+import { formatMacs, formatMs, percent } from './figures.js';
 import { glyph } from './network.js';
 
 /** @import { Model } from './api.js' */
@@ -8,43 +9,44 @@ import { glyph } from './network.js';
 /**
  * @param {HTMLElement} place
  * @param {Model} model
- * @param {Blob} photo
+ * @param {Blob | null} photo
  * @param {boolean} all also the combinations that the service never chooses
  * @param {AbortSignal} signal
  */
 export async function fillDepths(place, model, photo, all, signal) {
   const colours = tierColours(model.tiers);
-  const shown = all
-    ? model.manifest.subNetworks.map(({ skip, macs, top1 }) => ({ skip, macs, accuracy: top1 }))
-    : model.tiers;
+  const { subNetworks } = model.manifest;
+  const shown = subNetworks.filter(({ skip }) => all || colours.has(skip));
   const deepestFirst = shown.toSorted((a, b) => b.macs - a.macs || a.skip.localeCompare(b.skip));
-  const rows = deepestFirst.map((tier) => {
+  const rows = deepestFirst.map(({ skip, macs, top1 }) => {
     const says = html('td', {}, '…');
-    const ms = model.latency[tier.skip]?.['1'];
+    const ms = model.latency[skip]?.['1'];
     const row = html(
       'tr',
-      { 'data-skip': tier.skip },
-      html(
-        'th',
-        { scope: 'row' },
-        glyph(tier.skip, colours.get(tier.skip) ?? 'var(--queue)'),
-        tier.skip,
-      ),
+      { 'data-skip': skip },
+      html('th', { scope: 'row' }, glyph(skip, colours.get(skip) ?? 'var(--queue)'), skip),
       says,
-      html('td', { class: 'number' }, tier.accuracy === null ? 'unknown' : percent(tier.accuracy)),
+      html('td', { class: 'number' }, top1 === null ? 'unknown' : percent(top1)),
       html('td', { class: 'number' }, ms === undefined ? '' : formatMs(ms)),
-      html('td', { class: 'number' }, `${(tier.macs / 1e6).toFixed(1)} M`),
+      html('td', { class: 'number' }, formatMacs(macs)),
     );
-    return { tier, row, says };
+    return { skip, row, says };
   });
   place.replaceChildren(...rows.map(({ row }) => row));
-  for (const { tier, says } of rows) {
+  let isTaken = photo !== null;
+  for (const { skip, says } of rows) {
+    if (!isTaken || !photo) {
+      says.textContent = '–';
+      continue;
+    }
     try {
-      const { label, probability } = await askSubNetwork(model, photo, tier.skip, signal);
+      const { label, probability } = await askSubNetwork(model, photo, skip, signal);
       says.textContent = `${label} (${percent(probability)})`;
-    } catch (error) {
+    } catch {
       if (signal.aborted) return;
-      says.textContent = error instanceof Error ? error.message : String(error);
+      // The reason is in the answer above; the other rows would only repeat it.
+      isTaken = false;
+      says.textContent = '–';
     }
   }
 }

@@ -1,4 +1,4 @@
-// The little that every part of the page needs to make elements.
+// The little that every part of the page needs to make elements and to write figures.
 
 /** @param {string} id */
 export function byId(id) {
@@ -33,15 +33,11 @@ export function svg(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** @param {number} ms three significant digits, so that 1.1 and 340 are equally readable */
-export function formatMs(ms) {
-  const digits = ms < 10 ? 1 : 0;
-  return `${ms.toFixed(digits)} ms`;
-}
-
-/** @param {number} share */
-export function percent(share) {
-  return `${(share * 100).toFixed(1)} %`;
+/** @param {string} text @param {string} colour */
+export function key(text, colour) {
+  const dot = html('i', { class: 'dot' });
+  dot.style.background = colour;
+  return html('span', { class: 'key' }, dot, ` ${text}`);
 }
 
 /**

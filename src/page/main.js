@@ -1,99 +1,179 @@
 // The page: one photo, one budget, and everything that shows what became of them.
-import { drawBars, drawTimeline, drawVerdict } from './answer.js';
-import { Refused, classify, getLive, getModel, getStatus } from './api.js';
-import { burst } from './burst.js';
+import { drawAnswer, drawRefusal } from './answer.js';
+import { Refused, classify, getModel, useToken } from './api.js';
+import { Budget } from './budget.js';
+import { burst, drawStep } from './burst.js';
 import { fillDepths, markChosen } from './depths.js';
-import { byId, formatMs, html, percent, tierColours } from './dom.js';
-import { drawNetwork } from './network.js';
-import { drawStrip } from './strip.js';
+import { byId, html } from './dom.js';
+import { curlOf, enough, percent, stopOf } from './figures.js';
+import { follow, sleep, untilReady } from './health.js';
+import { drawNetwork, inWords, passesOf } from './network.js';
+import { offerPhotos, pixelsOf } from './photo.js';
+import { Strip } from './strip.js';
 
-/** @import { Model, Second } from './api.js' */
+/** @import { Answer, Model } from './api.js' */
+/** @import { Photo } from './photo.js' */
 
-const slider = /** @type {HTMLInputElement} */ (byId('budget'));
+const TOP_K = 5;
+/** Times that a budget which turns out too small is raised by itself. */
+const RAISES = 4;
+const SWEEP_STEP_MS = 420;
+const REASON = 'Every stage has a part that always runs and a part that can be skipped.';
+
 const floor = /** @type {HTMLSelectElement} */ (byId('floor'));
-const fileInput = /** @type {HTMLInputElement} */ (byId('file'));
-const preview = /** @type {HTMLImageElement} */ (byId('preview'));
 const allDepths = /** @type {HTMLButtonElement} */ (byId('all-depths'));
 const burstButton = /** @type {HTMLButtonElement} */ (byId('burst'));
 
-const model = await untilReady();
-const stages = model.manifest.flags.length;
-/** @type {Blob} */
-let photo = await (await fetch('samples/cat.jpg')).blob();
+/** @type {Model} */
+let model;
+/** @type {Strip} */
+let strip;
+/** @type {Photo | null} */
+let photo = null;
 let asking = new AbortController();
 let comparing = new AbortController();
+let sweeping = new AbortController();
 let chosen = '';
 
-byId('status').textContent =
-  `${model.manifest.name} on ${model.provider === 'cuda' ? 'GPU' : 'CPU'}`;
-byId('status').classList.add('ready');
-drawNetwork(byId('network'), '', stages);
-offerFloors();
-markLatencies();
-await offerSamples();
-showBudget();
-await ask();
-await compare();
-void follow();
+const budget = new Budget(() => {
+  sweeping.abort();
+  clearTimeout(soon);
+  soon = setTimeout(ask, 120);
+});
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let soon;
 
-/** @returns {Promise<Model>} */
-async function untilReady() {
+await untilReady();
+model = await withToken(getModel);
+introduce();
+photo = await offerPhotos((taken) => void usePhoto(taken));
+byId('token-form').hidden = true;
+void follow(
+  () => model,
+  (seconds, now) => strip.draw(seconds, now),
+  refresh,
+);
+await sweep();
+await compare();
+
+/**
+ * Asks for a token where the service wants one.
+ *
+ * @template Result
+ * @param {() => Promise<Result>} request
+ * @returns {Promise<Result>}
+ */
+async function withToken(request) {
   for (;;) {
-    const { status } = await getStatus();
-    if (status === 'ready') return getModel();
-    byId('status').textContent = status;
-    await sleep(500);
+    try {
+      return await request();
+    } catch (error) {
+      if (!(error instanceof Refused) || error.status !== 401) throw error;
+      const form = byId('token-form');
+      form.hidden = false;
+      await new Promise((resolve) => {
+        form.addEventListener('submit', (event) => resolve(event.preventDefault()), { once: true });
+      });
+      useToken(/** @type {HTMLInputElement} */ (byId('token')).value);
+    }
   }
 }
 
-/** @param {number} ms */
-function sleep(ms) {
-  return new Promise((resolve) => setTimeout(resolve, ms));
+/** Everything that depends on the model alone. */
+function introduce() {
+  const { labels, flags } = model.manifest;
+  budget.fit(model);
+  strip = new Strip(byId('strip'), model.tiers);
+  drawNetwork(byId('network'), [{ skip: chosen }], flags.length);
+  const floors = model.tiers.map(({ accuracy }) => {
+    return html('option', { value: String(accuracy) }, percent(accuracy));
+  });
+  floor.replaceChildren(html('option', { value: '0' }, 'any'), ...floors);
+  byId('classes-title').textContent = `The ${labels.length} classes that it knows`;
+  byId('classes').replaceChildren(...labels.map((label) => html('li', {}, label)));
+  byId('depths-words').textContent =
+    `The service chooses among ${model.tiers.length} of ${2 ** flags.length} sub-networks: ` +
+    'those that no other beats in accuracy and in time, as measured on this machine at its start.';
 }
 
-/** The slider is logarithmic: a hundred steps are a factor of ten. */
-function budgetMs() {
-  const ms = 10 ** (Number(slider.value) / 100);
-  return ms < 10 ? Math.round(ms * 10) / 10 : Math.round(ms);
+/** The model as it is now; another version begins anew. */
+async function refresh() {
+  const last = model;
+  model = await withToken(getModel);
+  const { name, version } = model.manifest;
+  const key = (/** @type {Model} */ { tiers }) => tiers.map(({ skip }) => skip).join();
+  const isSame = name === last.manifest.name && version === last.manifest.version;
+  if (isSame && key(model) === key(last)) return budget.update(model);
+  introduce();
+  await ask();
+  await compare();
 }
 
-function showBudget() {
-  const text = formatMs(budgetMs());
-  byId('budget-value').textContent = text;
-  slider.setAttribute('aria-valuetext', text);
+/** Every budget from plenty to little, once and by itself: the network is seen to fold up. */
+async function sweep() {
+  const settled = budget.ms;
+  if (!photo || matchMedia('(prefers-reduced-motion: reduce)').matches) return ask(RAISES);
+  sweeping = new AbortController();
+  const verdict = byId('verdict');
+  verdict.setAttribute('aria-live', 'off');
+  const stops = model.tiers.map(stopOf).toReversed();
+  for (const ms of [budget.range.to, ...stops]) {
+    budget.set(ms);
+    await Promise.all([ask(0), sleep(SWEEP_STEP_MS)]);
+    if (sweeping.signal.aborted) break;
+  }
+  verdict.removeAttribute('aria-live');
+  if (sweeping.signal.aborted) return;
+  budget.set(settled);
+  await ask(RAISES);
 }
 
-async function ask() {
+/** @param {number} raises times that the budget is raised when it turns out too small */
+async function ask(raises = 0) {
+  const { labels, flags } = model.manifest;
+  const lines = Math.min(TOP_K, labels.length);
+  if (!photo) {
+    drawRefusal(new Refused(0, 'Choose a photo first.'), lines, budget.ms, useBudget);
+    return;
+  }
   asking.abort();
   asking = new AbortController();
   const { signal } = asking;
-  const verdict = byId('verdict');
+  const minAccuracy = Number(floor.value);
   try {
-    const answer = await classify(photo, budgetMs(), Number(floor.value), signal);
+    const answer = await classify(photo.blob, budget.ms, minAccuracy, signal);
+    if (signal.aborted) return;
     chosen = answer.subNetwork.skip;
-    drawVerdict(verdict, answer);
-    drawBars(byId('bars'), answer);
-    drawTimeline(byId('timeline'), answer);
-    drawNetwork(byId('network'), chosen, stages);
+    drawAnswer(answer, lines);
+    drawNetwork(byId('network'), passesOf(answer), flags.length);
+    byId('network-words').textContent = wordsOf(answer);
   } catch (error) {
     if (signal.aborted) return;
+    if (error instanceof Refused && error.forLackOfTime && raises > 0) {
+      budget.set(Math.max(budget.ms, enough(error.smallestBudgetMs ?? 0)));
+      return ask(raises - 1);
+    }
     chosen = '';
-    verdict.className = 'verdict bad';
-    verdict.textContent = whyNot(error);
-    byId('bars').replaceChildren();
-    byId('timeline').replaceChildren();
-    drawNetwork(byId('network'), '', stages);
+    drawRefusal(error, lines, budget.ms, useBudget);
+    drawNetwork(byId('network'), [{ skip: '' }], flags.length);
+    byId('network-words').textContent = REASON;
   }
+  byId('curl').textContent = curlOf(location.origin, photo.file, budget.ms, minAccuracy);
   markChosen(byId('depths'), chosen);
 }
 
-/** @param {unknown} error */
-function whyNot(error) {
-  if (error instanceof Refused && error.smallestBudgetMs !== undefined) {
-    const enough = formatMs(error.smallestBudgetMs);
-    return `Refused at once, for it would be late: now, ${enough} would be enough.`;
+/** @param {Answer} answer */
+function wordsOf({ looks = [], subNetwork }) {
+  if (looks.length > 1) {
+    return `The first look, by ${looks[0]?.subNetwork}, was not sure enough, and time was left for another.`;
   }
-  return error instanceof Error ? error.message : String(error);
+  return `${inWords(subNetwork.skip, model.manifest.flags.length)}. ${REASON}`;
+}
+
+/** @param {number} ms that were offered: the offer holds, also where load has changed meanwhile */
+function useBudget(ms) {
+  budget.set(ms);
+  void ask(RAISES);
 }
 
 /** @param {HTMLElement} button */
@@ -104,86 +184,40 @@ function isPressed(button) {
 async function compare() {
   comparing.abort();
   comparing = new AbortController();
-  const filled = fillDepths(byId('depths'), model, photo, isPressed(allDepths), comparing.signal);
+  const { signal } = comparing;
+  const all = isPressed(allDepths);
+  const filled = fillDepths(byId('depths'), model, photo?.blob ?? null, all, signal);
   markChosen(byId('depths'), chosen);
   await filled;
 }
 
-/** @param {Blob} blob @param {string} title */
-async function usePhoto(blob, title) {
-  photo = blob;
-  const last = preview.src;
-  preview.src = URL.createObjectURL(blob);
-  preview.alt = title;
-  if (last.startsWith('blob:')) URL.revokeObjectURL(last);
-  for (const button of byId('samples').querySelectorAll('button')) {
-    button.setAttribute('aria-pressed', String(button.title === title));
-  }
+/** @param {Photo} taken */
+async function usePhoto(taken) {
+  sweeping.abort();
+  byId('photo-note').textContent = '';
+  photo = taken;
   await ask();
   await compare();
 }
 
-/** @param {string} file @param {string} title */
-async function useSample(file, title) {
-  await usePhoto(await (await fetch(`samples/${file}`)).blob(), title);
-}
-
-async function offerSamples() {
-  /** @type {{ file: string, title: string }[]} */
-  const samples = await (await fetch('samples/index.json')).json();
-  const buttons = samples.map(({ file, title }, index) => {
-    const button = html(
-      'button',
-      { type: 'button', title, 'aria-label': title, 'aria-pressed': String(index === 0) },
-      html('img', { src: `samples/${file}`, alt: '' }),
-    );
-    button.addEventListener('click', () => void useSample(file, title));
-    return button;
-  });
-  byId('samples').replaceChildren(...buttons);
-}
-
-function offerFloors() {
-  for (const { accuracy } of model.tiers) {
-    floor.append(html('option', { value: String(accuracy) }, percent(accuracy)));
-  }
-}
-
-/** Where each sub-network's measured time lies on the slider. */
-function markLatencies() {
-  const colours = tierColours(model.tiers);
-  const places = model.tiers.map(({ skip }) => {
-    const ms = model.latency[skip]?.['1'] ?? 1;
-    return { skip, at: Math.min(1, Math.max(0, Math.log10(ms) / 3)) };
-  });
-  const marks = places.map(({ skip, at }) => {
-    const mark = html('i', { title: skip });
-    mark.style.left = `${at * 100}%`;
-    mark.style.background = colours.get(skip) ?? '';
-    return mark;
-  });
-  const text = html('span', {}, 'inference alone takes this long');
-  const first = places[0]?.at ?? 0;
-  if (first > 0.5) text.style.right = `${(1 - (places.at(-1)?.at ?? 1)) * 100}%`;
-  else text.style.left = `${first * 100}%`;
-  byId('marks').replaceChildren(...marks, text);
-}
-
-/** Keeps the live strip going. */
-async function follow() {
-  /** @type {Second[]} */
-  let seconds = [];
-  for (;;) {
-    if (!document.hidden) {
-      try {
-        const live = await getLive(seconds.at(-1)?.at ?? 0);
-        seconds = [...seconds, ...live.seconds].filter(({ at }) => at > live.now - 300);
-        drawStrip(byId('strip'), seconds, live.now, model.tiers);
-      } catch {
-        // The service is gone or restarting; the strip goes on when it is back.
-      }
-    }
-    await sleep(1000);
+async function sendBurst() {
+  if (!photo) return;
+  sweeping.abort();
+  burstButton.disabled = true;
+  const { flags, input } = model.manifest;
+  const ms = Math.max(budget.ms, budget.range.to);
+  try {
+    // What it can do now is where the burst begins.
+    await refresh();
+    await burst(model, await pixelsOf(photo.blob, input), ms, (tally) => {
+      drawStep(model, tally, ms);
+      const [most] = [...tally.answered].toSorted((a, b) => b[1] - a[1]);
+      if (most) drawNetwork(byId('network'), [{ skip: most[0] }], flags.length);
+    });
+  } catch (error) {
+    byId('burst-state').textContent = error instanceof Error ? error.message : String(error);
+  } finally {
+    burstButton.disabled = false;
   }
 }
 
@@ -191,45 +225,14 @@ allDepths.addEventListener('click', () => {
   allDepths.setAttribute('aria-pressed', String(!isPressed(allDepths)));
   void compare();
 });
-
-/** @type {ReturnType<typeof setTimeout> | undefined} */
-let soon;
-slider.addEventListener('input', () => {
-  showBudget();
-  clearTimeout(soon);
-  soon = setTimeout(ask, 120);
-});
 floor.addEventListener('change', () => void ask());
 byId('again').addEventListener('click', () => void ask());
-fileInput.addEventListener('change', () => {
-  const file = fileInput.files?.[0];
-  if (file) void usePhoto(file, file.name);
-});
-
-const drop = byId('drop');
-for (const type of ['dragenter', 'dragover']) {
-  document.addEventListener(type, (event) => {
-    event.preventDefault();
-    drop.classList.add('over');
-  });
-}
-document.addEventListener('dragleave', () => drop.classList.remove('over'));
-document.addEventListener('drop', (event) => {
-  event.preventDefault();
-  drop.classList.remove('over');
-  const file = event.dataTransfer?.files[0];
-  if (file) void usePhoto(file, file.name);
-});
-
-async function sendBurst() {
-  burstButton.disabled = true;
-  const tell = (/** @type {string} */ text) => (byId('burst-state').textContent = text);
-  try {
-    await burst(model, photo, budgetMs(), tell);
-  } catch (error) {
-    tell(error instanceof Error ? error.message : String(error));
-  } finally {
-    burstButton.disabled = false;
-  }
-}
 burstButton.addEventListener('click', () => void sendBurst());
+
+async function copyCommand() {
+  await navigator.clipboard?.writeText(byId('curl').textContent ?? '');
+  byId('copy').textContent = 'Copied';
+  await sleep(1500);
+  byId('copy').textContent = 'Copy';
+}
+byId('copy').addEventListener('click', () => void copyCommand());

@@ -1,43 +1,103 @@
-// The network as its stages: what always runs, what can be skipped, and the way round it.
-import { svg } from './dom.js';
+// The network as its stages: what always runs, what can be skipped, and the way round it. One row
+// for each pass: a second look is a pass of its own.
+import { html, svg } from './dom.js';
+import { formatMs, percent } from './figures.js';
 
 /**
- * @param {HTMLElement} place
- * @param {string} skip flags of the sub-network that ran, first stage first; '' when none has yet
- * @param {number} stages
+ * @typedef {{ skip: string, title?: string }} Pass
+ * @import { Answer } from './api.js'
  */
-export function drawNetwork(place, skip, stages) {
-  place.setAttribute('aria-label', inWords(skip, stages));
-  place.replaceChildren(
-    ...Array.from({ length: stages }, (_, stage) => drawStage(stage, skip[stage] ?? '')),
-  );
+
+/** @param {Answer} answer @returns {Pass[]} */
+export function passesOf({ looks = [], subNetwork }) {
+  if (looks.length < 2) return [{ skip: subNetwork.skip }];
+  return looks.map(({ subNetwork: skip, ms, confidence }, index) => ({
+    skip,
+    title: `${index === 0 ? 'First look' : 'Second look'}: ${skip}, ${formatMs(ms)}, ${percent(confidence)} sure`,
+  }));
 }
 
-/** @param {number} stage @param {string} flag F: ran in full; T: shortened; '': not known */
-function drawStage(stage, flag) {
-  const known = flag !== '';
-  const full = flag === 'F';
-  const lit = (/** @type {boolean} */ on) => (known && on ? ' lit' : '');
+/**
+ * Redraws in place, so that what changes is seen to move.
+ *
+ * @param {HTMLElement} place
+ * @param {readonly Pass[]} passes '' as flags: none has run yet
+ * @param {number} stages
+ */
+export function drawNetwork(place, passes, stages) {
+  const isSame =
+    place.children.length === passes.length && place.querySelectorAll('svg').length > 0;
+  if (!isSame) {
+    place.replaceChildren(
+      ...passes.map(() =>
+        html(
+          'figure',
+          { class: 'pass' },
+          html('figcaption', { class: 'muted' }),
+          html(
+            'div',
+            { class: 'stages', role: 'img' },
+            ...Array.from({ length: stages }, (_, stage) => drawStage(stage)),
+          ),
+        ),
+      ),
+    );
+  }
+  place.classList.toggle('two', passes.length > 1);
+  passes.forEach(({ skip, title }, index) => {
+    const figure = place.children[index];
+    const caption = figure?.querySelector('figcaption');
+    if (caption) caption.textContent = title ?? '';
+    figure?.querySelector('.stages')?.setAttribute('aria-label', inWords(skip, stages));
+    figure?.querySelectorAll('svg').forEach((stage, at) => lightStage(stage, skip[at] ?? ''));
+  });
+}
+
+/** @param {number} stage */
+function drawStage(stage) {
   return svg(
     'svg',
-    { viewBox: '0 0 220 132', 'data-stage': stage + 1, 'data-ran': full ? 'full' : 'short' },
-    svg('path', { class: `path${lit(true)}`, d: 'M0 72H100' }),
-    svg('path', { class: `path${lit(full)}`, d: 'M100 72H206' }),
-    svg('path', { class: `path${lit(!full)}`, d: 'M102 72C102 12 204 12 204 72' }),
-    svg('path', { class: `path${lit(true)}`, d: 'M204 72H220' }),
-    svg('rect', { class: `block${lit(true)}`, x: 14, y: 48, width: 76, height: 48, rx: 8 }),
+    { viewBox: '0 0 220 132', 'data-stage': stage + 1, 'aria-hidden': 'true' },
+    svg('path', { class: 'path', 'data-part': 'always', d: 'M0 72H100' }),
+    svg('path', { class: 'path', 'data-part': 'full', d: 'M100 72H206' }),
+    svg('path', { class: 'path', 'data-part': 'short', d: 'M102 72C102 12 204 12 204 72' }),
+    svg('path', { class: 'path', 'data-part': 'always', d: 'M204 72H220' }),
+    svg('rect', {
+      class: 'block',
+      'data-part': 'always',
+      x: 14,
+      y: 48,
+      width: 76,
+      height: 48,
+      rx: 8,
+    }),
     svg('text', { x: 52, y: 77 }, 'always'),
     svg('rect', {
-      class: `block${lit(full)}${full ? '' : ' off'}`,
+      class: 'block rest',
+      'data-part': 'full',
       x: 116,
       y: 48,
       width: 74,
       height: 48,
       rx: 8,
     }),
-    svg('text', { x: 153, y: 77 }, !known ? 'skippable' : full ? 'ran' : 'skipped'),
+    svg('text', { class: 'rest', x: 153, y: 77 }),
     svg('text', { class: 'name', x: 102, y: 122 }, `Stage ${stage + 1}`),
   );
+}
+
+/** @param {Element} stage @param {string} flag F: ran in full; T: shortened; '': not known */
+function lightStage(stage, flag) {
+  const isFull = flag === 'F';
+  stage.setAttribute('data-ran', flag === '' ? 'not' : isFull ? 'full' : 'short');
+  for (const part of stage.querySelectorAll('[data-part]')) {
+    const kind = part.getAttribute('data-part');
+    const isLit = flag !== '' && (kind === 'always' || kind === (isFull ? 'full' : 'short'));
+    part.classList.toggle('lit', isLit);
+  }
+  stage.querySelector('.block.rest')?.classList.toggle('off', flag === 'T');
+  const text = stage.querySelector('text.rest');
+  if (text) text.textContent = flag === '' ? 'skippable' : isFull ? 'ran' : 'skipped';
 }
 
 /** @param {string} skip @param {number} stages */

@@ -123,7 +123,7 @@ it.each([
   const path = join(folder, 'wrong.json');
   if (content !== null) await writeFile(path, content);
   const { code, output } = await failedStart({ TOKENS_FILE: path, EXECUTION_PROVIDER: 'cpu' });
-  expect(code).toBe(1);
+  expect(code).toBe(2);
   expect(output).toMatch(why);
 });
 

@@ -115,7 +115,12 @@ describe('every decision', () => {
         const still = depthserve.decide(seen);
         // A deadline met exactly may be missed by a rounding error after the shift.
         fc.pre(moved.expire.length === still.expire.length);
-        expect(moved.run === null).toBe(still.run === null);
+        const decided = ({ run, expire }: typeof still) => ({
+          tier: run?.tier.skip,
+          batch: run?.batch.map(({ id }) => id),
+          expired: expire.map(({ id }) => id),
+        });
+        expect(decided(moved)).toEqual(decided(still));
       }),
     );
   });
@@ -145,8 +150,13 @@ describe('every decision', () => {
       deadline: 10 + id / 100,
       minAccuracy: 0,
     }));
-    const { run } = depthserve.decide(view(queue, { maxBatch: 32 }));
-    expect(run!.batch.length).toBeGreaterThan(0);
+    const { run, expire } = depthserve.decide(view(queue, { maxBatch: 32 }));
+    const ids = run!.batch.map(({ id }) => id);
+    expect(ids.length).toBeGreaterThan(1);
+    expect(ids.length).toBeLessThanOrEqual(32);
+    // Those that are due first, of those that can be answered.
+    expect(ids).toEqual(ids.map((_, index) => ids[0]! + index));
+    for (const { id } of expire) expect(id).toBeLessThan(ids[0]!);
   });
 });
 

@@ -5,19 +5,22 @@ import type { Static } from 'typebox';
 /** Those that mean something here are checked where they are read; others may be anything. */
 const Parameters = Type.Record(Type.String(), Type.Unknown());
 
-export const InferInput = Type.Object({
-  name: Type.String(),
-  shape: Type.Array(Type.Integer(), { maxItems: 8 }),
-  datatype: Type.String({ description: 'UINT8 for pixels, BYTES for JPEG, PNG or WebP files' }),
-  parameters: Type.Optional(Parameters),
-  data: Type.Optional(
-    Type.Array(Type.Unknown(), {
-      description:
-        'UINT8: integers, nested or flat, row-major. BYTES: base64 strings. ' +
-        'Absent when parameters.binary_data_size says that the tensor follows the JSON.',
-    }),
-  ),
-});
+export const InferInput = Type.Object(
+  {
+    name: Type.String(),
+    shape: Type.Array(Type.Integer(), { maxItems: 8 }),
+    datatype: Type.String({ description: 'UINT8 for pixels, BYTES for JPEG, PNG or WebP files' }),
+    parameters: Type.Optional(Parameters),
+    data: Type.Optional(
+      Type.Array(Type.Unknown(), {
+        description:
+          'UINT8: integers, nested or flat, row-major. BYTES: base64 strings. ' +
+          'Absent when parameters.binary_data_size says that the tensor follows the JSON.',
+      }),
+    ),
+  },
+  { title: 'InferInput' },
+);
 export type InferInput = Static<typeof InferInput>;
 
 export const InferRequest = Type.Object(
@@ -45,13 +48,16 @@ export const InferRequest = Type.Object(
 );
 export type InferRequest = Static<typeof InferRequest>;
 
-export const InferOutput = Type.Object({
-  name: Type.String(),
-  shape: Type.Array(Type.Integer()),
-  datatype: Type.String(),
-  parameters: Type.Optional(Parameters),
-  data: Type.Optional(Type.Array(Type.Union([Type.Number(), Type.String()]))),
-});
+export const InferOutput = Type.Object(
+  {
+    name: Type.String(),
+    shape: Type.Array(Type.Integer()),
+    datatype: Type.String(),
+    parameters: Type.Optional(Parameters),
+    data: Type.Optional(Type.Array(Type.Union([Type.Number(), Type.String()]))),
+  },
+  { title: 'InferOutput' },
+);
 export type InferOutput = Static<typeof InferOutput>;
 
 export const InferResponse = Type.Object(
@@ -101,17 +107,23 @@ export const v2Errors = (...statuses: number[]) =>
     ]),
   );
 
-export const ServerMetadata = Type.Object({
-  name: Type.String(),
-  version: Type.String(),
-  extensions: Type.Array(Type.String()),
-});
+export const ServerMetadata = Type.Object(
+  {
+    name: Type.String(),
+    version: Type.String(),
+    extensions: Type.Array(Type.String()),
+  },
+  { title: 'ServerMetadata' },
+);
 
-const TensorMetadata = Type.Object({
-  name: Type.String(),
-  datatype: Type.String(),
-  shape: Type.Array(Type.Integer(), { description: '-1: any number of images' }),
-});
+const TensorMetadata = Type.Object(
+  {
+    name: Type.String(),
+    datatype: Type.String(),
+    shape: Type.Array(Type.Integer(), { description: '-1: any number of images' }),
+  },
+  { title: 'TensorMetadata' },
+);
 
 export const ModelMetadata = Type.Object(
   {
@@ -127,11 +139,14 @@ export const ModelMetadata = Type.Object(
   { title: 'ModelMetadata' },
 );
 
-const TensorConfig = Type.Object({
-  name: Type.String(),
-  data_type: Type.String(),
-  dims: Type.Array(Type.Integer()),
-});
+const TensorConfig = Type.Object(
+  {
+    name: Type.String(),
+    data_type: Type.String(),
+    dims: Type.Array(Type.Integer()),
+  },
+  { title: 'TensorConfig' },
+);
 
 export const ModelConfig = Type.Object(
   {

@@ -1,0 +1,111 @@
+// The budget: a track that reaches as far as this machine's times do, with a stop for each
+// sub-network, and a field for any other number.
+import { byId, html, tierColours } from './dom.js';
+import { formatMs, stopOf, toStep, trackOf } from './figures.js';
+
+/** @import { Model } from './api.js' */
+
+const slider = /** @type {HTMLInputElement} */ (byId('budget'));
+const field = /** @type {HTMLInputElement} */ (byId('budget-number'));
+
+/** A track this much shorter is another one. */
+const OTHER = 0.65;
+
+export class Budget {
+  #step = 0.1;
+  /** By sub-network. @type {Map<string, HTMLButtonElement>} */
+  #stops = new Map();
+
+  /** @param {(ms: number) => void} changed */
+  constructor(changed) {
+    this.changed = changed;
+    /** In ms. @type {number} */
+    this.ms = 100;
+    slider.addEventListener('input', () => this.#chosen(Number(slider.value)));
+    field.addEventListener('change', () => {
+      if (field.checkValidity()) this.#chosen(Number(field.value));
+    });
+  }
+
+  /**
+   * For a model that is new here.
+   *
+   * @param {Model} model
+   */
+  fit(model) {
+    this.#reach(model);
+    const colours = tierColours(model.tiers);
+    this.#stops.clear();
+    const buttons = model.tiers.map(({ skip }) => {
+      const dot = html('i', { class: 'dot' });
+      dot.style.background = colours.get(skip) ?? '';
+      const button = html('button', { type: 'button', class: 'stop' }, dot, skip);
+      this.#stops.set(skip, button);
+      button.addEventListener('click', () => this.#chosen(Number(button.value)));
+      return button;
+    });
+    byId('stops').replaceChildren(...buttons);
+    this.update(model);
+    this.set(toStep(this.range.to * 0.75, this.#step));
+  }
+
+  /** @param {Model} model */
+  #reach(model) {
+    const { from, to, step } = trackOf(model.tiers);
+    this.#step = step;
+    Object.assign(slider, { min: String(from), max: String(to), step: String(step) });
+    byId('track-from').textContent = formatMs(from);
+    byId('track-to').textContent = formatMs(to);
+  }
+
+  /**
+   * Where the stops are now: they move to the right while the service is busy.
+   *
+   * @param {Model} model
+   */
+  update(model) {
+    // A machine that was busy when it was measured: another track, but not under someone's thumb.
+    const change = trackOf(model.tiers).to / this.range.to;
+    if ((change < OTHER || change > 1 / OTHER) && document.activeElement !== slider) {
+      this.#reach(model);
+      this.set(this.ms);
+    }
+    const { from, to } = this.range;
+    const share = (/** @type {number} */ ms) => Math.min(1, (ms - from) / (to - from)) * 100;
+    const colours = tierColours(model.tiers);
+    const edge = html('i', { class: 'too-short' });
+    edge.style.width = `${share(stopOf(model.tiers[0] ?? { budgetMs: from }))}%`;
+    const ticks = model.tiers.map((tier) => {
+      const ms = toStep(stopOf(tier), this.#step);
+      const stop = this.#stops.get(tier.skip);
+      if (stop) {
+        stop.value = String(ms);
+        stop.title = `${formatMs(ms)} are enough for ${tier.skip} now`;
+        stop.setAttribute('aria-label', `${tier.skip}: ${formatMs(ms)}`);
+      }
+      const tick = html('i', { class: 'tick' });
+      tick.style.left = `${share(ms)}%`;
+      tick.style.background = colours.get(tier.skip) ?? '';
+      return tick;
+    });
+    byId('ticks').replaceChildren(edge, ...ticks);
+  }
+
+  get range() {
+    return { from: Number(slider.min), to: Number(slider.max) };
+  }
+
+  /** @param {number} ms without a request for it */
+  set(ms) {
+    this.ms = ms;
+    slider.value = String(ms);
+    slider.setAttribute('aria-valuetext', formatMs(ms));
+    field.value = String(ms);
+  }
+
+  /** @param {number} ms */
+  #chosen(ms) {
+    this.set(ms);
+    this.changed(ms);
+  }
+}
