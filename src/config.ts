@@ -16,7 +16,7 @@ const oneOf = <Name extends string>(description: string, fallback: Name, names: 
   Type.Unsafe<Name>({ type: 'string', enum: names, description, default: fallback });
 
 /** The model that the package brings, wherever it is installed. */
-const SHIPPED_MODEL = fileURLToPath(new URL('../models/cifar10', import.meta.url));
+const SHIPPED_MODEL = fileURLToPath(new URL('../models/grocery', import.meta.url));
 
 /** Every setting is an environment variable and, as `--kebab-case`, a flag of `depthserve serve`. */
 const Settings = Type.Object({

@@ -11,8 +11,14 @@ describe('settings', () => {
   });
 
   it.each([
-    ['LOG_LEVEL', 'LOG_LEVEL must be one of fatal, error, warn, info, debug, trace, silent'],
-    ['EXECUTION_PROVIDER', 'EXECUTION_PROVIDER must be one of auto, cuda, cpu'],
+    [
+      'LOG_LEVEL',
+      'LOG_LEVEL (--log-level) must be one of fatal, error, warn, info, debug, trace, silent',
+    ],
+    [
+      'EXECUTION_PROVIDER',
+      'EXECUTION_PROVIDER (--execution-provider) must be one of auto, cuda, cpu',
+    ],
   ])('%s=verbose is refused, and the values are named once', (name, message) => {
     expect(() => readConfig({ [name]: 'verbose' })).toThrow(new ConfigError(message));
   });

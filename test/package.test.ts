@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { runToEnd } from './clients/python.ts';
-import { CAT, classify } from './http/client.ts';
+import { classify } from './http/client.ts';
 import { freePorts } from './server.ts';
 
 /** Installed from the registry, as a user does: minutes on a slow machine. */
@@ -17,7 +17,7 @@ describe('the package', () => {
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'depthserve-package-'));
     const pack = ['pack', '--ignore-scripts=false', '--json', '--pack-destination', folder];
-    const [packed] = JSON.parse(/^\[\s*\{[^]*/m.exec(await runToEnd('npm', pack))![0]) as {
+    const [packed] = JSON.parse(/^\[\s*\{[^]*?^\]/m.exec(await runToEnd('npm', pack))![0]) as {
       filename: string;
       files: { path: string }[];
     }[];
@@ -34,8 +34,8 @@ describe('the package', () => {
         'dist/client/client.d.ts',
         'src/page/index.html',
         'models/model.schema.json',
-        'models/cifar10/model.onnx',
-        'models/cifar10/samples/index.json',
+        'models/grocery/model.onnx',
+        'models/grocery/samples/index.json',
         'CHANGELOG.md',
         'LICENSE',
       ]),
@@ -50,13 +50,19 @@ describe('the package', () => {
     async () => {
       const [port] = await freePorts(1);
       const args = ['depthserve', 'serve', '--port', String(port), '--execution-provider', 'cpu'];
-      const server = spawn('npx', ['--no-install', ...args], { cwd: folder, detached: true });
+      const server = spawn('npx', ['--no-install', ...args], {
+        cwd: folder,
+        detached: true,
+        // The model that the package brings.
+        env: { ...process.env, MODEL_DIR: undefined },
+      });
       const url = `http://127.0.0.1:${port}`;
       try {
         const isReady = async () => (await fetch(`${url}/health/ready`)).ok;
         await vi.waitFor(async () => expect(await isReady()).toBe(true), PATIENCE);
-        const { status, body } = await classify(url, CAT, { 'x-latency-budget-ms': '60000' });
-        expect([status, body.predictions[0]!.label]).toEqual([200, 'cat']);
+        const photo = await readFile('models/grocery/samples/pineapple.jpg');
+        const { status, body } = await classify(url, photo, { 'x-latency-budget-ms': '60000' });
+        expect([status, body.predictions[0]!.label]).toEqual([200, 'Pineapple']);
         expect(await (await fetch(`${url}/`)).text()).toContain('<title>DepthServe');
         expect(await (await fetch(`${url}/samples/index.json`)).json()).not.toEqual([]);
       } finally {

@@ -92,7 +92,13 @@ async function beside(url: string, path: string, request: RequestInit): Promise<
 async function start() {
   const began = performance.now();
   const child = spawn(process.execPath, ['dist/main.js'], {
-    env: { ...process.env, ...settings('cpu'), HOST: '127.0.0.1', PORT: '0' },
+    env: {
+      MODEL_DIR: 'models/cifar10',
+      ...process.env,
+      ...settings('cpu'),
+      HOST: '127.0.0.1',
+      PORT: '0',
+    },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   let log = '';

@@ -24,6 +24,7 @@ export async function serve(
       HOST: '127.0.0.1',
       PORT: String(port),
       EXECUTION_PROVIDER: 'cpu',
+      MODEL_DIR: 'models/cifar10',
       LOG_LEVEL: 'warn',
       ...process.env,
       ...env,

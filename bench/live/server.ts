@@ -9,7 +9,13 @@ export async function startServer(): Promise<{ url: string; stop: () => Promise<
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
   const child = spawn(process.execPath, ['dist/main.js'], {
-    env: { LOG_LEVEL: 'warn', ...process.env, HOST: '127.0.0.1', PORT: String(port) },
+    env: {
+      MODEL_DIR: 'models/cifar10',
+      LOG_LEVEL: 'warn',
+      ...process.env,
+      HOST: '127.0.0.1',
+      PORT: String(port),
+    },
     stdio: 'inherit',
   });
   process.once('exit', () => child.kill('SIGKILL'));

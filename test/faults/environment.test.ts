@@ -49,11 +49,11 @@ it('budgets and timings do not see the time of day jump', async () => {
   expect(await server.stop()).toBe(0);
 });
 
-it('the time of day is read for one thing only: to tell it', () => {
+it('the time of day is read only to tell it, and where gRPC states a deadline by it', () => {
   const readers = readdirSync('src', { recursive: true, encoding: 'utf8' })
     .filter((path) => path.endsWith('.ts'))
     .filter((path) => /Date\.now|new Date/.test(readFileSync(`src/${path}`, 'utf8')));
-  expect(readers).toEqual(['telemetry/triton-statistics.ts']);
+  expect(readers).toEqual(['grpc/heads.ts', 'telemetry/triton-statistics.ts']);
 });
 
 const isReady = (url: string) =>

@@ -319,6 +319,6 @@ it('a port that is taken ends the start, by its name', async () => {
     HOST: '127.0.0.1',
     GRPC_PORT: new URL(server.url).port,
   });
-  expect([code, output]).toEqual([1, expect.stringMatching(/depthserve: GRPC_PORT: .*in use/i)]);
+  expect([code, output]).toEqual([2, expect.stringMatching(/depthserve: GRPC_PORT: .*in use/i)]);
   await server.stop();
 });

@@ -145,7 +145,7 @@ describe('what is no origin is refused at the start', () => {
   it('by the setting and the name', async () => {
     const { code, output } = await failedStart({ CORS_ORIGINS: 'app.example' });
     expect([code, output]).toEqual([
-      1,
+      2,
       expect.stringContaining('depthserve: CORS_ORIGINS: app.example is no origin'),
     ]);
   });
