@@ -201,8 +201,8 @@ describe('a new version in the model folder', () => {
     // Four workers that stayed would be four; others of Node's may still be started.
     expect(after.threads - before.threads).toBeLessThan(4);
     expect([before.models, after.models]).toEqual([1, 1]);
-    // A session that stayed would be 25 MB, four of them 100.
-    expect(after.mb - before.mb).toBeLessThan(80);
+    // It is 60 to 95 MB with the state of the machine; four sessions that stayed would add 100.
+    expect(after.mb - before.mb).toBeLessThan(120);
   });
 });
 
