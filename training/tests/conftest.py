@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,3 +96,17 @@ def folder_tree(tmp_path: Path) -> Path:
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests leave the user's cache alone."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+SLOW = {"resnet50", "resnet101", "resnet50vd"}
+"""Families whose tests take minutes together, and whose code is that of the other ones."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.environ.get("ADAPT_SLOW_TESTS"):
+        return
+    skip = pytest.mark.skip(reason="slow: set ADAPT_SLOW_TESTS=1")
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec and "onnx" in item.nodeid and callspec.params.get("family") in SLOW:
+            item.add_marker(skip)
