@@ -1,32 +1,15 @@
 import { performance } from 'node:perf_hooks';
 import type { ServerUnaryCall, UntypedServiceImplementation, sendUnaryData } from '@grpc/grpc-js';
-import type { FastifyBaseLogger } from 'fastify';
 import { ServeError } from '../errors.ts';
-import type { Access } from '../http/access.ts';
-import type { Intake } from '../http/intake.ts';
 import { isFault, toServeError } from '../http/problem.ts';
 import { describeConfig, describeModel, describeServer } from '../http/v2/describe.ts';
 import { infer } from '../http/v2/inference.ts';
 import { assertModel } from '../http/v2/model.ts';
 import { inProtocol } from '../http/v2/told.ts';
-import type { Service } from '../service.ts';
-import type { Tracing } from '../tracing/trace.ts';
 import { messageOf, responseOf } from './convert.ts';
 import type { ModelInferRequest } from './convert.ts';
-import type { Head, Heads } from './heads.ts';
+import type { GrpcParts, Head, Heads } from './heads.ts';
 import { grpcStatus } from './status.ts';
-
-/** What gRPC shares with HTTP: limits, tokens and counts hold for both together. */
-export interface GrpcParts {
-  readonly service: Service;
-  /** Null: anyone may enter. */
-  readonly access: Access | null;
-  readonly intake: Intake;
-  readonly log: FastifyBaseLogger;
-  readonly version: string;
-  /** Null: nobody collects spans. */
-  readonly tracing: Tracing | null;
-}
 
 interface Named {
   readonly name: string;

@@ -2,14 +2,29 @@ import { randomUUID } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import { ServerInterceptingCall, status } from '@grpc/grpc-js';
 import type { Metadata, ServerInterceptor } from '@grpc/grpc-js';
+import type { FastifyBaseLogger } from 'fastify';
 import type { Deployment } from '../deployment.ts';
 import type { ErrorCode, ServeError } from '../errors.ts';
+import type { Access } from '../http/access.ts';
+import type { Intake } from '../http/intake.ts';
 import { fromRefusal, toServeError } from '../http/problem.ts';
 import { inProtocol } from '../http/v2/told.ts';
+import type { Service } from '../service.ts';
 import { beginTrace } from '../tracing/trace.ts';
-import type { RequestTrace, TraceIds } from '../tracing/trace.ts';
-import type { GrpcParts } from './handlers.ts';
+import type { RequestTrace, TraceIds, Tracing } from '../tracing/trace.ts';
 import { grpcStatus } from './status.ts';
+
+/** What gRPC shares with HTTP: limits, tokens and counts hold for both together. */
+export interface GrpcParts {
+  readonly service: Service;
+  /** Null: anyone may enter. */
+  readonly access: Access | null;
+  readonly intake: Intake;
+  readonly log: FastifyBaseLogger;
+  readonly version: string;
+  /** Null: nobody collects spans. */
+  readonly tracing: Tracing | null;
+}
 
 /** Need no token even where others do, as their counterparts of REST. */
 const OPEN = /\/Server(Live|Ready)$/;

@@ -4,8 +4,8 @@ import type { GrpcObject, ServiceClientConstructor } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { ConfigError } from '../config.ts';
 import { Heads } from './heads.ts';
+import type { GrpcParts } from './heads.ts';
 import { handlers } from './handlers.ts';
-import type { GrpcParts } from './handlers.ts';
 
 const PROTO = fileURLToPath(new URL('../../src/grpc/inference.proto', import.meta.url));
 

@@ -481,7 +481,10 @@ export class Scheduler<Input, Output> {
   ): Promise<void> {
     const { clock, engine, latency, events } = this.#options;
     const dispatchedAt = clock.now();
-    const timers = batch.flatMap((entry) => ('served' in entry ? this.#leaveInTime(entry) : []));
+    const gone = new Set<number>();
+    const timers = batch.flatMap((entry) =>
+      'served' in entry ? this.#leaveInTime(entry, gone) : [],
+    );
     const predicted = latency.predict(tier, batch.length);
     this.#busy[worker] = true;
     this.#running += batch.length;
@@ -500,6 +503,7 @@ export class Scheduler<Input, Output> {
       this.#restingSince = clock.now();
       events?.finished?.(tier, batch.length, predicted, inferenceMs);
       batch.forEach((entry, index) => {
+        if (gone.has(entry.id)) return;
         const before = 'served' in entry ? entry : undefined;
         const output = outputs[index]!;
         const confidence = this.#options.confidence?.(output, tier) ?? tier.accuracy;
@@ -519,6 +523,7 @@ export class Scheduler<Input, Output> {
     } catch (error) {
       for (const entry of batch) {
         // An answer in hand is not lost because a second look failed.
+        if (gone.has(entry.id)) continue;
         if ('served' in entry) entry.settle.resolve(entry.served);
         else entry.settle.reject(error);
       }
@@ -542,9 +547,12 @@ export class Scheduler<Input, Output> {
     else insert(this.#unsure, { ...entry, look, served, since: look.at });
   }
 
-  /** A second look that takes too long is not waited for. Its owner ignores what comes later. */
-  #leaveInTime({ deadline, settle, served }: Held<Input, Output>): () => void {
-    return this.#options.clock.at(deadline - LEAVE_MS, () => settle.resolve(served));
+  /** A second look that takes too long is not waited for: the request is `gone` then. */
+  #leaveInTime({ id, deadline, settle, served }: Held<Input, Output>, gone: Set<number>) {
+    return this.#options.clock.at(deadline - LEAVE_MS, () => {
+      gone.add(id);
+      settle.resolve(served);
+    });
   }
 
   #reportIdle(): void {

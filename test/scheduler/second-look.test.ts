@@ -119,6 +119,20 @@ describe('an image that has an answer', () => {
     expect(scheduler.idle).toBe(true);
   });
 
+  test('leaves once, though its second look comes later', async () => {
+    const clock = new VirtualClock();
+    const { scheduler } = started(clock, { deepMs: 50 });
+    const answers: string[] = [];
+    const [place] = scheduler.reserve(1, { arrivedAt: 0, deadline: 20, minAccuracy: 0 });
+    const settle = {
+      resolve: ({ tier }: Served<number>) => void answers.push(tier.skip),
+      reject: (error: unknown) => void answers.push(String(error)),
+    };
+    scheduler.enqueue([{ place: place!, input: 0.4, settle }]);
+    await clock.run();
+    expect(answers).toEqual(['TT']);
+  });
+
   test('keeps it when the second look fails', async () => {
     const clock = new VirtualClock();
     const { scheduler } = started(clock, { fails: true });

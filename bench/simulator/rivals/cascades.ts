@@ -1,5 +1,6 @@
 import type { Policy, SecondLooks, Tier, Unsure, View } from '../../../src/scheduler/policy.ts';
-import { admitAll, batchBySlack, cheapestFor, run, splitHopeless } from './common.ts';
+import { batchBySlack } from './common.ts';
+import { infaas } from './infaas.ts';
 
 /** Looks again at images of which the first look is at most so sure; not in time: they leave. */
 function belowThreshold(threshold: (view: View) => number): SecondLooks {
@@ -27,21 +28,9 @@ function belowThreshold(threshold: (view: View) => number): SecondLooks {
   };
 }
 
-/** Cheapest first for everybody; whoever is less sure than most waits for an idle engine. */
+/** The cheapest sub-network for everybody; who is less sure than most waits for an idle engine. */
 function firstLookThen(name: string, secondLooks: SecondLooks): Policy {
-  return {
-    name,
-    admit: admitAll,
-    decide(view) {
-      const { queue, expire } = splitHopeless(view, (request) => cheapestFor(view, [request]));
-      if (queue.length === 0) return run(expire, [], undefined);
-      const tier = cheapestFor(view, queue.slice(0, 1))!;
-      const batch = batchBySlack(view, queue, tier);
-      const end = batch.findIndex((request) => request.minAccuracy > tier.accuracy);
-      return run(expire, end < 0 ? batch : batch.slice(0, end), tier);
-    },
-    secondLooks,
-  };
+  return { ...infaas, name, secondLooks };
 }
 
 /** Confidence up to which a share of the images is looked at again. */

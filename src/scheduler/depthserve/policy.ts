@@ -104,6 +104,8 @@ function decide(view: View): Decision {
         if (costs.busyMs(tier, batch) > slack) break;
         const choice = tier * costs.width + batch;
         const served = skipped + batch;
+        // Being late only costs: what is not worth it without need not be looked at.
+        if (-length * choices.regret[choice]! - skipped * perLost < best) continue;
         // Of its own images as of the rest, were it to go as this batch does.
         const late = lateness(queue, skipped, batch, now, costs, tier) / batch;
         const regret = choices.regret[choice]! + late * costs.tiers[tier]!.accuracy;
