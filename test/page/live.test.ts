@@ -128,10 +128,9 @@ describe.skipIf(noBrowser)('the page of another service', () => {
       await readFile('models/cifar10/samples/cat.jpg'),
       'image/jpeg',
     );
-    await expect
-      .poll(() => open.verdict(), { timeout: 20_000 })
-      .toMatch(/class \d.*the budget of|Use/);
+    // A busy machine may miss the budget that the page starts with.
     await open.setBudget(60_000);
+    await expect.poll(() => open.verdict(), { timeout: 20_000 }).toMatch(/class \d.*the budget of/);
     await expect.poll(async () => (await open.networkDrawn())[0]).toMatch(/^[FT]{5}$/);
     expect(await open.text('#classes-title')).toBe('The 7 classes that it knows');
     expect(await open.page.locator('#depths').textContent()).toContain('unknown');
