@@ -6,6 +6,7 @@ import { describeConfig, describeModel, describeServer } from '../http/v2/descri
 import { infer } from '../http/v2/inference.ts';
 import { assertModel } from '../http/v2/model.ts';
 import { inProtocol } from '../http/v2/told.ts';
+import { Cancellation } from '../pipeline/cancellation.ts';
 import { messageOf, responseOf } from './convert.ts';
 import type { ModelInferRequest } from './convert.ts';
 import type { GrpcParts, Head, Heads } from './heads.ts';
@@ -93,7 +94,7 @@ async function inferred(parts: GrpcParts, head: Head, call: Call<ModelInferReque
       arrivedAt: head.arrivedAt,
       head: head.budgetMs === undefined ? {} : { budgetMs: head.budgetMs },
       id: head.id,
-      signal: endOf(call, head),
+      cancellation: endOf(call, head),
       allBinary: true,
       trace: head.trace,
     },
@@ -104,13 +105,13 @@ async function inferred(parts: GrpcParts, head: Head, call: Call<ModelInferReque
   return { response: responseOf(response, binary), subNetwork };
 }
 
-/** Aborts when the client cancels, or its deadline passes. */
-function endOf(call: Call<unknown>, { arrivedAt, budgetMs = Infinity }: Head): AbortSignal {
-  const controller = new AbortController();
+/** Cancels when the client does, or its deadline passes. */
+function endOf(call: Call<unknown>, { arrivedAt, budgetMs = Infinity }: Head): Cancellation {
+  const cancellation = new Cancellation();
   const end = () => {
     // A timer's grain is a millisecond.
     const isLate = performance.now() - arrivedAt >= budgetMs - 1;
-    controller.abort(
+    cancellation.cancel(
       isLate
         ? new ServeError('deadline-passed', 'The deadline passed before the answer.')
         : new ServeError('cancelled', 'The client cancelled before the answer.'),
@@ -118,5 +119,5 @@ function endOf(call: Call<unknown>, { arrivedAt, budgetMs = Infinity }: Head): A
   };
   if (call.cancelled) end();
   else call.once('cancelled', end);
-  return controller.signal;
+  return cancellation;
 }

@@ -8,14 +8,21 @@ export function topK(
   labels: readonly string[],
   k: number,
 ): Answer['predictions'] {
-  return Array.from(probabilities.keys())
-    .sort((a, b) => probabilities[b]! - probabilities[a]!)
-    .slice(0, k)
-    .map((index) => ({
-      label: labels[index] ?? String(index),
-      index,
-      probability: probabilities[index]!,
-    }));
+  // A few of many classes: sorting all of them takes longer than whatever else makes an answer.
+  const best: number[] = [];
+  for (let index = 0; index < probabilities.length; index++) {
+    const probability = probabilities[index]!;
+    if (best.length === k && probability <= probabilities[best.at(-1)!]!) continue;
+    let at = best.length;
+    while (at > 0 && probabilities[best[at - 1]!]! < probability) at--;
+    best.splice(at, 0, index);
+    if (best.length > k) best.pop();
+  }
+  return best.map((index) => ({
+    label: labels[index] ?? String(index),
+    index,
+    probability: probabilities[index]!,
+  }));
 }
 
 /** Microseconds are as fine as these timings are true. */
@@ -65,13 +72,19 @@ export function answerOf(
   };
 }
 
+/** The sub-networks that answered, each once, in the order of the images. */
+export function subNetworksOf(results: readonly Classified[]): string {
+  if (results.length === 1) return results[0]!.tier.skip;
+  return [...new Set(results.map(({ tier }) => tier.skip))].join(', ');
+}
+
 /** What browsers' developer tools show as the request's phases: those of its slowest image. */
 export function serverTimingOf(results: readonly Classified[], totalMs: number): string {
   const stay = (one: Classified) => one.decodeMs + one.queueMs + one.inferenceMs;
   const slowest = results.reduce((a, b) => (stay(b) > stay(a) ? b : a));
   const { decodeMs, queueMs, inferenceMs } = slowest;
-  const phases = { decode: decodeMs, queue: queueMs, infer: inferenceMs, total: totalMs };
-  return Object.entries(phases)
-    .map(([name, ms]) => `${name};dur=${rounded(ms)}`)
-    .join(', ');
+  return (
+    `decode;dur=${rounded(decodeMs)}, queue;dur=${rounded(queueMs)}, ` +
+    `infer;dur=${rounded(inferenceMs)}, total;dur=${rounded(totalMs)}`
+  );
 }

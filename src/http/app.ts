@@ -37,6 +37,8 @@ declare module 'fastify' {
     outcome: 'met' | 'late' | ErrorCode | null;
     /** Null: nobody collects spans. */
     trace: RequestTrace | null;
+    /** To be done when the connection is through with the request, answered or not. */
+    atClose: (() => void)[];
   }
   interface FastifyContextConfig {
     /** The route classifies images: its requests are counted and logged. */
@@ -127,6 +129,11 @@ export async function buildApp(
   const reportLoad = loadReports(service);
   app.addHook('onRequest', (request, reply, done) => {
     request.arrivedAt = performance.now();
+    const atClose: (() => void)[] = [];
+    request.atClose = atClose;
+    reply.raw.once('close', () => {
+      for (const act of atClose) act();
+    });
     reply.headers({ 'x-request-id': request.id, ...SECURITY_HEADERS });
     reportLoad(request, reply);
     const { classifies } = request.routeOptions.config;
@@ -140,9 +147,9 @@ export async function buildApp(
   app.decorate('shared', { access, intake });
   if (access) {
     app.addHook('onClose', () => access.close());
-    app.addHook('onRequest', async (request, reply) => {
+    app.addHook('onRequest', async (request) => {
       if (request.routeOptions.config.open) return;
-      reply.raw.once('close', access.enter(request.headers.authorization));
+      request.atClose.push(access.enter(request.headers.authorization));
     });
   }
   app.addHook('onSend', (_request, reply, payload, done) => {

@@ -7,14 +7,22 @@ import { Type } from 'typebox';
 import { ServeError } from '../errors.ts';
 import type { ImageRequest } from '../pipeline/pipeline.ts';
 import type { Service } from '../service.ts';
-import { answerOf, serverTimingOf } from './answer.ts';
+import { answerOf, serverTimingOf, subNetworksOf } from './answer.ts';
 import { budgetOf, minAccuracyOf, minConfidenceOf } from './budget.ts';
 import { cancelOnDisconnect } from './disconnect.ts';
 import { readForm } from './form.ts';
+import { readWhole } from './intake.ts';
 import { FORM_TYPE, IMAGE_TYPES, imagesOf } from './images.ts';
 import { refuseEarly } from './problem.ts';
 import { serveBy } from './serving.ts';
 import { Answer, Answers, RequestHeaders, problems } from './schemas.ts';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** What the head of a request to /classify asks for. */
+    imageRequest: ImageRequest | null;
+  }
+}
 
 const DEFAULT_TOP_K = 5;
 
@@ -35,6 +43,13 @@ const REQUEST_BODY = {
   ]),
 };
 
+const TAKEN: ReadonlySet<string> = new Set([...IMAGE_TYPES, FORM_TYPE]);
+
+/** Whether bodies of this Content-Type are read. */
+function isTaken(contentType: string): boolean {
+  return TAKEN.has(contentType) || TAKEN.has(contentType.split(';', 1)[0]!.trim().toLowerCase());
+}
+
 /** `POST /classify`: images and a latency budget in, labels and how they came about out. */
 export function classifyRoute(service: Service): FastifyPluginAsyncTypebox {
   const { config } = service;
@@ -42,15 +57,16 @@ export function classifyRoute(service: Service): FastifyPluginAsyncTypebox {
     arrivedAt: request.arrivedAt,
     budgetMs: budgetOf(request, config.DEFAULT_BUDGET_MS),
     minAccuracy: minAccuracyOf(request),
+    skip: undefined,
     minConfidence: minConfidenceOf(request),
+    cancellation: undefined,
   });
 
   return async (app) => {
+    app.decorateRequest('imageRequest', null);
     // Fastify's own parsers would let text and JSON through to us.
     app.removeContentTypeParser(['application/json', 'text/plain']);
-    app.addContentTypeParser(IMAGE_TYPES, { parseAs: 'buffer' }, (_request, body, done) => {
-      done(null, body);
-    });
+    app.addContentTypeParser(IMAGE_TYPES, readWhole(app.shared.intake, config.MAX_BODY_BYTES));
     await app.register(multipart);
     // The plugin leaves the body alone until the handler asks; ours is read like any other body.
     app.removeContentTypeParser(FORM_TYPE);
@@ -91,10 +107,10 @@ export function classifyRoute(service: Service): FastifyPluginAsyncTypebox {
         onRequest(request, reply, done) {
           // `curl -T` and others name no type.
           request.raw.headers['content-type'] ??= 'application/octet-stream';
-          const { pipeline } = serveBy(service, request, reply);
-          const [type] = request.raw.headers['content-type'].split(';', 1) as [string];
-          if (!app.hasContentTypeParser(type.trim().toLowerCase())) {
-            const detail = `The body is called ${JSON.stringify(type.slice(0, 60))}.`;
+          const { pipeline } = serveBy(service, request);
+          const type = request.raw.headers['content-type'];
+          if (!isTaken(type)) {
+            const detail = `The body is called ${JSON.stringify(type.split(';', 1)[0]!.slice(0, 60))}.`;
             return done(new ServeError('unsupported-media-type', detail));
           }
           const unknown = Object.keys(request.query).find((name) => name !== 'topK');
@@ -103,6 +119,7 @@ export function classifyRoute(service: Service): FastifyPluginAsyncTypebox {
             return done(new ServeError('bad-request', detail));
           }
           const imageRequest = imageRequestOf(request);
+          request.imageRequest = imageRequest;
           request.trace?.asks(imageRequest.budgetMs);
           const refusal = pipeline.preview(imageRequest);
           if (refusal) return refuseEarly(refusal, request, reply);
@@ -114,25 +131,24 @@ export function classifyRoute(service: Service): FastifyPluginAsyncTypebox {
       },
       async (request, reply) => {
         const files = imagesOf(request);
-        const signal = cancelOnDisconnect(request, reply, service);
-        const imageRequest = { ...imageRequestOf(request), signal };
+        const imageRequest = request.imageRequest!;
+        imageRequest.cancellation = cancelOnDisconnect(request, reply, service);
         const { budgetMs } = imageRequest;
         const results = await request.deployment!.classify(files, imageRequest);
 
         const totalMs = performance.now() - request.arrivedAt;
-        const answers = results.map((result, index) => {
-          const id = results.length === 1 ? request.id : `${request.id}-${index}`;
-          return answerOf(id, result, budgetMs, totalMs, request.query.topK ?? DEFAULT_TOP_K);
-        });
-        const ids = answers.map(({ id }) => id);
+        const { topK = DEFAULT_TOP_K } = request.query;
+        const ids = results.map((_, index) =>
+          results.length === 1 ? request.id : `${request.id}-${index}`,
+        );
+        const answers = results.map((result, index) =>
+          answerOf(ids[index]!, result, budgetMs, totalMs, topK),
+        );
         const outcome = { ids, images: results, isPinned: false, budgetMs, totalMs };
         request.outcome = service.recorder.answered(outcome);
         request.trace?.ran(results, budgetMs);
         reply.header('server-timing', serverTimingOf(results, totalMs));
-        reply.header(
-          'x-sub-network',
-          [...new Set(results.map(({ tier }) => tier.skip))].join(', '),
-        );
+        reply.header('x-sub-network', subNetworksOf(results));
         return answers.length === 1 ? answers[0]! : { results: answers };
       },
     );

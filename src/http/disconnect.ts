@@ -1,5 +1,7 @@
+import type { Socket } from 'node:net';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ServeError } from '../errors.ts';
+import { Cancellation } from '../pipeline/cancellation.ts';
 import type { Service } from '../service.ts';
 import { recordUnanswered } from './serving.ts';
 import { endTrace } from './tracing.ts';
@@ -10,57 +12,69 @@ import { endTrace } from './tracing.ts';
  */
 const LOOK_AFTER_MS = 50;
 
+/** Of a connection: called when its client ends its side. */
+const ENDED = Symbol('ended');
+interface Watched extends Socket {
+  [ENDED]?: (() => void) | null;
+}
+
 /** Answers requests of clients that have already ended their side of the connection. */
 export function answerHalfOpen(app: FastifyInstance): void {
   // Not in Node's documentation, but in its HTTP server since 2011.
   Object.assign(app.server, { httpAllowHalfOpen: true });
+  // Once for each connection, not for each request.
+  app.server.on('connection', (socket: Watched) => {
+    socket.once('end', () => socket[ENDED]?.());
+  });
 }
 
 /**
- * Aborts when the client goes away before its answer is written, so that no engine works for
+ * Cancels when the client goes away before its answer is written, so that no engine works for
  * nobody. (The request's own `close` event also comes when its body has merely been read.)
  */
 export function cancelOnDisconnect(
   request: FastifyRequest,
   reply: FastifyReply,
   service: Service,
-): AbortSignal {
-  const controller = new AbortController();
-  reply.raw.once('close', () => {
+): Cancellation {
+  const cancellation = new Cancellation();
+  const stopLooking = lookForClient(request, reply);
+  request.atClose.push(() => {
+    stopLooking();
     if (reply.raw.writableFinished) return;
     // Fastify's onResponse hook never comes for these.
     request.outcome = 'cancelled';
     recordUnanswered(service, request, 'cancelled');
     request.log.info({ outcome: 'cancelled' }, 'classify');
     endTrace(request, null);
-    controller.abort(new ServeError('cancelled', 'The client went away before the answer.'));
+    cancellation.cancel(new ServeError('cancelled', 'The client went away before the answer.'));
   });
-  lookForClient(request, reply);
-  return controller.signal;
+  return cancellation;
 }
 
 /**
  * Finds out whether a client that has ended its side still listens: both look the same until
  * something is sent. An interim answer means nothing to a client that is there; if none is, its
  * machine resets the connection, which the next write, an empty one, gets to know.
+ *
+ * @returns stops that.
  */
-function lookForClient(
-  { raw: { socket, httpVersion } }: FastifyRequest,
-  reply: FastifyReply,
-): void {
+function lookForClient({ raw }: FastifyRequest, reply: FastifyReply): () => void {
+  const socket: Watched = raw.socket;
   // HTTP/1.0 has no interim answers: such a request is finished, whether anybody listens or not.
-  if (httpVersion !== '1.1') return;
-  const timers: NodeJS.Timeout[] = [];
+  if (raw.httpVersion !== '1.1') return () => {};
+  let timer: NodeJS.Timeout | undefined;
   const look = () => {
     reply.raw.writeContinue();
-    timers.push(setTimeout(() => socket.write(''), LOOK_AFTER_MS));
+    timer = setTimeout(() => socket.write(''), LOOK_AFTER_MS);
   };
-  const ended = () => void timers.push(setTimeout(look, LOOK_AFTER_MS));
+  const ended = () => {
+    timer = setTimeout(look, LOOK_AFTER_MS);
+  };
   if (socket.readableEnded) ended();
-  else socket.once('end', ended);
-  const stop = () => {
-    socket.off('end', ended);
-    for (const timer of timers) clearTimeout(timer);
+  else socket[ENDED] = ended;
+  return () => {
+    socket[ENDED] = null;
+    clearTimeout(timer);
   };
-  reply.raw.once('finish', stop).once('close', stop);
 }

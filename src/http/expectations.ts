@@ -18,23 +18,24 @@ export function meetExpectations(app: FastifyInstance): void {
   app.server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) => {
     app.server.emit('request', request, response);
   });
-  app.addHook('onRequest', async ({ raw }, reply) => {
+  app.addHook('onRequest', ({ raw }, reply, done) => {
     // Whether the body will be sent after an answer without 100 is the client's choice.
     if (waiting.has(raw)) reply.header('connection', 'close');
     const { expect, host } = raw.headers;
     if (expect !== undefined && !waiting.has(raw)) {
-      throw new ServeError(
-        'expectation-failed',
-        `Expect is ${JSON.stringify(expect.slice(0, 40))}.`,
-      );
-    }
-    if (host === undefined && raw.httpVersion === '1.1') {
-      throw new ServeError('bad-request', 'The request has no Host.');
+      const detail = `Expect is ${JSON.stringify(expect.slice(0, 40))}.`;
+      done(new ServeError('expectation-failed', detail));
+    } else if (host === undefined && raw.httpVersion === '1.1') {
+      done(new ServeError('bad-request', 'The request has no Host.'));
+    } else {
+      done();
     }
   });
-  app.addHook('preParsing', async ({ raw }, reply) => {
-    if (!waiting.delete(raw)) return;
-    reply.removeHeader('connection');
-    reply.raw.writeContinue();
+  app.addHook('preParsing', ({ raw }, reply, payload, done) => {
+    if (waiting.delete(raw)) {
+      reply.removeHeader('connection');
+      reply.raw.writeContinue();
+    }
+    done(null, payload);
   });
 }

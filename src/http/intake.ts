@@ -4,6 +4,7 @@ import type { Readable } from 'node:stream';
 import * as zlib from 'node:zlib';
 import type { FastifyInstance, FastifyRequest, RequestPayload } from 'fastify';
 import { ServeError } from '../errors.ts';
+import { FORM_TYPE } from './images.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -13,16 +14,15 @@ declare module 'fastify' {
 }
 
 /** By the names of Content-Encoding, in lower case; zstd where this Node has it. */
-const DECODERS: Readonly<Record<string, (() => Transform & { bytesWritten: number }) | undefined>> =
-  {
-    gzip: zlib.createGunzip,
-    'x-gzip': zlib.createGunzip,
-    deflate: zlib.createInflate,
-    br: zlib.createBrotliDecompress,
-    ...('createZstdDecompress' in zlib && {
-      zstd: zlib.createZstdDecompress as typeof zlib.createGunzip,
-    }),
-  };
+const DECODERS: Readonly<Record<string, CreateDecoder | undefined>> = {
+  gzip: zlib.createGunzip,
+  'x-gzip': zlib.createGunzip,
+  deflate: zlib.createInflate,
+  br: zlib.createBrotliDecompress,
+  ...('createZstdDecompress' in zlib && {
+    zstd: zlib.createZstdDecompress as typeof zlib.createGunzip,
+  }),
+};
 
 /**
  * Bounds the bytes of all bodies that the service holds, from their arrival to the answer. What
@@ -63,28 +63,36 @@ export class Intake {
   }
 }
 
+/** A body that is read whole, by `readWhole`; all others are passed on as a stream. */
+const isReadWhole = (request: FastifyRequest) =>
+  request.routeOptions.config.classifies === true &&
+  !request.headers['content-type']?.trimStart().toLowerCase().startsWith(FORM_TYPE);
+
 /**
- * Unpacks bodies, and has them count.
+ * Unpacks bodies that are passed on as streams, and has them count.
  *
  * @param maxBody bytes of one.
  */
 export function limitIntake(app: FastifyInstance, intake: Intake, maxBody: number): void {
   // Not async: the parser must listen before the first bytes can fail.
-  app.addHook('preParsing', (request, reply, payload, done) => {
-    let mine = 0;
-    let over = false;
-    reply.raw.once('close', () => {
-      intake.giveBack(mine);
-      over = true;
-    });
+  app.addHook('preParsing', (request, _reply, payload, done) => {
+    let createDecoder: CreateDecoder | null;
+    try {
+      // Before the client is told to go on.
+      createDecoder = decoderOf(request, maxBody);
+    } catch (error) {
+      done(error as ServeError);
+      return;
+    }
+    if (isReadWhole(request)) {
+      done(null, payload);
+      return;
+    }
+    const account = new Account(request, intake, maxBody);
     const counted: Transform & RequestPayload = new Transform({
       transform(chunk: Buffer, _encoding, passOn) {
         try {
-          if (!over) {
-            mine += chunk.length;
-            intake.take(chunk.length);
-          }
-          if (mine > maxBody) throw tooLarge(maxBody);
+          account.add(chunk.length);
         } catch (error) {
           passOn(error as ServeError);
           return;
@@ -92,62 +100,131 @@ export function limitIntake(app: FastifyInstance, intake: Intake, maxBody: numbe
         passOn(null, chunk);
       },
     });
-    let unpacked: Unpacked;
-    try {
-      // Before it is sent, where it is announced.
-      if (Number(request.headers['content-length']) > maxBody) throw tooLarge(maxBody);
-      unpacked = unpack(request, payload);
-    } catch (error) {
-      done(error as ServeError);
-      return;
-    }
+    const decoder = createDecoder?.() ?? null;
+    const unpacked = unpack(payload, decoder);
     // Fastify compares this with Content-Length, which counts the bytes on the wire.
     Object.defineProperty(counted, 'receivedEncodedLength', {
-      get: () => unpacked.bytesOnWire?.() ?? mine,
+      get: () => decoder?.bytesWritten ?? account.bytes,
     });
-    watchUpload(request, counted);
+    const stopWatching = watchUpload(request, (late) => counted.destroy(late));
+    counted.once('end', stopWatching).once('close', stopWatching);
     payload.on('error', (error) => counted.destroy(error));
-    if (unpacked.body !== payload) unpacked.body.on('error', (error) => counted.destroy(error));
+    decoder?.on('error', (error) => counted.destroy(error));
     // A body that is given up must not be left standing in its connection.
     counted.on('error', () => {
-      unpacked.body.unpipe(counted).resume();
-      if (unpacked.body !== payload) payload.unpipe().resume();
+      unpacked.unpipe(counted).resume();
+      if (decoder) payload.unpipe().resume();
     });
-    done(null, unpacked.body.pipe(counted));
+    done(null, unpacked.pipe(counted));
   });
 }
 
-/** Ends an upload that takes longer than the request's budget. */
-function watchUpload({ uploadDue }: FastifyRequest, body: Transform): void {
-  if (uploadDue === null) return;
-  const late = new ServeError('deadline-passed', 'The upload took longer than the budget.');
-  const timer = setTimeout(() => body.destroy(late), uploadDue - performance.now());
-  body.once('end', () => clearTimeout(timer)).once('close', () => clearTimeout(timer));
+/**
+ * A parser for Fastify: the body, unpacked and counted, in one piece. It does without the streams
+ * that a parser of Fastify's own would be given: they would cost more than all else here.
+ *
+ * @param maxBody bytes of one.
+ */
+export function readWhole(intake: Intake, maxBody: number) {
+  return (
+    request: FastifyRequest,
+    payload: Readable,
+    done: (e: Error | null, b?: Buffer) => void,
+  ) => {
+    const account = new Account(request, intake, maxBody);
+    const chunks: Buffer[] = [];
+    const decoder = decoderOf(request, maxBody)?.() ?? null;
+    const body = unpack(payload, decoder);
+    let isOver = false;
+    let stopWatching = () => {};
+    const end = (error: Error | null) => {
+      if (isOver) return;
+      isOver = true;
+      stopWatching();
+      // What still comes is thrown away: it must not be left standing in its connection.
+      if (error && decoder) {
+        payload.unpipe().resume();
+        decoder.destroy();
+      }
+      if (error) done(error);
+      else done(null, chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks));
+    };
+    stopWatching = watchUpload(request, end);
+    body.on('data', (chunk: Buffer) => {
+      if (isOver) return;
+      try {
+        account.add(chunk.length);
+        chunks.push(chunk);
+      } catch (error) {
+        end(error as ServeError);
+      }
+    });
+    body.on('end', () => end(null)).on('error', end);
+    if (decoder) payload.on('error', end);
+  };
+}
+
+/** The bytes of one request's body, given back when its connection is through with it. */
+class Account {
+  bytes = 0;
+  #isClosed = false;
+
+  constructor(
+    request: FastifyRequest,
+    private readonly intake: Intake,
+    private readonly maxBody: number,
+  ) {
+    request.atClose.push(() => {
+      intake.giveBack(this.bytes);
+      this.#isClosed = true;
+    });
+  }
+
+  /** @throws {ServeError} body-too-large, overloaded */
+  add(bytes: number): void {
+    if (!this.#isClosed) {
+      this.bytes += bytes;
+      this.intake.take(bytes);
+    }
+    if (this.bytes > this.maxBody) throw tooLarge(this.maxBody);
+  }
+}
+
+/** Ends an upload that takes longer than the request's budget. @returns stops that. */
+function watchUpload({ uploadDue }: FastifyRequest, end: (late: ServeError) => void): () => void {
+  if (uploadDue === null) return () => {};
+  const late = () => {
+    end(new ServeError('deadline-passed', 'The upload took longer than the budget.'));
+  };
+  const timer = setTimeout(late, uploadDue - performance.now());
+  return () => clearTimeout(timer);
 }
 
 const tooLarge = (maxBody: number) =>
   new ServeError('body-too-large', `The body has more than ${maxBody} bytes.`);
 
-interface Unpacked {
-  readonly body: Readable;
-  readonly bytesOnWire?: () => number;
+type Decoder = Transform & { readonly bytesWritten: number };
+type CreateDecoder = () => Decoder;
+
+/**
+ * What unpacks the body of a request; null: it is not packed.
+ *
+ * @throws {ServeError} unsupported-media-type; body-too-large, where the head says so
+ */
+function decoderOf({ headers }: FastifyRequest, maxBody: number): CreateDecoder | null {
+  if (Number(headers['content-length']) > maxBody) throw tooLarge(maxBody);
+  const encoding = headers['content-encoding']?.trim().toLowerCase();
+  if (encoding === undefined || encoding === '' || encoding === 'identity') return null;
+  const create = Object.hasOwn(DECODERS, encoding) ? DECODERS[encoding] : undefined;
+  if (create) return create;
+  const taken = ['identity', ...Object.keys(DECODERS)].join(', ');
+  const detail = `Content-Encoding is ${encoding.slice(0, 40)}, not one of ${taken}.`;
+  throw new ServeError('unsupported-media-type', detail);
 }
 
-/** @throws {ServeError} unsupported-media-type */
-function unpack(request: FastifyRequest, payload: Readable): Unpacked {
-  const encoding = request.headers['content-encoding']?.trim().toLowerCase();
-  if (encoding === undefined || encoding === '' || encoding === 'identity') {
-    return { body: payload };
-  }
-  const create = Object.hasOwn(DECODERS, encoding) ? DECODERS[encoding] : undefined;
-  if (!create) {
-    const taken = ['identity', ...Object.keys(DECODERS)].join(', ');
-    const detail = `Content-Encoding is ${encoding.slice(0, 40)}, not one of ${taken}.`;
-    throw new ServeError('unsupported-media-type', detail);
-  }
-  const decoder = create();
+function unpack(payload: Readable, decoder: Decoder | null): Readable {
+  if (!decoder) return payload;
   payload.on('error', (error) => decoder.destroy(error));
-  const body = payload.pipe(decoder);
   decoder.on('error', (cause) => Object.assign(cause, { statusCode: 400 }));
-  return { body, bytesOnWire: () => decoder.bytesWritten };
+  return payload.pipe(decoder);
 }

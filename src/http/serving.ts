@@ -1,5 +1,5 @@
 import { performance } from 'node:perf_hooks';
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyRequest } from 'fastify';
 import type { Deployment } from '../deployment.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { Service } from '../service.ts';
@@ -17,14 +17,10 @@ declare module 'fastify' {
  *
  * @throws {ServeError} starting, draining, engine-failed
  */
-export function serveBy(
-  service: Service,
-  request: FastifyRequest,
-  reply: FastifyReply,
-): Deployment {
+export function serveBy(service: Service, request: FastifyRequest): Deployment {
   const deployment = service.serving();
   request.deployment = deployment;
-  reply.raw.once('close', deployment.hold());
+  request.atClose.push(deployment.hold());
   return deployment;
 }
 

@@ -16,11 +16,15 @@ const FIRST_GUESS = { fixed: 0.5, perMegapixel: 12 };
 
 /** What is older than this, in ms, is no reason to refuse. */
 const LATELY_MS = 1000;
+/** A median is good for this long, in ms: each request asks for it, several times. */
+const STALE_MS = 10;
 
 interface Seen {
   readonly times: SlidingWindow;
   /** When the last of them were decoded, and how long it took; oldest first. */
   readonly last: { readonly at: number; readonly ms: number }[];
+  /** Their median, when it was last asked for. */
+  lately: { readonly at: number; readonly ms: number };
 }
 
 /**
@@ -37,6 +41,8 @@ export class DecodeTimes {
   predict({ format, pixels }: EncodedImage, quantile: number): number {
     const octaves = this.#seen.get(format);
     const octave = octaveOf(pixels);
+    const same = octaves?.get(octave);
+    if (same) return same.times.quantile(quantile);
     const known = octaves && [...octaves.keys()].sort((a, b) => distance(a) - distance(b))[0];
     if (octaves === undefined || known === undefined) {
       return FIRST_GUESS.fixed + (FIRST_GUESS.perMegapixel * pixels) / 1e6;
@@ -55,10 +61,14 @@ export class DecodeTimes {
    * times are not used: refused images are not decoded, so a slow patch would never be corrected.
    */
   lately({ format, pixels }: EncodedImage, now: number): number {
-    const last = this.#seen.get(format)?.get(octaveOf(pixels))?.last ?? [];
-    const times = last.filter(({ at }) => now - at <= LATELY_MS).map(({ ms }) => ms);
-    times.sort((a, b) => a - b);
-    return times[(times.length - 1) >> 1] ?? 0;
+    const seen = this.#seen.get(format)?.get(octaveOf(pixels));
+    if (!seen) return 0;
+    if (now - seen.lately.at > STALE_MS) {
+      const times = seen.last.filter(({ at }) => now - at <= LATELY_MS).map(({ ms }) => ms);
+      times.sort((a, b) => a - b);
+      seen.lately = { at: now, ms: times[(times.length - 1) >> 1] ?? 0 };
+    }
+    return seen.lately.ms;
   }
 
   /** @returns ms that recent images of any kind took: this quantile (0 to 1). */
@@ -72,7 +82,10 @@ export class DecodeTimes {
     if (!octaves) this.#seen.set(format, (octaves = new Map()));
     const octave = octaveOf(pixels);
     let seen = octaves.get(octave);
-    if (!seen) octaves.set(octave, (seen = { times: new SlidingWindow(REMEMBERED), last: [] }));
+    if (!seen) {
+      const lately = { at: -Infinity, ms: 0 };
+      octaves.set(octave, (seen = { times: new SlidingWindow(REMEMBERED), last: [], lately }));
+    }
     seen.times.add(ms);
     this.#any.add(ms);
     seen.last.push({ at: now, ms });

@@ -6,6 +6,7 @@ import type { MeasuredLatency } from '../scheduler/latency.ts';
 import type { Policy, Refusal, Tier, Waiting } from '../scheduler/policy.ts';
 import { ExpiredError, Scheduler } from '../scheduler/scheduler.ts';
 import type { Clock, Engine, SchedulerEvents, Served, Wish } from '../scheduler/scheduler.ts';
+import type { Cancellation } from './cancellation.ts';
 import { DecodeStage } from './decode-stage.ts';
 import type { Decoder, Finished, Job } from './decode-stage.ts';
 import type { DecodeTimes, EncodedImage } from './decode-times.ts';
@@ -23,7 +24,7 @@ export interface ImageRequest {
   /** Look again while less sure than this, 0 to 1, as far as the budget allows; absent: 0. */
   readonly minConfidence?: number | undefined;
   /** Gives up whatever has not begun. */
-  readonly signal?: AbortSignal;
+  cancellation?: Cancellation | undefined;
 }
 
 /** An image file, and what its first bytes tell; null: nothing, decoding says what is wrong. */
@@ -168,7 +169,7 @@ export class Pipeline<File, Pixels, Output> {
    * turn is near, and has it classified. All are answered or none.
    *
    * @throws {RefusedError | ExpiredError | DecodeError}
-   * @throws the engine's error, or the signal's reason
+   * @throws the engine's error, or the reason of the cancellation
    */
   async classify(
     files: readonly ImageFile<File>[],
@@ -214,8 +215,8 @@ export class Pipeline<File, Pixels, Output> {
     request: ImageRequest,
     begin: (flight: Flight<Output>) => void,
   ): Promise<readonly ImageAnswer<Output>[]> {
-    const { signal } = request;
-    signal?.throwIfAborted();
+    const { cancellation } = request;
+    if (cancellation?.reason) throw cancellation.reason;
     return new Promise((resolve, reject) => {
       const flight: Flight<Output> = {
         request,
@@ -229,7 +230,7 @@ export class Pipeline<File, Pixels, Output> {
       };
       // An exception of `begin` (RefusedError) rejects the promise.
       begin(flight);
-      signal?.addEventListener('abort', () => this.#fail(flight, signal.reason), { once: true });
+      cancellation?.onCancel((reason) => this.#fail(flight, reason));
     });
   }
 
@@ -317,11 +318,5 @@ export class Pipeline<File, Pixels, Output> {
 
 /** What a request asks of the scheduler for each of its images. */
 function wishOf({ arrivedAt, budgetMs, minAccuracy, skip, minConfidence }: ImageRequest): Wish {
-  return {
-    arrivedAt,
-    deadline: arrivedAt + budgetMs,
-    minAccuracy,
-    ...(skip !== undefined && { skip }),
-    ...(minConfidence !== undefined && { minConfidence }),
-  };
+  return { arrivedAt, deadline: arrivedAt + budgetMs, minAccuracy, skip, minConfidence };
 }

@@ -8,6 +8,8 @@ import type { Decision, Policy, Tier, View, Waiting } from './policy.ts';
  * @param pinnable every sub-network that has a latency, on the Pareto front or not.
  */
 export function withPins(policy: Policy, pinnable: readonly Tier[]): Policy {
+  const isPinned = ({ queue, reserved }: View) =>
+    queue.some(({ skip }) => skip !== undefined) || reserved.some(({ skip }) => skip !== undefined);
   const narrowed = (view: View, pin: string | undefined): View => ({
     ...view,
     queue: view.queue.filter(({ skip }) => skip === pin),
@@ -15,15 +17,18 @@ export function withPins(policy: Policy, pinnable: readonly Tier[]): Policy {
     unsure: pin === undefined ? view.unsure : [],
     tiers: pin === undefined ? view.tiers : pinnable.filter(({ skip }) => skip === pin),
   });
+  const unpinned = (view: View) => (isPinned(view) ? narrowed(view, undefined) : view);
 
   return {
     name: policy.name,
     admit(view, request) {
-      return policy.admit(narrowed(view, request.skip), request);
+      // As a rule nobody pins.
+      const isPlain = request.skip === undefined && !isPinned(view);
+      return policy.admit(isPlain ? view : narrowed(view, request.skip), request);
     },
     decide(view) {
+      if (!isPinned(view)) return policy.decide(view);
       const pins = pinsOf(view.queue);
-      if (pins.length === 1 && pins[0] === undefined) return policy.decide(view);
       // Most urgent group first. Deciding changes nothing, so the others may be asked again.
       let all = NOTHING;
       for (const pin of pins) {
@@ -34,12 +39,13 @@ export function withPins(policy: Policy, pinnable: readonly Tier[]): Policy {
     },
     ...(policy.secondLooks && {
       secondLooks: {
-        leaving: (view) => policy.secondLooks!.leaving(narrowed(view, undefined)),
-        choose: (view) => policy.secondLooks!.choose(narrowed(view, undefined)),
+        leaving: (view) => policy.secondLooks!.leaving(unpinned(view)),
+        choose: (view) => policy.secondLooks!.choose(unpinned(view)),
       },
     }),
     ...(policy.hopeless && {
       hopeless(view) {
+        if (!isPinned(view)) return policy.hopeless!(view);
         return pinsOf(view.queue)
           .map((pin) => ({ run: null, ...policy.hopeless!(narrowed(view, pin)) }))
           .reduce(joined, NOTHING);

@@ -49,9 +49,9 @@ export interface Waiting {
   /** Answers below this accuracy (0 to 1) are not wanted. */
   readonly minAccuracy: number;
   /** The one sub-network that may answer, on the front or not; absent: the policy chooses. */
-  readonly skip?: string;
+  readonly skip?: string | undefined;
   /** Look again while less sure than this, 0 to 1, as far as time allows; absent: 0. */
-  readonly minConfidence?: number;
+  readonly minConfidence?: number | undefined;
 }
 
 /** One image that has an answer, and may be looked at again. */

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { Cancellation } from '../../src/pipeline/cancellation.ts';
 import { DecodeTimes } from '../../src/pipeline/decode-times.ts';
 import { DecodeError, Pipeline } from '../../src/pipeline/pipeline.ts';
 import type { ImageAnswer } from '../../src/pipeline/pipeline.ts';
@@ -51,8 +52,8 @@ function pipelineOf({ decodeMs = 1, maxBatch = 8 } = {}) {
     },
     events: { decodedInVain: () => inVain++ },
   });
-  const ask = (files: string, budgetMs: number, signal?: AbortSignal) => {
-    const request = { arrivedAt: clock.now(), budgetMs, minAccuracy: 0, ...(signal && { signal }) };
+  const ask = (files: string, budgetMs: number, cancellation?: Cancellation) => {
+    const request = { arrivedAt: clock.now(), budgetMs, minAccuracy: 0, cancellation };
     const images = files.split('').map((file) => ({ file, header: HEADER }));
     const answers = pipeline.classify(images, request);
     answers.catch(() => {});
@@ -105,10 +106,10 @@ describe('the life of a request', () => {
 
   test('a client that goes away is not decoded for', async () => {
     const { clock, pipeline, log, ask, inVain } = pipelineOf({ decodeMs: 10 });
-    const client = new AbortController();
+    const client = new Cancellation();
     void ask('a', 500);
-    const gone = ask('bcdefg', 200, client.signal);
-    clock.at(5, () => client.abort(new Error('gone')));
+    const gone = ask('bcdefg', 200, client);
+    clock.at(5, () => client.cancel(new Error('gone')));
     await clock.run();
     await expect(gone).rejects.toThrow('gone');
     expect(log).toEqual(['decode bcde', 'decode a', 'F a']);

@@ -2,6 +2,7 @@ import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify';
 import type { Service } from '../../service.ts';
 import { serverTimingOf } from '../answer.ts';
 import { cancelOnDisconnect } from '../disconnect.ts';
+import { readWhole } from '../intake.ts';
 import { fromRefusal } from '../problem.ts';
 import { serveBy } from '../serving.ts';
 import { infer } from './inference.ts';
@@ -25,7 +26,7 @@ export function inferRoutes(service: Service): FastifyPluginAsync {
       arrivedAt: request.arrivedAt,
       head: headWishOf(request),
       id: request.id,
-      signal: cancelOnDisconnect(request, reply, service),
+      cancellation: cancelOnDisconnect(request, reply, service),
       allBinary: false,
       trace: request.trace,
     };
@@ -45,17 +46,15 @@ export function inferRoutes(service: Service): FastifyPluginAsync {
     // One parser for whatever the client calls its body, or doesn't: the header tells JSON from
     // binary, and Triton's client sends no Content-Type at all.
     app.removeAllContentTypeParsers();
-    app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => {
-      done(null, body);
-    });
+    app.addContentTypeParser('*', readWhole(app.shared.intake, service.config.MAX_BODY_BYTES));
     for (const path of MODEL_PATHS) {
       app.post(
         `${path}/infer`,
         {
           config: { classifies: true },
           // Before the body is read: a budget in the head may be refused at once.
-          onRequest(request, reply, done) {
-            const { pipeline } = serveBy(service, request, reply);
+          onRequest(request, _reply, done) {
+            const { pipeline } = serveBy(service, request);
             const { arrivedAt } = request;
             const { budgetMs } = headWishOf(request);
             if (budgetMs === undefined) return done();

@@ -1,6 +1,7 @@
 /** An inference by the protocol, however its message came: REST and gRPC share it. */
 import { performance } from 'node:perf_hooks';
 import type { Deployment } from '../../deployment.ts';
+import type { Cancellation } from '../../pipeline/cancellation.ts';
 import type { Service } from '../../service.ts';
 import type { Classified } from '../../telemetry/recorder.ts';
 import { rounded } from '../answer.ts';
@@ -19,7 +20,7 @@ export interface InferCall {
   readonly head: HeadWish;
   /** Of the answer, where the message names none. */
   readonly id: string;
-  readonly signal: AbortSignal;
+  readonly cancellation: Cancellation;
   /** All outputs are wanted in binary. */
   readonly allBinary: boolean;
   /** Null: nobody collects spans. */
@@ -55,8 +56,8 @@ export async function infer(
     maxImages: config.MAX_IMAGES_PER_REQUEST,
   });
 
-  const { arrivedAt, signal } = call;
-  const imageRequest = { ...wish, arrivedAt, signal };
+  const { arrivedAt, cancellation } = call;
+  const imageRequest = { ...wish, arrivedAt, cancellation };
   const results =
     input.kind === 'pixels'
       ? await deployment.classifyPixels(input.images, imageRequest)
