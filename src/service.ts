@@ -25,9 +25,9 @@ export class Service {
   #stopWatchingGpus: () => void = () => {};
   #lastUpdate: Update | null = null;
   readonly metrics: Metrics;
-  readonly feedback: FeedbackMemory;
-  readonly history = new History();
-  readonly tritonStatistics = new TritonStatistics();
+  readonly #feedback: FeedbackMemory;
+  readonly #history = new History();
+  readonly #tritonStatistics = new TritonStatistics();
   /** To be told what became of each request. */
   readonly recorder: Recorder;
 
@@ -41,11 +41,30 @@ export class Service {
     private readonly onProgress?: Progress,
   ) {
     this.metrics = new Metrics(model.manifest.name, () => this.status());
-    this.feedback = new FeedbackMemory(config.FEEDBACK_CAPACITY, (tier, isCorrect) =>
+    this.#feedback = new FeedbackMemory(config.FEEDBACK_CAPACITY, (tier, isCorrect) =>
       this.metrics.judged(tier, isCorrect),
     );
-    const { metrics, history, tritonStatistics, feedback } = this;
-    this.recorder = new Recorder(metrics, history, tritonStatistics, feedback);
+    this.recorder = new Recorder(
+      this.metrics,
+      this.#history,
+      this.#tritonStatistics,
+      this.#feedback,
+    );
+  }
+
+  get feedback(): FeedbackMemory {
+    this.recorder.flush();
+    return this.#feedback;
+  }
+
+  get history(): History {
+    this.recorder.flush();
+    return this.#history;
+  }
+
+  get tritonStatistics(): TritonStatistics {
+    this.recorder.flush();
+    return this.#tritonStatistics;
   }
 
   get state(): State {

@@ -74,6 +74,7 @@ export function metricsRoute(service: Service): FastifyPluginAsyncTypebox {
         },
       },
       async (_request, reply) => {
+        service.recorder.flush();
         const { registry } = service.metrics;
         return reply.type(registry.contentType).send(await registry.metrics());
       },

@@ -41,9 +41,19 @@ export interface Subscriber {
   record(outcome: Outcome): void;
 }
 
-/** Told once what became of each request, whatever its protocol; tells all subscribers. */
+/** Longest that an outcome waits for others, in ms. */
+const GATHER_MS = 100;
+/** So many are passed on at once. */
+const MOST = 64;
+
+/**
+ * Told once what became of each request, whatever its protocol; tells all subscribers. Outcomes
+ * are gathered: to count a dozen in a row costs a fraction of counting each between two requests,
+ * when none of the code is in the processor's cache.
+ */
 export class Recorder {
   readonly #subscribers: readonly Subscriber[];
+  readonly #gathered: Outcome[] = [];
 
   constructor(...subscribers: readonly Subscriber[]) {
     this.#subscribers = subscribers;
@@ -60,7 +70,16 @@ export class Recorder {
     this.#record({ kind: 'unanswered', ...request });
   }
 
+  /** Passes on what was gathered; to be called before subscribers are asked for what they know. */
+  flush(): void {
+    for (const outcome of this.#gathered.splice(0)) {
+      for (const subscriber of this.#subscribers) subscriber.record(outcome);
+    }
+  }
+
   #record(outcome: Outcome): void {
-    for (const subscriber of this.#subscribers) subscriber.record(outcome);
+    const count = this.#gathered.push(outcome);
+    if (count === 1) setTimeout(() => this.flush(), GATHER_MS).unref();
+    if (count === MOST) this.flush();
   }
 }

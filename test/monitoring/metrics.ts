@@ -42,12 +42,16 @@ export function answer(metrics: Metrics, tier: Tier, budgetMs: number, totalMs: 
     stages: { enteredAt: 0, decodedAt: 1, finishedAt: 7 },
   };
   const request = { ids: ['a'], images: [image], isPinned: false, budgetMs, totalMs };
-  new Recorder(metrics).answered(request);
+  const recorder = new Recorder(metrics);
+  recorder.answered(request);
+  recorder.flush();
 }
 
 /** Records a request that got no answer. */
 export function failure(metrics: Metrics, code: ErrorCode): void {
-  new Recorder(metrics).unanswered({ code, manifest, totalMs: 1 });
+  const recorder = new Recorder(metrics);
+  recorder.unanswered({ code, manifest, totalMs: 1 });
+  recorder.flush();
 }
 
 /** The value of one series: `name{label="value"}` without the label of the model. */

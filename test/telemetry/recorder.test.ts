@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import type { ErrorCode } from '../../src/errors.ts';
 import type { Manifest } from '../../src/model/manifest.ts';
 import { FeedbackMemory } from '../../src/telemetry/feedback-memory.ts';
@@ -55,12 +55,26 @@ describe('the recorder', () => {
     const recorder = new Recorder(listener('a'), listener('b'));
     recorder.answered(answered(['1'], 10));
     recorder.unanswered(unanswered('overloaded'));
+    recorder.flush();
     expect(seen.map(([name, { kind }]) => `${name} ${kind}`)).toEqual([
       'a answered',
       'b answered',
       'a unanswered',
       'b unanswered',
     ]);
+  });
+
+  it('gathers outcomes, and passes them on soon or when there are many', () => {
+    vi.useFakeTimers();
+    const seen: Outcome[] = [];
+    const recorder = new Recorder({ record: (outcome) => void seen.push(outcome) });
+    recorder.unanswered(unanswered('overloaded'));
+    expect(seen).toHaveLength(0);
+    vi.advanceTimersByTime(100);
+    expect(seen).toHaveLength(1);
+    for (let i = 0; i < 64; i++) recorder.unanswered(unanswered('overloaded'));
+    expect(seen).toHaveLength(65);
+    vi.useRealTimers();
   });
 
   it('says whether the budget was met', () => {
@@ -76,6 +90,7 @@ describe('the recorder', () => {
     for (const code of ['overloaded', 'deadline-passed', 'engine-failed'] as const) {
       recorder.unanswered(unanswered(code));
     }
+    recorder.flush();
     clock.ms += 1000;
 
     const requests = (labels: string) => read(metrics, `depthserve_requests_total{${labels}}`);
@@ -97,6 +112,7 @@ describe('the recorder', () => {
     recorder.unanswered(unanswered('overloaded'));
     recorder.unanswered({ ...unanswered('overloaded'), manifest: next });
     recorder.unanswered({ ...unanswered('overloaded'), manifest: next });
+    recorder.flush();
     expect(statistics.report(manifest).inference_stats.fail.count).toBe(1);
     expect(statistics.report(next).inference_stats.fail.count).toBe(2);
   });
@@ -104,6 +120,7 @@ describe('the recorder', () => {
   it('tells the history which answers were no choice of the service', () => {
     const { clock, history, recorder } = everyone();
     recorder.answered(answered(['1'], 8, true));
+    recorder.flush();
     clock.ms += 1000;
     expect(history.since(0)).toMatchObject([{ tiers: {}, pinned: 1, accuracy: null }]);
   });
@@ -113,6 +130,7 @@ describe('feedback', () => {
   it('is counted by tier: right or wrong, once', async () => {
     const { metrics, feedback, recorder } = everyone();
     recorder.answered(answered(['1', '2'], 8));
+    recorder.flush();
     feedback.judge('1', 'dog', []);
     feedback.judge('2', 'cat', []);
     expect(() => feedback.judge('2', 'cat', manifest.labels)).toThrow('No answer with this id');
@@ -123,6 +141,7 @@ describe('feedback', () => {
   it('needs a label that the model has; the answer is remembered on', () => {
     const { feedback, recorder } = everyone();
     recorder.answered(answered(['1'], 8));
+    recorder.flush();
     expect(() => feedback.judge('1', 'bird', [])).toThrow('does not have this label');
     expect(() => feedback.judge('1', 'dog', [])).not.toThrow();
   });
@@ -130,6 +149,7 @@ describe('feedback', () => {
   it('forgets the oldest answers first', () => {
     const { feedback, recorder } = everyone();
     recorder.answered(answered(['1', '2', '3'], 8));
+    recorder.flush();
     expect(() => feedback.judge('1', 'dog', manifest.labels)).toThrow('No answer with this id');
     expect(() => feedback.judge('3', 'dog', [])).not.toThrow();
   });
