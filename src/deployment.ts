@@ -5,7 +5,7 @@ import type { Manifest, Model } from './model/manifest.ts';
 import type { Decoder } from './pipeline/decode-stage.ts';
 import type { DecodeTimes } from './pipeline/decode-times.ts';
 import { DecodeError, Pipeline } from './pipeline/pipeline.ts';
-import type { ImageAnswer, ImageRequest } from './pipeline/pipeline.ts';
+import type { ImageAnswer, ImageRequest, PipelineOptions } from './pipeline/pipeline.ts';
 import { headerOf } from './preprocess/header.ts';
 import { depthserve } from './scheduler/depthserve/policy.ts';
 import { MeasuredLatency } from './scheduler/latency.ts';
@@ -17,6 +17,12 @@ import type { Metrics } from './telemetry/metrics.ts';
 import type { Classified } from './telemetry/recorder.ts';
 import type { Shadow } from './telemetry/shadow.ts';
 import type { DeploymentStatus } from './telemetry/status.ts';
+
+/** Requests of a rehearsal, at most; */
+const REHEARSED = 32;
+/** none begins after this time. */
+const REHEARSAL_MS = 200;
+const PATIENT_MS = 60_000;
 
 /** The engine of a deployment. */
 export interface ServingEngine extends Engine<Uint8Array, Float32Array> {
@@ -54,6 +60,7 @@ export class Deployment {
   readonly engine: ServingEngine;
   readonly pipeline: Pipeline<Uint8Array, Uint8Array, Float32Array>;
   readonly #parts: DeploymentParts;
+  readonly #options: PipelineOptions<Uint8Array, Uint8Array, Float32Array>;
   readonly #latency: MeasuredLatency;
   /** The measured Pareto front, cheapest first. */
   readonly #front: readonly Tier[];
@@ -77,7 +84,7 @@ export class Deployment {
     this.#best = mostAccurate(tiers);
     this.#latency = new MeasuredLatency(table);
     const superNet = superNetOf(tiers);
-    this.pipeline = new Pipeline({
+    this.#options = {
       policy: withPins(depthserve, tiers),
       tiers: this.#front,
       latency: this.#latency,
@@ -87,6 +94,9 @@ export class Deployment {
       clock,
       maxBatch,
       confidence: (logits, tier) => confidenceOf(model.manifest, tier.skip, logits),
+    };
+    this.pipeline = new Pipeline({
+      ...this.#options,
       events: {
         finished: (...batch) => metrics.ranBatch(superNet, ...batch),
         decoded: (...times) => metrics.decoded(...times),
@@ -160,6 +170,22 @@ export class Deployment {
     request: ImageRequest,
   ): Promise<readonly Classified[]> {
     return this.#classified(this.pipeline.classifyPixels(images, request));
+  }
+
+  /**
+   * Answers requests of its own, by a pipeline that nobody counts: so that the first callers do not
+   * pay for cold code, and are not told budgets that only a cold server needs.
+   *
+   * @throws {EngineError}
+   */
+  async rehearse(photo: Buffer): Promise<void> {
+    const { clock } = this.#parts;
+    const pipeline = new Pipeline(this.#options);
+    const began = clock.now();
+    for (let i = 0; i < REHEARSED && clock.now() - began < REHEARSAL_MS; i++) {
+      const request = { arrivedAt: clock.now(), budgetMs: PATIENT_MS, minAccuracy: 0 };
+      await pipeline.classify([{ file: photo, header: headerOf(photo) }], request);
+    }
   }
 
   /**

@@ -92,7 +92,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
     decoder = await startDecoders(options);
     const decodeTimes = new DecodeTimes();
     const observe = (header: Header, ms: number) => decodeTimes.observe(header, ms, clock.now());
-    await warmUpDecoders(decoder, observe, signal);
+    const photo = await warmUpDecoders(decoder, observe, signal);
     engine.watch(Math.max(config.ENGINE_HANG_MS, HANG_FACTOR * slowest(table)));
     const shadowOptions = { ...engineOptions, provider: engine.provider };
     const deployment = new Deployment({
@@ -110,6 +110,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
           ? (idle) => startShadow(shadowOptions, options, idle)
           : null,
     });
+    await deployment.rehearse(photo);
     isWarm = true;
     log.info(
       {

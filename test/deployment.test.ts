@@ -53,6 +53,17 @@ describe('a deployment', () => {
     expect(deployment.status().waiting).toBe(0);
   });
 
+  test('rehearses without counting: it learns how slow the machine is before anybody asks', async () => {
+    const { clock, parts, deployment } = deploy({ slowdown: () => 2 });
+    const before = deployment.status().tiers[0]!.budgetMs;
+    const rehearsed = deployment.rehearse(PHOTO);
+    await clock.run();
+    await rehearsed;
+    expect(deployment.status().tiers[0]!.budgetMs).toBeGreaterThan(1.5 * before);
+    expect(await read(parts.metrics, 'depthserve_batch_size_count{tier="F"}')).toBeUndefined();
+    expect(deployment.pipeline.scheduler.idle).toBe(true);
+  });
+
   test('is released after the requests that came in, engine before file', async () => {
     const released: string[] = [];
     const { clock, deployment } = deploy({ released });
