@@ -91,7 +91,8 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
     });
     decoder = await startDecoders(options);
     const decodeTimes = new DecodeTimes();
-    const observe = (header: Header, ms: number) => decodeTimes.observe(header, ms, clock.now());
+    const observe = (header: Header, ms: number, workMs?: number) =>
+      decodeTimes.observe(header, ms, clock.now(), workMs);
     const photo = await warmUpDecoders(decoder, observe, signal);
     engine.watch(Math.max(config.ENGINE_HANG_MS, HANG_FACTOR * slowest(table)));
     const shadowOptions = { ...engineOptions, provider: engine.provider };

@@ -16,8 +16,10 @@ export interface Decoder<File, Pixels> {
 /** An image that waits for its turn. Times in ms on the stage's clock. */
 export interface Job<File> {
   readonly file: File;
-  /** Expected time of decoding. */
+  /** Expected time until it is decoded, messages there and back included. */
   readonly ms: number;
+  /** Expected time of the decoding alone. */
+  readonly workMs: number;
   /** When decoding must be over: later it would be in vain. */
   readonly due: number;
   /** Called instead of decoding when that time has come. */
@@ -130,9 +132,10 @@ export class DecodeStage<File, Pixels, J extends Job<File> = Job<File>> {
   /** The next `most` jobs, or fewer when they are work enough for one message. */
   #group(most: number): readonly J[] {
     let count = 1;
-    let ms = this.#waiting[0]!.ms;
-    for (; count < most && ms + this.#waiting[count]!.ms <= GROUP_MS; count++) {
-      ms += this.#waiting[count]!.ms;
+    // Messages take longer the busier the machine is: they must not make groups smaller.
+    let ms = this.#waiting[0]!.workMs;
+    for (; count < most && ms + this.#waiting[count]!.workMs <= GROUP_MS; count++) {
+      ms += this.#waiting[count]!.workMs;
     }
     return this.#waiting.splice(0, count);
   }

@@ -21,6 +21,8 @@ const STALE_MS = 10;
 
 interface Seen {
   readonly times: SlidingWindow;
+  /** Of the decoding alone. */
+  readonly work: SlidingWindow;
   /** When the last of them were decoded, and how long it took; oldest first. */
   readonly last: { readonly at: number; readonly ms: number }[];
   /** Their median, when it was last asked for. */
@@ -76,17 +78,27 @@ export class DecodeTimes {
     return this.#any.quantile(quantile);
   }
 
-  /** @param ms that decoding took until `now`. */
-  observe({ format, pixels }: EncodedImage, ms: number, now: number): void {
+  /** Median ms of decoding an image of this size, without the messages; 0: none is known. */
+  work({ format, pixels }: EncodedImage): number {
+    return this.#seen.get(format)?.get(octaveOf(pixels))?.work.quantile(0.5) ?? 0;
+  }
+
+  /**
+   * @param ms that decoding took until `now`, messages there and back included.
+   * @param workMs of the decoding alone.
+   */
+  observe({ format, pixels }: EncodedImage, ms: number, now: number, workMs = ms): void {
     let octaves = this.#seen.get(format);
     if (!octaves) this.#seen.set(format, (octaves = new Map()));
     const octave = octaveOf(pixels);
     let seen = octaves.get(octave);
     if (!seen) {
       const lately = { at: -Infinity, ms: 0 };
-      octaves.set(octave, (seen = { times: new SlidingWindow(REMEMBERED), last: [], lately }));
+      const [times, work] = [new SlidingWindow(REMEMBERED), new SlidingWindow(REMEMBERED)];
+      octaves.set(octave, (seen = { times, work, last: [], lately }));
     }
     seen.times.add(ms);
+    seen.work.add(workMs);
     this.#any.add(ms);
     seen.last.push({ at: now, ms });
     if (seen.last.length > REMEMBERED) seen.last.shift();

@@ -188,6 +188,7 @@ export class Pipeline<File, Pixels, Output> {
         enteredAt,
         due,
         ms: header ? this.#options.decodeTimes.lately(header, enteredAt) : 0,
+        workMs: header ? this.#options.decodeTimes.work(header) : 0,
         expired: () => this.#fail(flight, new ExpiredError()),
       }));
       flight.jobs = jobs;
@@ -269,7 +270,7 @@ export class Pipeline<File, Pixels, Output> {
       }
       if (header) {
         events?.decoded?.(decodeTimes.predict(header, 0.5), tookMs);
-        decodeTimes.observe(header, tookMs, now);
+        decodeTimes.observe(header, tookMs, now, result.ms);
       }
       if (flight.settled) {
         events?.decodedInVain?.();

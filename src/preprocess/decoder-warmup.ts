@@ -15,13 +15,14 @@ const COLD = 6;
  * Decodes pictures of every format on every thread, so that the first callers do not pay for cold
  * code, and so that it is known from the beginning what decoding takes.
  *
- * @param observe told of pictures, and the ms that they took, once code is warm.
+ * @param observe told of pictures, and the ms that they took, with messages and without, once code
+ *   is warm.
  * @param signal stops between two pictures.
  * @returns one of them, a JPEG.
  */
 export async function warmUpDecoders(
   decoders: Pick<DecoderPool, 'decode' | 'workers'>,
-  observe: (header: Header, ms: number) => void,
+  observe: (header: Header, ms: number, workMs?: number) => void,
   signal: AbortSignal,
 ): Promise<Buffer> {
   const noise = { type: 'gaussian', mean: 128, sigma: 30 } as const;
@@ -39,9 +40,10 @@ export async function warmUpDecoders(
       for (let i = 0; i < DECODES; i++) {
         signal.throwIfAborted();
         const began = performance.now();
-        await decoders.decode(worker, [file]);
+        const [decoded] = await decoders.decode(worker, [file]);
         // What cold code takes is no guide: budgets named to callers would be twice too large.
-        if (i >= COLD) observe(header, performance.now() - began);
+        const workMs = decoded && 'ms' in decoded ? decoded.ms : undefined;
+        if (i >= COLD) observe(header, performance.now() - began, workMs);
       }
     };
     await Promise.all(Array.from({ length: decoders.workers }, (_, worker) => decodeAll(worker)));

@@ -25,9 +25,9 @@ function stageOf({ workers = 1, appetite = (): number => 100 } = {}) {
     },
     finished: () => {},
   });
-  const enter = (file: string, ms: number, due: number) => {
+  const enter = (file: string, ms: number, due: number, workMs = ms) => {
     times.set(file, ms);
-    const job = { file, ms, due, expired: () => expired.push(file) };
+    const job = { file, ms, workMs, due, expired: () => expired.push(file) };
     stage.enter([job]);
     return job;
   };
@@ -66,6 +66,13 @@ describe('the decode stage', () => {
     for (const file of 'abc') enter(file, 3, 100);
     await clock.run();
     expect(groups).toEqual(['a', 'b', 'c']);
+  });
+
+  test('slow messages make no smaller groups', async () => {
+    const { clock, groups, enter } = stageOf();
+    for (const file of 'abc') enter(file, 5, 100, 0.5);
+    await clock.run();
+    expect(groups).toEqual(['abc']);
   });
 
   test('no more is decoded than is of use', async () => {
