@@ -19,6 +19,8 @@ from adaptive_depth.train_config import TrainConfig
 from adaptive_depth.trainer import Trainer, TrainError
 from adaptive_depth.weights import statistics_of
 
+RECIPES = Path(__file__).with_name("recipes")
+
 
 def add_train(commands: Any) -> None:
     p = commands.add_parser(
@@ -34,10 +36,10 @@ def add_train(commands: Any) -> None:
     p.add_argument("--out", type=Path, required=True, help="run folder")
     p.add_argument(
         "--recipe",
-        type=Path,
         action=_Recipe,
         default=argparse.SUPPRESS,
-        help="TOML file with values for the options below; options that follow it win",
+        help=f"values for the options below: a TOML file, or one of {', '.join(shipped_recipes())};"
+        " options that follow it win",
     )
     p.add_argument("--arch", default=TrainConfig().arch, choices=list(networks.ARCHITECTURES))
     p.add_argument(
@@ -114,12 +116,17 @@ def _option(text: str) -> tuple[str, Any]:
     return name, json.loads(value)
 
 
+def shipped_recipes() -> list[str]:
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
 class _Recipe(argparse.Action):
-    """Takes the file's values as if they had been given on the command line here."""
+    """Takes the recipe's values as if they had been given on the command line here."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
+        file = RECIPES / f"{values}.toml" if values in shipped_recipes() else Path(values)
         try:
-            recipe = tomllib.loads(values.read_text())
+            recipe = tomllib.loads(file.read_text())
         except (OSError, ValueError) as error:
             raise argparse.ArgumentError(self, f"{values}: {error}") from error
         for name, value in recipe.items():
