@@ -7,7 +7,11 @@ rm -rf release dist
 mkdir release
 # .npmrc forbids scripts; prepack is ours.
 npm pack --ignore-scripts=false --pack-destination release
-npm sbom --omit=dev --sbom-format cyclonedx >release/sbom.cdx.json
+# From the lock, whatever is installed here. npm names the project after its folder.
+npm sbom --omit=dev --package-lock-only --sbom-format cyclonedx |
+  node -e "const bom = JSON.parse(require('fs').readFileSync(0)); const { name } = require('./package.json');
+    bom.metadata.component.name = name; console.log(JSON.stringify(bom, null, 2))" \
+  >release/sbom.cdx.json
 python3 -m venv release/build
 release/build/bin/pip install --quiet --disable-pip-version-check build==1.6.1
 release/build/bin/python -m build --outdir release training
