@@ -1,9 +1,16 @@
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { cp, mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, dirname, join, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { readConfig } from '../src/config.ts';
+import { CAT, classify } from './http/client.ts';
+import { freePorts, startServer } from './server.ts';
 import { lacks, run } from './tools.ts';
+
+const PATIENT = { 'x-latency-budget-ms': '60000' };
 
 const dockerfile = readFileSync('Dockerfile', 'utf8');
 const stages = dockerfile.split(/^(?=FROM )/m).slice(1);
@@ -34,18 +41,36 @@ describe('the Dockerfile', () => {
     for (const base of bases) expect(base).toMatch(/:\d+\.\d+(\.\d+)?-/);
   });
 
-  it.each(final)('holds every folder that the server reads at run time: %#', (stage) => {
-    const read = new Set<string>();
-    const files = readdirSync('src', { recursive: true, encoding: 'utf8' });
-    for (const file of files.filter((name) => name.endsWith('.ts'))) {
-      const text = readFileSync(join('src', file), 'utf8');
-      for (const [, path] of text.matchAll(/new URL\('(\.\.\/[^']+)'/g)) {
-        read.add(join('src', dirname(file), path!).split('/')[0]!);
-      }
+  const copied = (stage: string) => [...stage.matchAll(/^COPY .+/gm)].map(([line]) => line);
+
+  it('copies the same for both targets, but for the CUDA provider', () => {
+    const [cpu, cuda] = final.map(copied);
+    expect(cuda).toEqual(cpu!.map((line) => line.replace('=dependencies ', '=dependencies-cuda ')));
+  });
+
+  it('copies all that the server reads at run time', async () => {
+    const app = await mkdtemp(join(tmpdir(), 'depthserve-image-'));
+    for (const line of copied(final[0]!)) {
+      const [, list, target] = /^COPY (.+) (\S+)$/.exec(line)!;
+      await copyInto(app, list!, target!);
     }
-    read.delete('src');
-    expect(read).toContain('models');
-    for (const name of read) expect(stage).toMatch(new RegExp(`^COPY .*\\b${name}\\b`, 'm'));
+    const [grpc] = await freePorts(1);
+    const settings = { GRPC_PORT: String(grpc), MODEL_DIR: undefined };
+    const server = await startServer(settings, { folder: app });
+    try {
+      for (const path of ['/', '/main.js', '/samples/index.json', '/docs/', '/openapi.json']) {
+        expect([path, (await fetch(server.url + path)).status]).toEqual([path, 200]);
+      }
+      expect((await classify(server.url, CAT, PATIENT)).status).toBe(200);
+      const { port } = new URL(server.url);
+      const health = spawnSync(process.execPath, [join(app, 'docker/health.js')], {
+        env: { PORT: port },
+      });
+      expect(health.status).toBe(0);
+    } finally {
+      await server.stop();
+      await rm(app, { recursive: true });
+    }
   });
 
   it('copies what exists', () => {
@@ -59,6 +84,20 @@ describe('the Dockerfile', () => {
     expect(sources.filter((source) => !sent.some(within(source)))).toEqual([]);
   });
 });
+
+/** Does what one COPY of the last stage does. What other stages make comes from this checkout. */
+async function copyInto(app: string, list: string, target: string): Promise<void> {
+  const [first, ...rest] = list.split(' ');
+  const sources = first!.startsWith('--from=')
+    ? rest.map((path) => path.replace('/app/', ''))
+    : [first!, ...rest];
+  for (const source of sources.filter((path) => !path.startsWith('/usr/'))) {
+    const place = target.endsWith('/') ? join(app, target, basename(source)) : join(app, target);
+    await mkdir(dirname(place), { recursive: true });
+    if (source === 'node_modules') await symlink(resolve(source), place);
+    else await cp(source, place, { recursive: true });
+  }
+}
 
 describe('docker/compose.yaml', () => {
   const { services } = parse(readFileSync('docker/compose.yaml', 'utf8')) as {

@@ -26,13 +26,20 @@ process.once('exit', () => {
  * @param env settings beside the tests' own: CPU, small batches for a short warm-up.
  * @param untilReady false: return as soon as it listens.
  * @param nodeOptions Node's own, e.g. a module to load first.
+ * @param folder to start in, with `dist` in it.
  * @param args of the command line.
  */
 export async function startServer(
   env: NodeJS.ProcessEnv = {},
-  { untilReady = true, nodeOptions = [] as readonly string[], args = [] as readonly string[] } = {},
+  {
+    untilReady = true,
+    nodeOptions = [] as readonly string[],
+    args = [] as readonly string[],
+    folder = '.',
+  } = {},
 ): Promise<Server> {
   const child = spawn(process.execPath, [...nodeOptions, 'dist/main.js', ...args], {
+    cwd: folder,
     env: {
       ...process.env,
       HOST: '127.0.0.1',

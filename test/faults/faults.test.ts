@@ -1,5 +1,6 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -118,9 +119,11 @@ describe('a worker that is lost in the middle of a batch', () => {
     await start();
     expect(await ask(await colourOf('slow'))).toEqual([503, 'engine-failed']);
     await until(isReady);
-    await sleep(3000);
+    await until(async () => existsSync(join(folder, 'broken.ended')));
     expect(await ask(CAT)).toEqual([200, undefined]);
-    // Nothing hangs any more.
+    const metrics = await scrape(server.url);
+    expect(metrics).toMatch(/^depthserve_requests_total{[^}]*outcome="engine-failed"} 1$/m);
+    // No thread hangs any more, which the process would have to kill.
     expect(await server.stop()).toBe(0);
   });
 });

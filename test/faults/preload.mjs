@@ -19,7 +19,11 @@ const FAULTS = {
   },
   exit: () => process.exit(3),
   hang: () => new Promise(() => {}),
-  slow: (run) => new Promise((resolve) => setTimeout(resolve, 3000)).then(run),
+  slow(run) {
+    // So that a test sees the thread end.
+    process.once('exit', () => writeFileSync(`${BROKEN_FOR_GOOD}.ended`, ''));
+    return new Promise((resolve) => setTimeout(resolve, 3000)).then(run);
+  },
   stuck: () => spawnSync('sleep', ['600']),
   error: () => Promise.reject(new Error('injected error')),
   nan: async (run) => {

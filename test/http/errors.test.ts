@@ -61,9 +61,9 @@ describe('errors of POST /classify', () => {
     );
   });
 
-  it('an image header followed by rubbish: 422', async () => {
+  it('an image header followed by rubbish: 422 not-an-image', async () => {
     const rubbish = Buffer.concat([CAT.subarray(0, 3), Buffer.alloc(500, 0x5a)]);
-    expect((await send(rubbish)).status).toBe(422);
+    expectProblem(await send(rubbish), 422, 'not-an-image');
   });
 
   it.each(['jpeg', 'png', 'webp'] as const)(
@@ -130,24 +130,6 @@ describe('errors of POST /classify', () => {
     // The same budget would fail at any time.
     expect(reply.headers.has('retry-after')).toBe(false);
     expect(reply.body.smallestBudgetMs).toBeGreaterThan(0.01);
-  });
-
-  it('a budget that decoding alone would use up: 503, and the image is not decoded', async () => {
-    const decoded = async () =>
-      /prediction_ratio_count\{of="decode",tier="none"\} (\d+)/.exec(await scrape(server.url))?.[1];
-    const create = { width: 1000, height: 1000, channels: 3 as const, background: '#123456' };
-    const large = await sharp({ create }).png().toBuffer();
-    const hasty = { 'x-latency-budget-ms': '1' };
-    // Only what was decoded within the last second counts: a busy machine may need another try.
-    for (let attempt = 1; ; attempt++) {
-      await send(large, hasty);
-      const before = await decoded();
-      expect(Number(before)).toBeGreaterThan(0);
-      const reply = await send(large, hasty);
-      expectProblem(reply, 503, 'budget-too-small');
-      if ((await decoded()) === before) break;
-      expect(attempt).toBeLessThan(20);
-    }
   });
 
   it('a media type that holds no image: 415 unsupported-media-type', async () => {

@@ -130,12 +130,13 @@ describe('the life of a request', () => {
     }
   });
 
-  test('a budget that decoding would use up is refused, with one that is enough', async () => {
-    const { clock, pipeline, ask } = pipelineOf({ decodeMs: 30 });
+  test('a budget that decoding would use up is refused undecoded, with one that is enough', async () => {
+    const { clock, pipeline, log, ask } = pipelineOf({ decodeMs: 30 });
     void ask('a', 1000);
     await clock.run();
     const refused = await ask('b', 35).catch((reason: unknown) => reason);
     expect(refused).toBeInstanceOf(RefusedError);
+    expect(log).not.toContain('decode b');
     const { smallestBudgetMs } = (refused as RefusedError).refusal;
     const answers = ask('c', smallestBudgetMs);
     await clock.run();
