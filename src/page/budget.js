@@ -71,7 +71,8 @@ export class Budget {
       this.set(this.ms);
     }
     const { from, to } = this.range;
-    const share = (/** @type {number} */ ms) => Math.min(1, (ms - from) / (to - from)) * 100;
+    const share = (/** @type {number} */ ms) =>
+      Math.min(1, Math.max(0, (ms - from) / (to - from))) * 100;
     const colours = tierColours(model.tiers);
     const edge = html('i', { class: 'too-short' });
     edge.style.width = `${share(stopOf(model.tiers[0] ?? { budgetMs: from }))}%`;

@@ -170,6 +170,13 @@ function wordsOf({ looks = [], subNetwork }) {
   return `${inWords(subNetwork.skip, model.manifest.flags.length)}. ${REASON}`;
 }
 
+/** @param {string} skip of a pass that stands for many */
+function drawPass(skip) {
+  const { flags } = model.manifest;
+  drawNetwork(byId('network'), [{ skip }], flags.length);
+  byId('network-words').textContent = `${inWords(skip, flags.length)}. ${REASON}`;
+}
+
 /** @param {number} ms that were offered: the offer holds, also where load has changed meanwhile */
 function useBudget(ms) {
   budget.set(ms);
@@ -204,7 +211,7 @@ async function sendBurst() {
   if (!photo) return;
   sweeping.abort();
   burstButton.disabled = true;
-  const { flags, input } = model.manifest;
+  const { input } = model.manifest;
   const ms = Math.max(budget.ms, budget.range.to);
   try {
     // What it can do now is where the burst begins.
@@ -212,7 +219,7 @@ async function sendBurst() {
     await burst(model, await pixelsOf(photo.blob, input), ms, (tally) => {
       drawStep(model, tally, ms);
       const [most] = [...tally.answered].toSorted((a, b) => b[1] - a[1]);
-      if (most) drawNetwork(byId('network'), [{ skip: most[0] }], flags.length);
+      if (most) drawPass(most[0]);
     });
   } catch (error) {
     byId('burst-state').textContent = error instanceof Error ? error.message : String(error);

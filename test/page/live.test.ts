@@ -12,7 +12,6 @@ import type { Server } from '../server.ts';
 import { DESKTOP, NARROW, OpenPage, PHONE, ZOOMED } from './page.ts';
 
 const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
-const SCREENSHOTS = process.env['SCREENSHOTS'];
 
 let browser: Browser;
 let open: OpenPage;
@@ -57,6 +56,9 @@ describe.skipIf(noBrowser)('what the page shows of load, and for whom', () => {
     expect(await open.text('#burst-state')).toMatch(/\d+ images a second under [\d.]+ ms/);
     const mix = await open.page.locator('#burst-mix').getAttribute('aria-label');
     expect(mix).toMatch(/\d+ by [TF]{4}|no answers/);
+    // What is drawn is what is said of it.
+    const drawn = await open.page.locator('#network .stages').getAttribute('aria-label');
+    expect(await open.text('#network-words')).toMatch(new RegExp(`^${drawn!}\\. `));
     const answered = async () => Number(/(\d+) answered/.exec((await strip())!)![1]);
     await expect.poll(answered, { timeout: 10_000 }).toBeGreaterThan(before + 5);
   });
@@ -86,7 +88,6 @@ describe.skipIf(noBrowser)('what the page shows of load, and for whom', () => {
     const options = { ...device, colorScheme: theme, deviceScaleFactor: scale };
     open = await OpenPage.open(browser, server.url, options);
     const { page } = open;
-    if (SCREENSHOTS) await sendBurst();
     const overflow = await page.evaluate(
       'document.documentElement.scrollWidth - document.documentElement.clientWidth',
     );
@@ -95,12 +96,6 @@ describe.skipIf(noBrowser)('what the page shows of load, and for whom', () => {
     await page.evaluate(await readFile(AXE, 'utf8'));
     const { violations } = await page.evaluate<AxeResults>('axe.run()');
     expect(violations.map(({ id, nodes }) => `${id}: ${nodes[0]?.html}`)).toEqual([]);
-    if (SCREENSHOTS && (size === 'desktop' || size === 'phone')) {
-      await page.locator('#stops button').first().click();
-      await expect.poll(() => open.verdict()).toMatch(/the budget of|Refused/);
-      await page.mouse.move(0, 0);
-      await page.screenshot({ path: `${SCREENSHOTS}/page-${size}-${theme}.png`, fullPage: true });
-    }
   });
 });
 
