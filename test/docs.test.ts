@@ -3,7 +3,9 @@ import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 
 const PAGES = [
-  ...['README.md', 'CONTRIBUTING.md', 'training/README.md'],
+  'README.md',
+  'CONTRIBUTING.md',
+  'training/README.md',
   ...readdirSync('docs')
     .filter((file) => file.endsWith('.md'))
     .map((file) => `docs/${file}`),
