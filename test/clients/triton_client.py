@@ -1,62 +1,21 @@
 """The unmodified tritonclient against a running server: python triton_client.py HOST:PORT IMAGE"""
 
-import json
 import sys
 import time
 import unittest
-import urllib.request
+from typing import ClassVar
 
 import numpy as np
 import tritonclient.http as triton
+from triton_case import SECOND, TritonCase
 from tritonclient.utils import InferenceServerException
 
-ADDRESS, PHOTO = sys.argv[1:3]
-SECOND = 1_000_000  # the client's time-outs are in microseconds
 
-
-def model_info() -> dict:
-    with urllib.request.urlopen(f"http://{ADDRESS}/model") as answer:
-        return json.load(answer)
-
-
-class TritonClient(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.client = triton.InferenceServerClient(ADDRESS, concurrency=4)
-        cls.info = model_info()
-        cls.model = cls.info["manifest"]["name"]
-        cls.labels = cls.info["manifest"]["labels"]
-        size = cls.info["manifest"]["input"]
-        cls.shape = (size["height"], size["width"], 3)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.client.close()
-
-    def pixels(self, count: int) -> np.ndarray:
-        return np.random.default_rng(7).integers(
-            0, 256, (count, *self.shape), dtype=np.uint8
-        )
-
-    def tensor(self, values: np.ndarray, *, binary: bool = True) -> triton.InferInput:
-        tensor = triton.InferInput("image", values.shape, "UINT8")
-        tensor.set_data_from_numpy(values, binary_data=binary)
-        return tensor
-
-    def photo(self) -> triton.InferInput:
-        with open(PHOTO, "rb") as file:
-            values = np.array([file.read()], dtype=np.object_)
-        tensor = triton.InferInput("image", values.shape, "BYTES")
-        tensor.set_data_from_numpy(values)
-        return tensor
-
-    def infer(self, tensor, timeout=60 * SECOND, **options) -> triton.InferResult:
-        return self.client.infer(self.model, [tensor], timeout=timeout, **options)
-
-    def refusal(self, tensor, **options) -> InferenceServerException:
-        with self.assertRaises(InferenceServerException) as caught:
-            self.infer(tensor, **options)
-        return caught.exception
+class TritonHttp(TritonCase):
+    triton = triton
+    address, photo_file = sys.argv[1:3]
+    http_address = address
+    client_options: ClassVar = {"concurrency": 4}
 
     def test_health(self):
         self.assertTrue(self.client.is_server_live())
@@ -85,7 +44,7 @@ class TritonClient(unittest.TestCase):
         self.assertEqual(config["input"][0]["dims"], list(self.shape))
 
     def test_binary_tensors(self):
-        result = self.infer(self.tensor(self.pixels(1)), request_id="r1")
+        result = self.infer(self.pixels(1), request_id="r1")
         self.assertEqual(result.get_response()["id"], "r1")
         logits = result.as_numpy("logits")
         probabilities = result.as_numpy("probabilities")
@@ -94,11 +53,11 @@ class TritonClient(unittest.TestCase):
         np.testing.assert_allclose(probabilities, powers / powers.sum(), rtol=1e-5)
 
     def test_json_tensors_give_what_binary_ones_give(self):
-        values = self.pixels(2)
+        values = self.random(2)
         pinned = {"skip": "F" * len(self.info["manifest"]["flags"])}
         binary = self.infer(self.tensor(values), parameters=pinned)
         plain = self.infer(
-            self.tensor(values, binary=False),
+            self.tensor(values, binary_data=False),
             parameters=pinned,
             outputs=[triton.InferRequestedOutput("logits", binary_data=False)],
         )
@@ -107,7 +66,7 @@ class TritonClient(unittest.TestCase):
         )
 
     def test_a_batch_keeps_its_order(self):
-        values = self.pixels(11)  # more than fit into one batch of this server
+        values = self.random(11)  # more than fit into one batch of this server
         pinned = {"skip": "T" * len(self.info["manifest"]["flags"])}
         together = self.infer(self.tensor(values), parameters=pinned).as_numpy("logits")
         for index in (0, 5, 10):
@@ -127,13 +86,11 @@ class TritonClient(unittest.TestCase):
         self.assertGreater(float(value), 1 / len(self.labels))
 
     def test_compressed_request(self):
-        result = self.infer(
-            self.tensor(self.pixels(1)), request_compression_algorithm="gzip"
-        )
+        result = self.infer(self.pixels(1), request_compression_algorithm="gzip")
         self.assertEqual(result.as_numpy("logits").shape, (1, len(self.labels)))
 
     def test_timeout_drives_the_depth(self):
-        tensor = self.tensor(self.pixels(1))
+        tensor = self.pixels(1)
 
         def accuracy(timeout: float) -> float:
             answer = self.infer(tensor, timeout=int(timeout)).get_response()
@@ -162,41 +119,35 @@ class TritonClient(unittest.TestCase):
         self.assertGreaterEqual(patient, enough, "a minute is plenty")
 
     def test_hopeless_timeout_is_refused_with_what_would_work(self):
-        error = self.refusal(self.tensor(self.pixels(1)), timeout=1)
+        error = self.refusal(self.pixels(1), timeout=1)
         self.assertEqual(error.status(), "503")
         self.assertIn("smallestBudgetMs", error.message())
 
     def test_skip_pins_the_sub_network(self):
         for tier in self.info["tiers"]:
-            answer = self.infer(
-                self.tensor(self.pixels(3)), parameters={"skip": tier["skip"]}
-            )
+            answer = self.infer(self.pixels(3), parameters={"skip": tier["skip"]})
             self.assertEqual(
                 answer.get_response()["parameters"]["sub_network"], tier["skip"]
             )
 
     def test_min_accuracy(self):
         floor = self.info["tiers"][-1]["accuracy"]
-        answer = self.infer(
-            self.tensor(self.pixels(1)), parameters={"min_accuracy": floor}
-        )
+        answer = self.infer(self.pixels(1), parameters={"min_accuracy": floor})
         self.assertGreaterEqual(
             answer.get_response()["parameters"]["expected_accuracy"], floor
         )
-        error = self.refusal(
-            self.tensor(self.pixels(1)), parameters={"min_accuracy": 1.0}
-        )
+        error = self.refusal(self.pixels(1), parameters={"min_accuracy": 1.0})
         self.assertEqual(error.status(), "422")
 
     def test_errors(self):
         wrong_size = np.zeros((1, 5, 5, 3), dtype=np.uint8)
         self.assertIn("shape", self.refusal(self.tensor(wrong_size)).message())
         with self.assertRaises(InferenceServerException) as caught:
-            self.client.infer("no-such-model", [self.tensor(self.pixels(1))])
+            self.client.infer("no-such-model", [self.pixels(1)])
         self.assertEqual(caught.exception.status(), "404")
         no_output = [triton.InferRequestedOutput("boxes")]
         self.assertEqual(
-            self.refusal(self.tensor(self.pixels(1)), outputs=no_output).status(), "400"
+            self.refusal(self.pixels(1), outputs=no_output).status(), "400"
         )
 
     def test_statistics_count_images_and_batches(self):
@@ -204,7 +155,7 @@ class TritonClient(unittest.TestCase):
             return self.client.get_inference_statistics(self.model)["model_stats"][0]
 
         before = stats()
-        self.infer(self.tensor(self.pixels(9)))
+        self.infer(self.pixels(9))
         after = stats()
         self.assertEqual(after["inference_count"] - before["inference_count"], 9)
         self.assertGreaterEqual(after["execution_count"] - before["execution_count"], 3)

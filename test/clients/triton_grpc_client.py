@@ -1,56 +1,18 @@
 """The unmodified tritonclient[grpc]: python triton_grpc_client.py HOST:PORT HTTP_HOST:PORT IMAGE"""
 
-import json
 import sys
 import threading
 import unittest
-import urllib.request
 
 import numpy as np
 import tritonclient.grpc as triton
+from triton_case import SECOND, TritonCase
 from tritonclient.utils import InferenceServerException
 
-ADDRESS, HTTP_ADDRESS, PHOTO = sys.argv[1:4]
-SECOND = 1_000_000  # `timeout` is in microseconds, `client_timeout` in seconds
 
-
-class TritonClient(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.client = triton.InferenceServerClient(ADDRESS)
-        with urllib.request.urlopen(f"http://{HTTP_ADDRESS}/model") as answer:
-            cls.info = json.load(answer)
-        cls.model = cls.info["manifest"]["name"]
-        cls.labels = cls.info["manifest"]["labels"]
-        size = cls.info["manifest"]["input"]
-        cls.shape = (size["height"], size["width"], 3)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.client.close()
-
-    def pixels(self, count: int) -> triton.InferInput:
-        values = np.random.default_rng(7).integers(
-            0, 256, (count, *self.shape), dtype=np.uint8
-        )
-        tensor = triton.InferInput("image", values.shape, "UINT8")
-        tensor.set_data_from_numpy(values)
-        return tensor
-
-    def photo(self) -> triton.InferInput:
-        with open(PHOTO, "rb") as file:
-            values = np.array([file.read()], dtype=np.object_)
-        tensor = triton.InferInput("image", values.shape, "BYTES")
-        tensor.set_data_from_numpy(values)
-        return tensor
-
-    def infer(self, tensor, timeout=60 * SECOND, **options) -> triton.InferResult:
-        return self.client.infer(self.model, [tensor], timeout=timeout, **options)
-
-    def refusal(self, tensor, **options) -> InferenceServerException:
-        with self.assertRaises(InferenceServerException) as caught:
-            self.infer(tensor, **options)
-        return caught.exception
+class TritonGrpc(TritonCase):
+    triton = triton
+    address, http_address, photo_file = sys.argv[1:4]
 
     def accuracy(self, result: triton.InferResult) -> float:
         parameters = result.get_response().parameters
@@ -109,6 +71,7 @@ class TritonClient(unittest.TestCase):
     def test_timeout_and_client_timeout_drive_the_depth(self):
         tensor = self.pixels(1)
         enough = self.info["tiers"][-2]["accuracy"]
+        # `timeout` is in microseconds, `client_timeout` in seconds.
         ways = {
             "timeout": lambda seconds: {"timeout": int(seconds * SECOND)},
             "client_timeout": lambda seconds: {
@@ -146,9 +109,7 @@ class TritonClient(unittest.TestCase):
 
     def test_errors(self):
         wrong_size = np.zeros((1, 5, 5, 3), dtype=np.uint8)
-        tensor = triton.InferInput("image", wrong_size.shape, "UINT8")
-        tensor.set_data_from_numpy(wrong_size)
-        error = self.refusal(tensor)
+        error = self.refusal(self.tensor(wrong_size))
         self.assertEqual(error.status(), "StatusCode.INVALID_ARGUMENT")
         self.assertIn("shape", error.message())
         with self.assertRaises(InferenceServerException) as caught:
