@@ -6,7 +6,7 @@ const files = readdirSync('test', { recursive: true, encoding: 'utf8' })
   .map((file) => `test/${file}`);
 
 /** A test that starts a process (a server, a browser, a tool) is a system test. */
-const STARTS_A_PROCESS = /(server|browser|tools)\.ts'|clients\/python|node:child_process/;
+const STARTS_A_PROCESS = /(server|browser|tools|cluster)\.ts'|clients\/python|node:child_process/;
 const system = files.filter((file) => STARTS_A_PROCESS.test(readFileSync(file, 'utf8')));
 
 export default defineConfig({

@@ -1,6 +1,6 @@
 /**
  * The rule by which Kubernetes' HorizontalPodAutoscaler chooses a number of replicas, as its
- * documentation and controller (pkg/controller/podautoscaler, 1.34) have it. KEDA makes such an
+ * documentation and controller (pkg/controller/podautoscaler, 1.36) have it. KEDA makes such an
  * autoscaler, with external metrics, of a ScaledObject. Times in seconds.
  */
 
