@@ -188,10 +188,11 @@ async function assertLabels(engine: InferenceEngine, { manifest, file }: Model):
   );
 }
 
-/** Decoders for the network's input size. */
+/** Decoders that make of any picture the input that the manifest describes. */
 function startDecoders({ model, config, log }: DeploymentOptions): Promise<DecoderPool> {
-  const { height, width } = model.manifest.input;
-  const options = { height, width, maxPixels: config.MAX_IMAGE_PIXELS };
+  const { height, width, resize, centre, interpolation } = model.manifest.input;
+  const frame = { height, width, resize, centre, interpolation };
+  const options = { ...frame, maxPixels: config.MAX_IMAGE_PIXELS };
   return DecoderPool.start(options, config.MAX_DECODES, {
     fault: (err) => log.error({ err }, 'a decoder was lost, and is replaced'),
   });

@@ -19,6 +19,7 @@ import onnx
 
 from adaptive_depth import manifest
 from adaptive_depth.export import export_model
+from adaptive_depth.images import Frame
 from adaptive_depth.onnx_graph import build_graph, flag_names
 from adaptive_depth.published import IMAGENET_MEAN, IMAGENET_STD
 from adaptive_depth.run_folder import TrainedRun
@@ -31,7 +32,7 @@ FAMILY = "resnet50"
 def export_one_file(folder: Path, size: int) -> None:
     labels = [f"class {index}" for index in range(CLASSES)]
     mean, std = list(IMAGENET_MEAN), list(IMAGENET_STD)
-    run = TrainedRun(random_network(FAMILY), labels, size, mean, std, None, None)
+    run = TrainedRun(random_network(FAMILY), labels, Frame(size), mean, std, None, None)
     export_model(run, None, folder, FAMILY, "0.0.0")
 
 

@@ -53,7 +53,14 @@ export interface Manifest {
     readonly height: number;
     /** px */
     readonly width: number;
-    readonly resize: 'cover';
+    readonly resize: 'cover' | 'stretch';
+    /** Share of the scaled photo's width and height that is kept; absent: 1. */
+    readonly centre?: number;
+    /** Absent: bilinear. */
+    readonly interpolation?: 'bilinear' | 'bicubic';
+    /** By channel, 0 to 255: what the graph itself subtracts, and then divides by. */
+    readonly mean?: readonly number[];
+    readonly std?: readonly number[];
   };
   /** Names of the graph's scalar bool inputs, first stage first. */
   readonly flags: readonly string[];

@@ -1,8 +1,11 @@
 import sharp from 'sharp';
+import type { Sharp } from 'sharp';
 import { ServeError } from '../errors.ts';
 import { formatOf, headerOf } from './header.ts';
+import type { Header } from './header.ts';
 import { JpegDecoder } from './jpeg.ts';
 import { Resizer } from './resize.ts';
+import type { Size } from './resize.ts';
 import type { DecoderOptions } from './decoder-messages.ts';
 
 /**
@@ -23,64 +26,81 @@ sharp.concurrency(1);
 // Every upload is another image, so cached operations would never be used again.
 sharp.cache(false);
 
-/** Edge of a network's input, px, below which libvips' own shrinking differs from training's. */
-const SMALL = 144;
-/** By how much more than a small network needs libvips leaves: so much that it hardly shows. */
-const MARGIN = 2.1;
-
 /**
- * How libvips resizes: all the way, or to a margin above the size, and the rest exactly as in
- * training. The latter costs more, and matters for small inputs and for images hardly larger.
+ * How much more than the network needs libvips leaves of a large picture, for our own resizing. That
+ * much, and what libvips did hardly shows: see test/preprocess/pixels.test.ts.
  */
-function targetOf(file: Buffer, { width, height }: DecoderOptions) {
-  const pixels = headerOf(file)?.pixels ?? 0;
-  const isExact = Math.max(width, height) < SMALL || pixels <= 2 * width * height;
-  const kernel = 'linear' as const;
-  if (!isExact) return { width, height, options: { fit: 'cover' as const, kernel } };
-  return {
-    width: Math.ceil(MARGIN * width),
-    height: Math.ceil(MARGIN * height),
-    options: { fit: 'outside' as const, kernel, withoutEnlargement: true },
-  };
-}
+const MARGIN = 3;
 
 /** Makes the function that turns an image file into the network's input. */
 export function createDecoder(options: DecoderOptions): Decode {
-  const jpeg = new JpegDecoder(options.width, options.height);
+  const jpeg = new JpegDecoder(options);
   const resizer = new Resizer();
   return async (file, pixels) => {
-    const quick = formatOf(file) === 'jpeg' ? jpeg.decode(file, pixels) : 'refused';
+    const header = headerOf(file);
+    const quick = header?.format === 'jpeg' ? jpeg.decode(file, pixels) : 'refused';
     if (quick === 'done') return undefined;
-    const { data, info } = await decode(file, options);
-    resizer.cover(data, info.width, info.height, pixels, options.width, options.height);
+    const { data, info } = await decode(file, header, options);
+    resizer.resize(data, info, pixels, options, header ? upright(header, info) : info);
     return quick === 'damaged'
       ? 'The file is damaged: parts of the image may be wrong.'
       : undefined;
   };
 }
 
+/** The size of the whole picture, turned as the smaller copy is. */
+function upright({ width, height }: Size, copy: Size): Size {
+  const isTurned = width > height !== copy.width > copy.height && width !== height;
+  return isTurned ? { width: height, height: width } : { width, height };
+}
+
 /**
- * Decodes a JPEG, PNG or WebP file to RGB by libvips, and turns it upright (EXIF). Grey becomes
- * RGB, transparency becomes white.
+ * Decodes a JPEG, PNG or WebP file to RGB by libvips, and turns it upright (EXIF). Colour profiles
+ * are followed, grey becomes RGB, transparency becomes white. Large ones come smaller.
  *
  * @throws {ServeError} not-an-image, truncated-image, too-many-pixels
  */
-async function decode(file: Buffer, options: DecoderOptions) {
+async function decode(file: Buffer, header: Header | null, options: DecoderOptions) {
   if (formatOf(file) === null) {
     throw new ServeError('not-an-image', 'The bytes are no JPEG, PNG or WebP file.');
   }
-  const target = targetOf(file, options);
+  const { centre = 1 } = options;
+  const needed = [options.width, options.height].map((edge) => Math.ceil((MARGIN * edge) / centre));
   try {
-    return await sharp(file, { limitInputPixels: options.maxPixels, failOn: 'truncated' })
+    const image = sharp(file, { limitInputPixels: options.maxPixels, failOn: 'truncated' })
       .autoOrient()
-      .resize(target.width, target.height, target.options)
-      .flatten({ background: '#ffffff' })
-      .toColourspace('srgb')
-      .raw({ depth: 'uchar' })
-      .toBuffer({ resolveWithObject: true });
+      .resize(needed[0], needed[1], {
+        fit: options.resize === 'stretch' ? 'fill' : 'outside',
+        kernel: options.interpolation === 'bicubic' ? 'cubic' : 'linear',
+        withoutEnlargement: true,
+        // It rounds sizes: a WebP, or a JPEG of odd size, would come shifted.
+        fastShrinkOnLoad: false,
+      })
+      .flatten({ background: '#ffffff' });
+    // Inks without a profile: libvips would guess one, training takes them for plain complements.
+    if (header?.isCmyk && !(await image.metadata()).hasProfile) {
+      return rgbOf(await raw(image.pipelineColourspace('cmyk').toColourspace('cmyk')));
+    }
+    return await raw(image.toColourspace('srgb'));
   } catch (error) {
     throw explain(error, file, options);
   }
+}
+
+const raw = (image: Sharp) => image.raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true });
+
+type Raw = Awaited<ReturnType<typeof raw>>;
+
+/** Light that is left by four inks, as Pillow computes it. */
+function rgbOf({ data, info }: Raw): Raw {
+  const rgb = Buffer.alloc((data.length / 4) * 3);
+  for (let ink = 0, out = 0; ink < data.length; ink += 4) {
+    const paper = 255 - data[ink + 3]!;
+    for (let channel = 0; channel < 3; channel++) {
+      rgb[out++] = Math.max(0, paper - Math.round((data[ink + channel]! * paper) / 255));
+    }
+  }
+  return { data: rgb, info };
 }
 
 function explain(error: unknown, file: Buffer, options: DecoderOptions): ServeError {

@@ -1,11 +1,8 @@
 /** Messages between the decoder pool and its threads. Buffers are transferred, not copied. */
 import type { ErrorCode } from '../errors.ts';
+import type { Frame } from './resize.ts';
 
-export interface DecoderOptions {
-  /** px */
-  readonly height: number;
-  /** px */
-  readonly width: number;
+export interface DecoderOptions extends Frame {
   /** Largest image that is decoded, width x height. */
   readonly maxPixels: number;
 }

@@ -4,8 +4,14 @@ export type Format = (typeof FORMATS)[number];
 /** What the first bytes of an image file tell, without decoding it. */
 export interface Header {
   readonly format: Format;
-  /** Width times height, as the file claims. */
+  /** px, as the file claims, before it is turned upright. */
+  readonly width: number;
+  /** px */
+  readonly height: number;
+  /** Width times height. */
   readonly pixels: number;
+  /** Four inks instead of light. */
+  readonly isCmyk: boolean;
 }
 
 /** By the first bytes: what a client calls the file is not to be relied upon. */
@@ -27,8 +33,11 @@ export function headerOf(file: Buffer): Header | null {
   const format = formatOf(file);
   if (format === null) return null;
   try {
-    const pixels = SIZES[format](file);
-    return pixels !== null && pixels > 0 ? { format, pixels } : null;
+    const found = SIZES[format](file);
+    if (found === null) return null;
+    const [width, height, channels] = found;
+    const pixels = width * height;
+    return pixels > 0 ? { format, width, height, pixels, isCmyk: channels === 4 } : null;
   } catch (error) {
     if (error instanceof RangeError) return null;
     throw error;
@@ -38,8 +47,10 @@ export function headerOf(file: Buffer): Header | null {
 /** More than any photo has before its frame header; a file of nothing else must not take long. */
 const MOST_SEGMENTS = 1000;
 
-/** Pixels by format; they throw RangeError when the file ends too early. */
-const SIZES: Readonly<Record<Format, (file: Buffer) => number | null>> = {
+/** Width, height and, of a JPEG, channels; they throw RangeError when the file ends too early. */
+type Claim = readonly [width: number, height: number, channels?: number | undefined];
+
+const SIZES: Readonly<Record<Format, (file: Buffer) => Claim | null>> = {
   /** The first frame header (SOF0 to SOF15) among the segments. */
   jpeg(file) {
     let at = 2;
@@ -49,7 +60,7 @@ const SIZES: Readonly<Record<Format, (file: Buffer) => number | null>> = {
       const isFrame = marker >= 0xffc0 && marker <= 0xffcf;
       // DHT, JPG and DAC lie among the frame headers.
       if (isFrame && ![0xffc4, 0xffc8, 0xffcc].includes(marker)) {
-        return file.readUInt16BE(at + 5) * file.readUInt16BE(at + 7);
+        return [file.readUInt16BE(at + 7), file.readUInt16BE(at + 5), file[at + 9]];
       }
       // Any number of 0xff may fill the space before a marker.
       at += marker === 0xffff ? 1 : 2 + file.readUInt16BE(at + 2);
@@ -57,17 +68,17 @@ const SIZES: Readonly<Record<Format, (file: Buffer) => number | null>> = {
     return null;
   },
   /** IHDR comes first. */
-  png: (file) => file.readUInt32BE(16) * file.readUInt32BE(20),
+  png: (file) => [file.readUInt32BE(16), file.readUInt32BE(20)],
   webp(file) {
     switch (file.toString('latin1', 12, 16)) {
       case 'VP8 ':
-        return (file.readUInt16LE(26) & 0x3fff) * (file.readUInt16LE(28) & 0x3fff);
+        return [file.readUInt16LE(26) & 0x3fff, file.readUInt16LE(28) & 0x3fff];
       case 'VP8L': {
         const bits = file.readUInt32LE(21);
-        return ((bits & 0x3fff) + 1) * (((bits >> 14) & 0x3fff) + 1);
+        return [(bits & 0x3fff) + 1, ((bits >> 14) & 0x3fff) + 1];
       }
       case 'VP8X':
-        return (file.readUIntLE(24, 3) + 1) * (file.readUIntLE(27, 3) + 1);
+        return [file.readUIntLE(24, 3) + 1, file.readUIntLE(27, 3) + 1];
       default:
         return null;
     }

@@ -1,5 +1,6 @@
 import turbo from '@julusian/jpeg-turbo';
 import { Resizer } from './resize.ts';
+import type { Frame } from './resize.ts';
 
 /** Above this, libvips is quicker: it lets libjpeg leave detail out that resizing would drop. */
 const MOST_PIXELS = 640 * 640;
@@ -20,10 +21,7 @@ export class JpegDecoder {
   readonly #resizer = new Resizer();
   #scratch: Buffer = Buffer.alloc(0);
 
-  constructor(
-    private readonly width: number,
-    private readonly height: number,
-  ) {}
+  constructor(private readonly frame: Frame) {}
 
   /** @param pixels uint8 `[height, width, 3]`, written when done. */
   decode(file: Buffer, pixels: Uint8Array): Quick {
@@ -33,8 +31,7 @@ export class JpegDecoder {
     if (this.#scratch.length < bytes) this.#scratch = Buffer.alloc(bytes);
     try {
       const image = turbo.decompressSync(file, this.#scratch, { format: turbo.FORMAT_RGB });
-      const { width, height } = image;
-      this.#resizer.cover(this.#scratch, width, height, pixels, this.width, this.height);
+      this.#resizer.resize(this.#scratch, image, pixels, this.frame);
       return 'done';
     } catch {
       return 'damaged';

@@ -9,44 +9,98 @@ interface Taps {
   readonly stride: number;
 }
 
+/** The manifest's rule: how a picture of any size becomes the network's input. */
+export interface Frame {
+  /** px */
+  readonly width: number;
+  /** px */
+  readonly height: number;
+  /** `cover` keeps the proportions and cuts off what is too much; `stretch` shows all of it. */
+  readonly resize?: 'cover' | 'stretch' | undefined;
+  /** Share of width and height that is kept, from the middle; default: 1. */
+  readonly centre?: number | undefined;
+  /** Default: bilinear. */
+  readonly interpolation?: Interpolation | undefined;
+}
+
+export type Interpolation = 'bilinear' | 'bicubic';
+
+export interface Size {
+  readonly width: number;
+  readonly height: number;
+}
+
+/** Filters by distance in output pixels, and how far they reach. */
+const FILTERS: Readonly<Record<Interpolation, { reach: number; at(x: number): number }>> = {
+  bilinear: { reach: 1, at: (x) => Math.max(0, 1 - x) },
+  // Keys' filter with a = -1/2, as Pillow and libvips have it.
+  bicubic: {
+    reach: 2,
+    at: (x) => (x < 1 ? (1.5 * x - 2.5) * x * x + 1 : ((-0.5 * x + 2.5) * x - 4) * x + 2),
+  },
+};
+
 const BITS = 14;
 const HALF = 1 << (BITS - 1);
 
 /** Sizes repeat: photos of one client, thumbnails of one service. */
 const REMEMBERED = 64;
 
+/** The size that a picture is scaled to, before its middle is cut out. */
+export function scaledSize(from: Size, frame: Frame): Size {
+  const { centre = 1, resize = 'cover' } = frame;
+  const width = even(frame.width / centre);
+  const height = even(frame.height / centre);
+  if (resize === 'stretch') return { width, height };
+  const scale = Math.max(width / from.width, height / from.height);
+  return {
+    width: Math.max(width, even(from.width * scale)),
+    height: Math.max(height, even(from.height * scale)),
+  };
+}
+
+/** Rounds halves to even numbers, as Python does. */
+function even(value: number): number {
+  const rounded = Math.round(value);
+  return rounded - value === 0.5 && rounded % 2 === 1 ? rounded - 1 : rounded;
+}
+
 /**
- * Resizes RGB images by the manifest's rule `cover`: the shorter side fits, the centre is cut out.
- * Bilinear, with the filter widened when it shrinks, as Pillow does in training (Image.resize with
- * BILINEAR and a box) and libvips nearly.
+ * Resizes RGB images by the manifest's rule, with the filter widened when it shrinks, as Pillow does
+ * in training (`adaptive_depth/images.py`).
  */
 export class Resizer {
   readonly #taps = new Map<string, Taps>();
-  #rows = new Uint8Array();
+  #rows = new Uint8ClampedArray();
 
   /**
    * @param from uint8 `[fromHeight, fromWidth, 3]`.
    * @param to uint8 `[height, width, 3]`.
+   * @param original the picture's size, where `from` is a smaller copy of it.
    */
-  cover(
+  resize(
     from: Uint8Array,
-    fromWidth: number,
-    fromHeight: number,
+    fromSize: Size,
     to: Uint8Array,
-    width: number,
-    height: number,
+    frame: Frame,
+    original = fromSize,
   ): void {
-    if (fromWidth === width && fromHeight === height) {
+    const { width, height, interpolation = 'bilinear' } = frame;
+    const scaled = scaledSize(original, frame);
+    const fromWidth = fromSize.width;
+    if (
+      [fromWidth, scaled.width].every((value) => value === width) &&
+      [fromSize.height, scaled.height].every((value) => value === height)
+    ) {
       to.set(from.subarray(0, width * height * 3));
       return;
     }
-    const scale = Math.max(width / fromWidth, height / fromHeight);
-    const columns = this.#tapsOf(fromWidth, Math.round(fromWidth * scale), width);
-    const rows = this.#tapsOf(fromHeight, Math.round(fromHeight * scale), height);
+    const columns = this.#tapsOf(fromWidth, scaled.width, width, interpolation);
+    const rows = this.#tapsOf(fromSize.height, scaled.height, height, interpolation);
     const top = rows.first[0]!;
     const bottom = rows.first[height - 1]! + rows.count[height - 1]!;
     const size = (bottom - top) * width * 3;
-    if (this.#rows.length < size) this.#rows = new Uint8Array(size);
+    if (this.#rows.length < size) this.#rows = new Uint8ClampedArray(size);
     const between = this.#rows;
     // In locals: a property is read again for every pixel.
     const { first, count, weights, stride: taps } = columns;
@@ -73,6 +127,8 @@ export class Resizer {
 
     const stride = width * 3;
     const { weights: shares } = rows;
+    // Clamped, as bicubic weights reach below 0 and beyond 255.
+    const result = new Uint8ClampedArray(to.buffer, to.byteOffset, height * stride);
     for (let y = 0, out = 0; y < height; y++) {
       const start = (rows.first[y]! - top) * stride;
       const firstWeight = y * rows.stride;
@@ -86,27 +142,29 @@ export class Resizer {
         ) {
           sum += shares[weight]! * between[at]!;
         }
-        to[out++] = sum >> BITS;
+        result[out++] = sum >> BITS;
       }
     }
   }
 
-  #tapsOf(from: number, resized: number, to: number): Taps {
-    const key = `${from} ${resized} ${to}`;
+  #tapsOf(from: number, resized: number, to: number, interpolation: Interpolation): Taps {
+    const key = `${from} ${resized} ${to} ${interpolation}`;
     let taps = this.#taps.get(key);
     if (taps) return taps;
     if (this.#taps.size === REMEMBERED) this.#taps.clear();
-    taps = tapsOf(from, Math.max(resized, to), to);
+    taps = tapsOf(from, resized, to, interpolation);
     this.#taps.set(key, taps);
     return taps;
   }
 }
 
-/** Triangle filter from `from` to `resized` positions, of which the middle `to` are kept. */
-function tapsOf(from: number, resized: number, to: number): Taps {
+/** From `from` to `resized` positions, of which the middle `to` are kept. */
+function tapsOf(from: number, resized: number, to: number, interpolation: Interpolation): Taps {
+  const filter = FILTERS[interpolation];
   const scale = from / resized;
   const skipped = Math.floor((resized - to) / 2);
-  const support = Math.max(1, scale);
+  const widened = Math.max(1, scale);
+  const support = filter.reach * widened;
   const stride = Math.ceil(2 * support) + 1;
   const first = new Int32Array(to);
   const count = new Int32Array(to);
@@ -116,7 +174,7 @@ function tapsOf(from: number, resized: number, to: number): Taps {
     const low = Math.max(0, Math.floor(centre - support + 0.5));
     const high = Math.min(from, Math.floor(centre + support + 0.5));
     const shares = Array.from({ length: high - low }, (_, k) =>
-      Math.max(0, 1 - Math.abs((low + k + 0.5 - centre) / support)),
+      filter.at(Math.abs((low + k + 0.5 - centre) / widened)),
     );
     const sum = shares.reduce((a, b) => a + b, 0);
     first[i] = low;

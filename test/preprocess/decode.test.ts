@@ -39,6 +39,28 @@ describe('decoding', () => {
     expect(pixelAt(pixels, 31, 16)).toEqual([0, 0, 255]);
   });
 
+  it('stretches, where the manifest says so: all of it is shown', async () => {
+    const pixels = new Uint8Array(32 * 32 * 3);
+    const decoder = createDecoder({ height: 32, width: 32, resize: 'stretch', maxPixels: 1e6 });
+    await decoder(await redBlue(640, 16).png().toBuffer(), pixels);
+    for (let x = 0; x < 15; x++) expect(pixelAt(pixels, x, 16)).toEqual([255, 0, 0]);
+    for (let x = 17; x < 32; x++) expect(pixelAt(pixels, x, 16)).toEqual([0, 0, 255]);
+  });
+
+  it('keeps the middle, as much of it as the manifest says', async () => {
+    const grey = sharp({ create: { width: 44, height: 44, channels: 3, background: '#808080' } });
+    const framed = grey.extend({ top: 10, bottom: 10, left: 10, right: 10, background: '#ff0000' });
+    const file = await framed.png().toBuffer();
+    for (const [centre, corner] of [
+      [1, [255, 0, 0]],
+      [0.64, [128, 128, 128]],
+    ] as const) {
+      const pixels = new Uint8Array(32 * 32 * 3);
+      await createDecoder({ height: 32, width: 32, centre, maxPixels: 1e6 })(file, pixels);
+      expect(pixelAt(pixels, 0, 0)).toEqual(corner);
+    }
+  });
+
   it('turns photos upright as their EXIF orientation says', async () => {
     const upright = await redBlue(64, 64).png().toBuffer();
     const sideways = await sharp(upright)

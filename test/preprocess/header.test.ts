@@ -24,7 +24,9 @@ describe('the header of an image', () => {
             .withExif({ IFD0: { Copyright: 'x' } })
             .toFormat(format, options)
             .toBuffer();
-          expect(headerOf(file)).toEqual({ format, pixels: width * height });
+          const pixels = width * height;
+          const isCmyk = false;
+          expect(headerOf(file)).toEqual({ format, width, height, pixels, isCmyk });
         },
       ),
       { numRuns: 8 },

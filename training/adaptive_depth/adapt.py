@@ -113,7 +113,8 @@ def _adapt(args: argparse.Namespace) -> None:
         distill=read_options(args, DistillConfig),
         optimiser=read_options(args, OptimiserConfig, kind="adamw"),
     )
-    dataset = data.load(args.data, size, val_per_class=0, seed=config.seed, lazy=True)
+    frame = config.frame(size)
+    dataset = data.load(args.data, frame, val_per_class=0, seed=config.seed, lazy=True)
     start_run(args, config, replace(dataset, mean=expected.mean, std=expected.std), 0)
 
 

@@ -11,7 +11,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
@@ -19,7 +18,7 @@ from torch.utils.data import Dataset as TorchDataset
 from adaptive_depth.augment import augment, normalise
 from adaptive_depth.data import Split
 from adaptive_depth.distributed import Group
-from adaptive_depth.images import DataError, LazyImages
+from adaptive_depth.images import DataError, LazyImages, opened, upright_rgb
 from adaptive_depth.photo_augment import PhotoConfig, augment_photo
 
 
@@ -150,11 +149,8 @@ class _Photos(TorchDataset):
 
     def __getitem__(self, key: tuple[int, int, int]) -> tuple[Tensor, int]:
         *seed, row = key
-        try:
-            with Image.open(self.files[row]) as image:
-                photo = image.convert("RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise DataError(f"{self.files[row]}: not a readable image ({error})") from error
+        with opened(self.files[row], str(self.files[row])) as image:
+            photo = upright_rgb(image)
         rng = np.random.default_rng(seed)
         pixels = augment_photo(photo, self.photo, self.fill, rng)
         return torch.from_numpy(pixels), int(self.labels[row])

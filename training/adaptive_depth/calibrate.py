@@ -9,6 +9,7 @@ from typing import Any
 from adaptive_depth import data, manifest
 from adaptive_depth.confidence import measure
 from adaptive_depth.data import Split
+from adaptive_depth.images import Frame
 from adaptive_depth.onnx_model import OnnxModel
 
 
@@ -42,8 +43,8 @@ def add_calibrate(commands: Any) -> None:
 
 
 def _calibrate(args: argparse.Namespace) -> None:
-    size = manifest.read_model_folder(args.model)[0]["input"]["height"]
-    split = data.load_val(args.data, size, args.val_per_class, args.seed)
+    frame = Frame.from_manifest(manifest.read_model_folder(args.model)[0])
+    split = data.load_val(args.data, frame, args.val_per_class, args.seed)
     described = calibrate_folder(args.model, split, "val", args.threads)
     print(summary(described))
 

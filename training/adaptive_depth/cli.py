@@ -21,6 +21,7 @@ from adaptive_depth.confidence import CalibrationError
 from adaptive_depth.errors import ToolkitError
 from adaptive_depth.evaluate import evaluate_checkpoint, evaluate_exported
 from adaptive_depth.export import export_model
+from adaptive_depth.images import Frame
 from adaptive_depth.onnx_model import OnnxModel
 from adaptive_depth.options import positive
 from adaptive_depth.published_checkpoint import read_published
@@ -58,15 +59,15 @@ def _evaluate(args: argparse.Namespace) -> None:
     if args.model is not None:
         described, path = manifest.read_model_folder(args.model)
         source = args.data or typed_option(described["training"]["command"], "--data")
-        size, labels = described["input"]["height"], described["labels"]
-        held_out = data.load_held_out(_named(source), size, labels, args.limit)
+        frame = Frame.from_manifest(described)
+        held_out = data.load_held_out(_named(source), frame, described["labels"], args.limit)
         model = OnnxModel(path, args.threads)
         evaluation = evaluate_exported(described, model, held_out, args.latency_rounds)
     else:
         if args.threads:
             torch.set_num_threads(args.threads)
         run = read_run(args.run_folder)
-        held_out = data.load_held_out(_source(run, args), run.size, run.classes, args.limit)
+        held_out = data.load_held_out(_source(run, args), run.frame, run.classes, args.limit)
         evaluation = evaluate_checkpoint(run, held_out, resolve_device(args.device))
     folder = args.out or (args.model or args.run_folder) / "evaluation"
     files = report.write(evaluation, folder)
@@ -110,7 +111,7 @@ def _export(args: argparse.Namespace) -> None:
     if args.size is not None:
         run = at_size(run, args.size)
     source = _source(run, args)
-    held_out = data.load_held_out(source, run.size, run.classes, args.limit)
+    held_out = data.load_held_out(source, run.frame, run.classes, args.limit)
     if args.restate is not None:
         flags = run.network.flags
         names = args.restate.split(",")
@@ -127,7 +128,7 @@ def _calibrate_exported(run: TrainedRun, source: Path, args: argparse.Namespace)
     """Where images were held out of training that nothing else was measured on."""
     assert run.data is not None
     try:
-        val = data.load_val(source, run.size, run.data["val_per_class"], run.data["seed"])
+        val = data.load_val(source, run.frame, run.data["val_per_class"], run.data["seed"])
         print(summary(calibrate_folder(args.out, val, "val", args.threads)))
     except CalibrationError as error:
         print(f"Confidence is not calibrated: {error}")
@@ -137,7 +138,7 @@ def _training_images(run: TrainedRun, source: Path, count: int) -> Iterator[torc
     """Batches of a random choice of the images that the run was trained on, unaugmented."""
     assert run.data is not None
     how = {name: run.data[name] for name in ("val_per_class", "seed", "lazy")}
-    split = data.load(source, run.size, **how).train
+    split = data.load(source, run.frame, **how).train
     rows = np.random.default_rng(0).permutation(len(split))[:count]
     for start in range(0, len(rows), 256):
         images = torch.from_numpy(split.take(rows[start : start + 256]).images[:])
@@ -178,7 +179,7 @@ def _import(args: argparse.Namespace) -> None:
     if args.accuracies and published.ARCHITECTURE[args.accuracies] != args.arch:
         raise ValueError(f"--accuracies {args.accuracies} are not of --arch {args.arch}")
     labels = None if args.labels is None else args.labels.read_text().splitlines()
-    run = read_published(args.arch, args.checkpoint, args.size, labels)
+    run = read_published(args.arch, args.checkpoint, args.size, labels, args.accuracies)
     held_out = None
     if args.data is not None:
         folders = data.class_folders(args.data)
@@ -188,7 +189,7 @@ def _import(args: argparse.Namespace) -> None:
             )
         if labels is None:
             run = replace(run, classes=folders)
-        held_out = data.load_held_out(args.data, run.size, folders, args.limit)
+        held_out = data.load_held_out(args.data, run.frame, folders, args.limit)
     written = export_model(
         run,
         held_out,

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from adaptive_depth.folders import FolderTree, read_tree
-from adaptive_depth.images import IMAGE_SUFFIXES, DataError, LazyImages, decode_all
+from adaptive_depth.images import IMAGE_SUFFIXES, DataError, Frame, LazyImages, decode_all
 
 LAZY_ABOVE = 2**31
 """Bytes of decoded pixels above which a split of a folder tree is not held in memory."""
@@ -82,11 +82,13 @@ class HeldOut:
     split: Split
 
 
-def load(source: Path, size: int, val_per_class: int, seed: int = 0, lazy: bool = False) -> Dataset:
+def load(
+    source: Path, frame: Frame | int, val_per_class: int, seed: int = 0, lazy: bool = False
+) -> Dataset:
     """Reads `source`: an ``.npz`` archive of JPEG bytes, or a folder tree, packed or not.
 
     Args:
-        size: height and width in pixels that images are brought to.
+        frame: what images are brought to; a number is a size, by the usual rule.
         val_per_class: images of each class moved from train to val where the source
             has no val split of its own (the archive).
         lazy: leave the training split of a folder tree as files.
@@ -95,14 +97,14 @@ def load(source: Path, size: int, val_per_class: int, seed: int = 0, lazy: bool 
     """
     name, source = _name_of(source), _unpacked(source)
     if source.is_dir():
-        return _load_folder(source, size, name, lazy)
+        return _load_folder(source, Frame.of(frame), name, lazy)
     if lazy:
         raise DataError(f"{source}: only a folder tree can be decoded as it is read")
-    return _load_archive(source, size, val_per_class, seed)
+    return _load_archive(source, Frame.of(frame), val_per_class, seed)
 
 
 def load_held_out(
-    source: Path, size: int, classes: Sequence[str], limit: int | None = None
+    source: Path, frame: Frame | int, classes: Sequence[str], limit: int | None = None
 ) -> HeldOut:
     """Reads only the held-out split of `source`, for a network trained on `classes`.
 
@@ -113,26 +115,26 @@ def load_held_out(
     if source.is_dir():
         tree = read_tree(source)
         split_name = tree.held_out
-        split = _folder_split(tree, split_name, classes, size)
+        split = _folder_split(tree, split_name, classes, Frame.of(frame))
     else:
         split_name, arrays = "test", _read_archive(source)
         if [str(c) for c in arrays["classes"]] != list(classes):
             raise DataError(f"{source}: its classes are not the network's")
-        split = _archive_split(source, arrays, split_name, size)
+        split = _archive_split(source, arrays, split_name, Frame.of(frame))
     if limit is not None and limit < len(split):
         split = split.take(np.arange(limit) * len(split) // limit)
     return HeldOut(name, split_name, split)
 
 
-def load_val(source: Path, size: int, val_per_class: int, seed: int = 0) -> Split:
+def load_val(source: Path, frame: Frame | int, val_per_class: int, seed: int = 0) -> Split:
     """The training images that were set aside: as `load` does, without reading the others
     where they are files of their own."""
     unpacked = _unpacked(source)
     if not unpacked.is_dir():
-        return _load_archive(unpacked, size, val_per_class, seed).val
+        return _load_archive(unpacked, Frame.of(frame), val_per_class, seed).val
     tree = read_tree(unpacked)
     tree.split("train")
-    return _folder_split(tree, "val", tree.classes("train"), size)
+    return _folder_split(tree, "val", tree.classes("train"), Frame.of(frame))
 
 
 def class_folders(source: Path) -> list[str]:
@@ -191,27 +193,29 @@ def _read_archive(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _load_archive(path: Path, size: int, val_per_class: int, seed: int) -> Dataset:
+def _load_archive(path: Path, frame: Frame, val_per_class: int, seed: int) -> Dataset:
     arrays = _read_archive(path)
     classes = [str(c) for c in arrays["classes"]]
-    train = _archive_split(path, arrays, "train", size)
-    test = _archive_split(path, arrays, "test", size)
+    train = _archive_split(path, arrays, "train", frame)
+    test = _archive_split(path, arrays, "test", frame)
     train, val = _hold_out(train, val_per_class, classes, seed)
     mean, std = _statistics(train.images)
     return Dataset(_name_of(path), classes, train, val, test, mean, std)
 
 
-def _archive_split(path: Path, arrays: dict[str, np.ndarray], split: str, size: int) -> Split:
+def _archive_split(path: Path, arrays: dict[str, np.ndarray], split: str, frame: Frame) -> Split:
     jpeg, offsets = arrays[f"{split}_jpeg"], arrays[f"{split}_offsets"]
     labels = arrays[f"{split}_labels"].astype(np.int64)
-    cache = _cache_file(path, f"{split}-{size}")
+    cache = _cache_file(
+        path, f"{split}-{frame.size}" if frame == Frame(frame.size) else f"{split}-{frame}"
+    )
     if cache.exists():
         return Split(np.load(cache), labels)
     encoded = (
         (io.BytesIO(jpeg[offsets[i] : offsets[i + 1]].tobytes()), f"{path}: {split} image {i}")
         for i in range(len(labels))
     )
-    images = decode_all(encoded, len(labels), size, split)
+    images = decode_all(encoded, len(labels), frame, split)
     # Written beside and renamed, so that an interrupted run leaves no half cache.
     cache.parent.mkdir(parents=True, exist_ok=True)
     partial = cache.with_suffix(f".{os.getpid()}.npy")
@@ -242,16 +246,16 @@ def _hold_out(split: Split, per_class: int, classes: list[str], seed: int) -> tu
     return split.take(np.setdiff1d(np.arange(len(split)), val_rows)), split.take(val_rows)
 
 
-def _load_folder(root: Path, size: int, name: str, lazy: bool) -> Dataset:
+def _load_folder(root: Path, frame: Frame, name: str, lazy: bool) -> Dataset:
     """Without a ``test`` folder the held-out split that gets evaluated is ``val``."""
     tree = read_tree(root)
     tree.split("train"), tree.split("val")
     classes = tree.classes("train")
     if len(classes) < 2:
         raise DataError(f"{tree.folders['train']}: {len(classes)} class folders, at least 2 needed")
-    train = _folder_split(tree, "train", classes, size, every_class=True, lazy=lazy)
-    val = _folder_split(tree, "val", classes, size)
-    test = _folder_split(tree, "test", classes, size) if "test" in tree.files else val
+    train = _folder_split(tree, "train", classes, frame, every_class=True, lazy=lazy)
+    val = _folder_split(tree, "val", classes, frame)
+    test = _folder_split(tree, "test", classes, frame) if "test" in tree.files else val
     mean, std = _statistics(train.images)
     return Dataset(name, classes, train, val, test, mean, std, tree.rule)
 
@@ -260,7 +264,7 @@ def _folder_split(
     tree: FolderTree,
     name: str,
     classes: Sequence[str],
-    size: int,
+    frame: Frame,
     every_class: bool = False,
     lazy: bool = False,
 ) -> Split:
@@ -279,7 +283,7 @@ def _folder_split(
     if not files:
         raise DataError(f"{folder}: no images")
     labels_array = np.asarray(labels, np.int64)
-    if lazy or len(files) * size * size * 3 > LAZY_ABOVE:
-        return Split(LazyImages(files, size), labels_array)
+    if lazy or len(files) * frame.size**2 * 3 > LAZY_ABOVE:
+        return Split(LazyImages(files, frame), labels_array)
     named = ((file, str(file)) for file in files)
-    return Split(decode_all(named, len(files), size, name), labels_array)
+    return Split(decode_all(named, len(files), frame, name), labels_array)

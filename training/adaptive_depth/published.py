@@ -33,3 +33,9 @@ ACCURACIES: dict[str, dict[str, float]] = {
 
 ARCHITECTURE = {name: name.removesuffix("-v2") for name in ACCURACIES}
 """The architecture of each published checkpoint."""
+
+CENTRE = {
+    **dict.fromkeys(("resnet50", "resnet101", "resnet50vd", "mobilenet_v2", "vit_b_16"), 224 / 256),
+    "resnet50-v2": 224 / 232,
+}
+"""Share of each photo's height and width that the authors evaluated on; of others: all."""

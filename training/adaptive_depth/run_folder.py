@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from adaptive_depth import networks
+from adaptive_depth.images import Frame
 from adaptive_depth.trainer import TrainError, read_checkpoint
 
 
@@ -19,7 +20,7 @@ class TrainedRun:
     """The network that gets evaluated and exported, with the averaged weights if there are any.
 
     Attributes:
-        size: height and width of the images in pixels.
+        frame: what images are brought to.
         mean, std: per channel in 0..255.
         command: the command line that trained it; None for weights trained elsewhere.
         epochs: epochs trained so far; None where unknown.
@@ -29,12 +30,17 @@ class TrainedRun:
 
     network: networks.AdaptiveNetwork
     classes: list[str]
-    size: int
+    frame: Frame
     mean: list[float]
     std: list[float]
     command: str | None
     epochs: int | None
     data: dict[str, Any] | None = None
+
+    @property
+    def size(self) -> int:
+        """Height and width of the images in pixels."""
+        return self.frame.size
 
 
 def read_run(folder: Path) -> TrainedRun:
@@ -59,7 +65,7 @@ def read_run(folder: Path) -> TrainedRun:
     return TrainedRun(
         network.eval(),
         state["classes"],
-        state["size"],
+        _frame_of(config, state["size"]),
         state["mean"],
         state["std"],
         command,
@@ -86,7 +92,12 @@ def at_size(run: TrainedRun, size: int) -> TrainedRun:
             f"--size {size}: the network was trained for {run.size} pixels and takes no other"
             f" size ({reason})"
         ) from error
-    return replace(run, size=size)
+    return replace(run, frame=replace(run.frame, size=size))
+
+
+def _frame_of(config: dict[str, Any], size: int) -> Frame:
+    known = {name: config[name] for name in ("resize", "centre", "interpolation") if name in config}
+    return Frame(size, **known)
 
 
 def _data_of(command: str, config: dict[str, Any]) -> dict[str, Any]:

@@ -148,7 +148,7 @@ def _train(args: argparse.Namespace) -> None:
         optimiser=read_options(args, OptimiserConfig),
     )
     lazy = config.crop == "resized"
-    dataset = data.load(args.data, args.size, args.val_per_class, config.seed, lazy)
+    dataset = data.load(args.data, config.frame(args.size), args.val_per_class, config.seed, lazy)
     if config.start is not None:
         # The weights expect the statistics that they were trained with.
         mean, std = statistics_of(Path(config.start))

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from adaptive_depth.distill import DistillConfig
+from adaptive_depth.images import DataError, Frame
 from adaptive_depth.optimisation import OptimiserConfig
 from adaptive_depth.options import setting
 
@@ -37,6 +38,18 @@ class TrainConfig:
         "auto", "auto: bf16 on a GPU, fp32 on a CPU", choices=("auto", "fp32", "bf16")
     )
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
+    resize: str = setting(
+        "cover",
+        "how a photo that is evaluated or served is brought to its size: cover keeps the"
+        " proportions and cuts off what is too much, stretch shows all of it",
+        choices=("cover", "stretch"),
+    )
+    centre: float = setting(
+        1.0, "share of height and width of such a photo that is kept, from the middle"
+    )
+    interpolation: str = setting(
+        "bilinear", "by which such photos are scaled", choices=("bilinear", "bicubic")
+    )
     crop: str = setting(
         "padded",
         "padded: of small images held in memory; resized: of photos, decoded as they are read",
@@ -68,6 +81,16 @@ class TrainConfig:
     workers: int = setting(0, "processes that decode photos")
     distill: DistillConfig = field(default_factory=DistillConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+
+    def frame(self, size: int) -> Frame:
+        """What photos that are evaluated or served are brought to.
+
+        Raises:
+            DataError: where next to nothing of them would be kept.
+        """
+        if not 0.1 <= self.centre <= 1:
+            raise DataError(f"--centre {self.centre}: from 0.1 to 1 expected")
+        return Frame(size, self.resize, self.centre, self.interpolation)
 
 
 PLACE = ("device", "workers")

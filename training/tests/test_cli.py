@@ -101,7 +101,12 @@ def test_export_writes_a_complete_manifest(trained: Path):
     manifest, path = read_model_folder(trained / "model")
     assert (manifest["name"], manifest["version"]) == ("toy", "1.2.3")
     assert manifest["bytes"] == path.stat().st_size
-    assert manifest["input"] == {"name": "image", "height": 16, "width": 16, "resize": "cover"}
+    run = read_run(trained / "run")
+    assert manifest["input"] == {
+        **{"name": "image", "height": 16, "width": 16},
+        **{"resize": "cover", "centre": 1.0, "interpolation": "bilinear"},
+        **{"mean": run.mean, "std": run.std},
+    }
     assert manifest["flags"] == ["skip_1", "skip_2"]
     assert manifest["labels"] == ["blue shirt", "green hat", "red sock"]
     assert [entry["skip"] for entry in manifest["subNetworks"]] == ["FF", "FT", "TF", "TT"]

@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 
 from adaptive_depth import manifest
@@ -70,7 +72,12 @@ def test_the_schema_is_the_servers():
         ("file", "../model.onnx"),
         ("sha256", "ABC"),
         ("bytes", 0),
-        ("input.resize", "stretch"),
+        ("input.resize", "squeeze"),
+        ("input.centre", 0),
+        ("input.centre", 1.1),
+        ("input.interpolation", "lanczos"),
+        ("input.mean", [124, 116]),
+        ("input.std", [58, 57, 256]),
         ("labels", ["cat"]),
         ("extra", 1),
         ("input.extra", 1),
@@ -141,3 +148,19 @@ def test_a_missing_file_is_named(tmp_path: Path):
     (tmp_path / "model.json").write_text(json.dumps(example()))
     with pytest.raises(ManifestError, match=r"model\.onnx"):
         manifest.read_model_folder(tmp_path)
+
+
+@pytest.mark.parametrize("model", ["cifar10", "grocery"])
+def test_a_shipped_manifest_states_the_mean_and_deviation_that_its_graph_has(model: str):
+    described, path = manifest.read_model_folder(Path(__file__).parents[2] / "models" / model)
+    graph = onnx.load(path).graph
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    scale, shift = (
+        next(node for node in graph.node if node.op_type == kind).input[1]
+        for kind in ("Mul", "Add")
+    )
+    std = 1 / constants[scale].astype(float).ravel()
+    np.testing.assert_allclose(std, described["input"]["std"], rtol=1e-5)
+    np.testing.assert_allclose(
+        -constants[shift].ravel() * std, described["input"]["mean"], rtol=1e-5
+    )

@@ -101,6 +101,19 @@ def test_photo_batches_do_not_depend_on_the_number_of_workers(folder_tree: Path)
     torch.testing.assert_close(torch.stack(shares, dim=2).flatten(1, 2), images)
 
 
+def test_photos_are_trained_on_upright(tmp_path: Path) -> None:
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    pixels[:, 8:] = 255  # at the right; turned by a quarter, below
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    split = data.Split(LazyImages([tmp_path / "a.png"], 16), np.zeros(1, np.int64))
+    photo = PhotoConfig(16, area=1.0)
+    batches = PhotoBatches(split, 1, Group(), torch.zeros(3), torch.ones(3), photo, 1, 0)
+    [(images, _)] = batches.epoch(0, torch.Generator())
+    assert images[0, :, :5].mean() < 10 and images[0, :, 11:].mean() > 245
+
+
 def test_resized_crops_need_files() -> None:
     split = data.Split(np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, np.int64))
     with pytest.raises(DataError, match="a folder tree"):
