@@ -3,7 +3,7 @@ import type { Sharp } from 'sharp';
 import { ServeError } from '../errors.ts';
 import { formatOf, headerOf } from './header.ts';
 import type { Header } from './header.ts';
-import { JpegDecoder } from './jpeg.ts';
+import { JpegDecoder, MOST_PIXELS } from './jpeg.ts';
 import { Resizer } from './resize.ts';
 import type { Size } from './resize.ts';
 import type { DecoderOptions } from './decoder-messages.ts';
@@ -27,10 +27,17 @@ sharp.concurrency(1);
 sharp.cache(false);
 
 /**
- * How much more than the network needs libvips leaves of a large picture, for our own resizing. That
- * much, and what libvips did hardly shows: see test/preprocess/pixels.test.ts.
+ * How much more than the network needs libvips leaves of a large picture, for our own resizing: so
+ * much that what libvips did does not show, even where every pixel differs (a dithered PNG).
  */
 const MARGIN = 3;
+/**
+ * The same of formats of which libvips decodes less: the smaller, the quicker, and they hold photos,
+ * where it hardly shows. For a small network it would: decoding less of a JPEG rounds its size up.
+ */
+const MARGIN_OF_PHOTOS = 1.5;
+/** Edge of a network's input, px, below which it is small. */
+const SMALL = 144;
 
 /** Makes the function that turns an image file into the network's input. */
 export function createDecoder(options: DecoderOptions): Decode {
@@ -56,7 +63,7 @@ function upright({ width, height }: Size, copy: Size): Size {
 
 /**
  * Decodes a JPEG, PNG or WebP file to RGB by libvips, and turns it upright (EXIF). Colour profiles
- * are followed, grey becomes RGB, transparency becomes white. Large ones come smaller.
+ * are followed, grey becomes RGB, transparency becomes white. Large pictures come smaller.
  *
  * @throws {ServeError} not-an-image, truncated-image, too-many-pixels
  */
@@ -64,19 +71,9 @@ async function decode(file: Buffer, header: Header | null, options: DecoderOptio
   if (formatOf(file) === null) {
     throw new ServeError('not-an-image', 'The bytes are no JPEG, PNG or WebP file.');
   }
-  const { centre = 1 } = options;
-  const needed = [options.width, options.height].map((edge) => Math.ceil((MARGIN * edge) / centre));
   try {
-    const image = sharp(file, { limitInputPixels: options.maxPixels, failOn: 'truncated' })
-      .autoOrient()
-      .resize(needed[0], needed[1], {
-        fit: options.resize === 'stretch' ? 'fill' : 'outside',
-        kernel: options.interpolation === 'bicubic' ? 'cubic' : 'linear',
-        withoutEnlargement: true,
-        // It rounds sizes: a WebP, or a JPEG of odd size, would come shifted.
-        fastShrinkOnLoad: false,
-      })
-      .flatten({ background: '#ffffff' });
+    const whole = sharp(file, { limitInputPixels: options.maxPixels, failOn: 'truncated' });
+    const image = smaller(whole.autoOrient(), header, options).flatten({ background: '#ffffff' });
     // Inks without a profile: libvips would guess one, training takes them for plain complements.
     if (header?.isCmyk && !(await image.metadata()).hasProfile) {
       return rgbOf(await raw(image.pipelineColourspace('cmyk').toColourspace('cmyk')));
@@ -85,6 +82,19 @@ async function decode(file: Buffer, header: Header | null, options: DecoderOptio
   } catch (error) {
     throw explain(error, file, options);
   }
+}
+
+/** Large pictures are made smaller, by far the quickest while they are decoded. */
+function smaller(image: Sharp, header: Header | null, options: DecoderOptions): Sharp {
+  if (header && header.pixels <= MOST_PIXELS) return image;
+  const { width, height, centre = 1, resize } = options;
+  const isExact = header?.format === 'png' || Math.max(width, height) < SMALL;
+  const margin = (isExact ? MARGIN : MARGIN_OF_PHOTOS) / centre;
+  return image.resize(Math.ceil(margin * width), Math.ceil(margin * height), {
+    fit: resize === 'stretch' ? 'fill' : 'outside',
+    kernel: 'cubic',
+    withoutEnlargement: true,
+  });
 }
 
 const raw = (image: Sharp) => image.raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true });

@@ -3,7 +3,7 @@ import { Resizer } from './resize.ts';
 import type { Frame } from './resize.ts';
 
 /** Above this, libvips is quicker: it lets libjpeg leave detail out that resizing would drop. */
-const MOST_PIXELS = 640 * 640;
+export const MOST_PIXELS = 640 * 640;
 
 /** More than any photo has before its first scan. */
 const MOST_SEGMENTS = 200;
