@@ -28,16 +28,10 @@ sharp.cache(false);
 
 /**
  * How much more than the network needs libvips leaves of a large picture, for our own resizing: so
- * much that what libvips did does not show, even where every pixel differs (a dithered PNG).
+ * much that what libvips did does not show, even where every pixel differs (a dithered PNG), nor that
+ * decoding less of a JPEG rounds its size up.
  */
 const MARGIN = 3;
-/**
- * The same of formats of which libvips decodes less: the smaller, the quicker, and they hold photos,
- * where it hardly shows. For a small network it would: decoding less of a JPEG rounds its size up.
- */
-const MARGIN_OF_PHOTOS = 1.5;
-/** Edge of a network's input, px, below which it is small. */
-const SMALL = 144;
 
 /** Makes the function that turns an image file into the network's input. */
 export function createDecoder(options: DecoderOptions): Decode {
@@ -88,12 +82,13 @@ async function decode(file: Buffer, header: Header | null, options: DecoderOptio
 function smaller(image: Sharp, header: Header | null, options: DecoderOptions): Sharp {
   if (header && header.pixels <= MOST_PIXELS) return image;
   const { width, height, centre = 1, resize } = options;
-  const isExact = header?.format === 'png' || Math.max(width, height) < SMALL;
-  const margin = (isExact ? MARGIN : MARGIN_OF_PHOTOS) / centre;
+  const margin = MARGIN / centre;
   return image.resize(Math.ceil(margin * width), Math.ceil(margin * height), {
     fit: resize === 'stretch' ? 'fill' : 'outside',
     kernel: 'cubic',
     withoutEnlargement: true,
+    // A WebP of which less is decoded comes shifted.
+    fastShrinkOnLoad: header?.format !== 'webp',
   });
 }
 
