@@ -27,7 +27,7 @@ function view(length: number, span: number): View {
   return {
     now: 0,
     queue,
-    reserved: [],
+    admitted: queue,
     unsure: [],
     tiers: profile.tiers,
     latency: new MeasuredLatency(profile.latency),
@@ -41,10 +41,17 @@ function view(length: number, span: number): View {
   };
 }
 
-function measure(label: string, length: number, span: number, run: (seen: View) => void): void {
+function measure(
+  label: string,
+  length: number,
+  span: number,
+  run: (seen: View) => void,
+  before: (seen: View) => void = () => {},
+): void {
   const times: number[] = [];
   for (let i = 0; i < QUEUES; i++) {
     const seen = view(length, span);
+    before(seen);
     const started = performance.now();
     run(seen);
     times.push((performance.now() - started) * 1000);
@@ -64,9 +71,11 @@ for (const [situation, perRequestMs] of [
     measure(`decide, ${length} waiting, ${situation}`, length, span, (seen) =>
       depthserve.decide(seen),
     );
-    measure(`admit, ${length} waiting, ${situation}`, length, span, (seen) =>
-      depthserve.admit(seen, { id: -1, arrivedAt: 0, deadline: 25, minAccuracy: 0 }),
-    );
+    const admit = (seen: View) =>
+      depthserve.admit(seen, { id: -1, arrivedAt: 0, deadline: 25, minAccuracy: 0 });
+    measure(`admit, ${length} waiting, ${situation}`, length, span, admit);
+    // As the next one after a refusal: nobody has come or gone.
+    measure(`admit another, ${length} waiting, ${situation}`, length, span, admit, admit);
     measure(`give up, ${length} waiting, ${situation}`, length, span, (seen) =>
       depthserve.hopeless!({ ...seen, enginesFreeAt: [5] }),
     );

@@ -42,14 +42,24 @@ export interface BenchRecord {
 export const BUDGETS = [15, 25, 40];
 export const BOUND = 'clairvoyant-bound';
 
-/** Every policy and the bound on the same arrivals. */
-export async function runCell(cell: Cell, seed: number, count: number): Promise<BenchRecord[]> {
+/**
+ * Every policy and the bound on the same arrivals.
+ *
+ * @param alone only our policy.
+ */
+export async function runCell(
+  cell: Cell,
+  seed: number,
+  count: number,
+  alone: boolean,
+): Promise<BenchRecord[]> {
   const { profile, load, cv2, trace, jitter } = cell;
   const arriving = arrivals(cell, seed, count);
   const traffic = { table: profile.name, load, cv2, trace: trace && basename(trace), seed };
   const common = jitter === 0 ? traffic : { ...traffic, jitter };
   const records: BenchRecord[] = [];
-  for (const policy of policiesFor(profile.tiers)) {
+  const policies = policiesFor(profile.tiers);
+  for (const policy of alone ? policies.slice(0, 1) : policies) {
     const outcomes = await simulate({
       profile,
       policy,
@@ -64,6 +74,7 @@ export async function runCell(cell: Cell, seed: number, count: number): Promise<
     const { attainment, accuracy, delivered } = summarise(outcomes);
     records.push({ ...common, policy: policy.name, attainment, accuracy, delivered });
   }
+  if (alone) return records;
   const ours = records[0]!;
   const base = profile.tiers[0]!.accuracy;
   const bound = upperBound(

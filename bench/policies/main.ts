@@ -6,10 +6,12 @@
  *     --seeds N        instead of 5, or 2 when quick
  *     --jitter X       batch times scatter by this coefficient of variation; the bound, which knows
  *                      only the typical times, is none then
+ *     --others FILE    runs our policy alone; rivals and bound of the same cells are those of what
+ *                      --json wrote before; may be repeated
  *     --records FILE   tabulates what --json wrote before, and runs nothing; may be repeated
  *     --markdown FILE  the table; between its two marks, if FILE has them
  */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { basename } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -18,11 +20,14 @@ import { parseProfile } from '../simulator/tables.ts';
 import { runCell } from './cell.ts';
 import type { BenchRecord, Cell } from './cell.ts';
 import { markdown, summary, verdicts } from './table.ts';
+import { writeInto } from './write-into.ts';
 
 interface Task {
   readonly cell: Cell;
   readonly seed: number;
   readonly count: number;
+  /** Only our policy. */
+  readonly alone: boolean;
 }
 
 const TABLES = ['cifar-cpu', 'resnet50-gpu', 'vit-b16-gpu'];
@@ -48,6 +53,7 @@ async function main(): Promise<void> {
       table: { type: 'string', multiple: true },
       seeds: { type: 'string' },
       jitter: { type: 'string', default: '0' },
+      others: { type: 'string', multiple: true },
       records: { type: 'string', multiple: true },
     },
   });
@@ -76,41 +82,40 @@ async function main(): Promise<void> {
           cell,
           seed: seed + 1,
           count: grid.count,
+          alone: values.others !== undefined,
         })),
       );
     }),
   );
 
-  const records = values.records
-    ? values.records.flatMap((file) => JSON.parse(readFileSync(file, 'utf8')) as BenchRecord[])
-    : await runAll(tasks);
+  const read = (files: readonly string[]) =>
+    files.flatMap((file) => JSON.parse(readFileSync(file, 'utf8')) as BenchRecord[]);
+  const ran = values.records ? read(values.records) : await runAll(tasks);
+  const records = joined(ran, read(values.others ?? []));
+  if (values.json !== undefined) {
+    writeFileSync(values.json, `[\n${records.map(asLine).join(',\n')}\n]\n`);
+  }
+  if (records.every(({ policy }) => policy === 'depthserve')) return;
   const base = new Map(profiles.map(({ name, tiers }) => [name, tiers[0]!.accuracy]));
   const all = verdicts(records, base);
   const table = `${summary(all)}\n\n${markdown(all)}`;
   console.log(table);
-  if (values.json !== undefined) {
-    writeFileSync(values.json, `[\n${records.map(asLine).join(',\n')}\n]\n`);
-  }
-  if (values.markdown !== undefined) writeInto(values.markdown, table);
+  if (values.markdown !== undefined) writeInto(values.markdown, 'policies', table);
+}
+
+/** `ours`, and what others made of the same arrivals. */
+function joined(ours: readonly BenchRecord[], others: readonly BenchRecord[]): BenchRecord[] {
+  const arrivals = ({ table, load, cv2, trace, jitter, seed }: BenchRecord) =>
+    [table, load, cv2, trace, jitter, seed].join();
+  const played = new Set(ours.map(arrivals));
+  const same = others.filter((each) => each.policy !== 'depthserve' && played.has(arrivals(each)));
+  return [...ours, ...same];
 }
 
 function asLine(record: BenchRecord): string {
   return JSON.stringify(record, (_key, value: unknown) =>
     typeof value === 'number' ? Number(value.toFixed(6)) : value,
   );
-}
-
-const MARKS = ['<!-- bench:policies begins -->', '<!-- bench:policies ends -->'] as const;
-
-/** Replaces what stands between the marks; without them, the whole file. */
-function writeInto(file: string, table: string): void {
-  const text = existsSync(file) ? readFileSync(file, 'utf8') : '';
-  const [begin, end] = MARKS.map((mark) => text.indexOf(mark));
-  const whole =
-    begin! < 0 || end! < begin!
-      ? `${table}\n`
-      : `${text.slice(0, begin! + MARKS[0].length)}\n\n${table}\n\n${text.slice(end)}`;
-  writeFileSync(file, whole);
 }
 
 /** On all processors; in the order of the tasks. */
@@ -141,7 +146,7 @@ async function runAll(tasks: readonly Task[]): Promise<BenchRecord[]> {
 if (isMainThread) await main();
 else {
   parentPort!.on('message', (task: Task) => {
-    void runCell(task.cell, task.seed, task.count).then((records) =>
+    void runCell(task.cell, task.seed, task.count, task.alone).then((records) =>
       parentPort!.postMessage(records),
     );
   });

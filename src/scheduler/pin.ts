@@ -8,12 +8,11 @@ import type { Decision, Policy, Tier, View, Waiting } from './policy.ts';
  * @param pinnable every sub-network that has a latency, on the Pareto front or not.
  */
 export function withPins(policy: Policy, pinnable: readonly Tier[]): Policy {
-  const isPinned = ({ queue, reserved }: View) =>
-    queue.some(({ skip }) => skip !== undefined) || reserved.some(({ skip }) => skip !== undefined);
+  const isPinned = ({ admitted }: View) => admitted.some(({ skip }) => skip !== undefined);
   const narrowed = (view: View, pin: string | undefined): View => ({
     ...view,
+    admitted: view.admitted.filter(({ skip }) => skip === pin),
     queue: view.queue.filter(({ skip }) => skip === pin),
-    reserved: view.reserved.filter(({ skip }) => skip === pin),
     unsure: pin === undefined ? view.unsure : [],
     tiers: pin === undefined ? view.tiers : pinnable.filter(({ skip }) => skip === pin),
   });

@@ -90,13 +90,16 @@ export interface ArrivalForecast {
   readonly budgets: readonly number[];
 }
 
-/** Everything that a decision may depend on. */
+/**
+ * Everything that a decision may depend on. Lists are never changed, only replaced: what follows
+ * from one may be kept for as long as it is the same.
+ */
 export interface View {
   readonly now: number;
-  /** Earliest deadline first. */
+  /** All that wait for an answer, earliest deadline first. */
+  readonly admitted: readonly Waiting[];
+  /** Those of them that are ready to be started, in the same order. */
   readonly queue: readonly Waiting[];
-  /** Admitted like the queue, but not ready to be started yet; earliest deadline first. */
-  readonly reserved: readonly Waiting[];
   /** Answered by a first look, not gone yet. */
   readonly unsure: readonly Unsure[];
   /** The measured Pareto front, cheapest and least accurate first. */
@@ -108,24 +111,11 @@ export interface View {
   readonly maxBatch: number;
 }
 
-/**
- * Who else is refused, with the same accuracy floor, for as long as no engine gets through
- * with a batch and nobody leaves the queue.
- */
-export interface Closed {
-  /** All with deadlines up to this one. */
-  readonly until: number;
-  /** ms that one image takes at the least: with less time left, patience would not help. */
-  readonly quickestMs: number;
-}
-
 /** Why a request cannot be served, and what would have worked. */
 export interface Refusal {
   readonly reason: 'overload' | 'budget-too-small' | 'accuracy-unavailable';
   /** The smallest budget in ms, counted from the request's arrival, that would have worked now. */
   readonly smallestBudgetMs: number;
-  /** Of its like; absent: nothing is known. */
-  readonly closed?: Closed;
 }
 
 /** A request that was let in and is refused after all, for the sake of others. */
@@ -148,7 +138,7 @@ export interface Decision {
 export interface Policy {
   readonly name: string;
   /**
-   * Whether to let `request` join `view.queue` (which does not hold it yet), though it may cost
+   * Whether to let `request` join `view.admitted` (which does not hold it yet), though it may cost
    * another its place.
    */
   admit(view: View, request: Waiting): Refusal | null;
@@ -170,12 +160,6 @@ export interface SecondLooks {
   leaving(view: View): { readonly leave: readonly Unsure[]; readonly wakeAt: number | null };
   /** What to look at again on a free engine, while no promised answer waits for one. */
   choose(view: View): { readonly batch: readonly Unsure[]; readonly tier: Tier } | null;
-}
-
-/** Everybody that was admitted and waits, ready or not; earliest deadline first. */
-export function admitted({ queue, reserved }: View): readonly Waiting[] {
-  if (reserved.length === 0) return queue;
-  return [...queue, ...reserved].sort((a, b) => a.deadline - b.deadline);
 }
 
 /** The tiers at or above an accuracy floor; the ladder is sorted, so a suffix of it. */

@@ -1,143 +1,17 @@
 import { ArrivalEstimator } from './arrivals.ts';
-import type { MeasuredLatency } from './latency.ts';
+import { ExpiredError, RefusedError } from './contract.ts';
+import type { Preparation, Ready, SchedulerOptions, Served, Settle, Wish } from './contract.ts';
+import { InHand, Running } from './in-hand.ts';
+import type { Held } from './in-hand.ts';
+import { Places } from './places.ts';
+import type { Entry } from './places.ts';
 import { tiersFrom } from './policy.ts';
-import type {
-  Closed,
-  Decision,
-  Look,
-  Policy,
-  Refusal,
-  Tier,
-  Unsure,
-  View,
-  Waiting,
-} from './policy.ts';
+import type { Decision, Refusal, Tier, View, Waiting } from './policy.ts';
 
-/** Monotonic time and timers; replaced by a virtual clock in tests and simulations. */
-export interface Clock {
-  /** ms. */
-  now(): number;
-  /** Calls back once at `time`; the returned function cancels. */
-  at(time: number, callback: () => void): () => void;
-  /** Calls back once everything that has happened up to now has been taken in. */
-  soon(callback: () => void): void;
-}
-
-/** What an engine made of a batch. */
-export interface Ran<Output> {
-  /** One for each input, in order. */
-  readonly outputs: readonly Output[];
-  /** ms that the engine worked; what the batch took beyond that is delay on the way. */
-  readonly workMs: number;
-}
-
-/** What the scheduler needs of the engine: it runs what it is given, and decides nothing. */
-export interface Engine<Input, Output> {
-  /** Number of batches that can run at the same time. */
-  readonly workers: number;
-  /** Runs `inputs` as one batch on `worker`. */
-  run(worker: number, tier: Tier, inputs: readonly Input[]): Promise<Ran<Output>>;
-  /** Asked after a run that failed: resolves when `worker` can take another batch. */
-  recovered?(worker: number): Promise<void>;
-}
-
-/** A look and what it saw. */
-export interface Looked<Output> extends Look {
-  readonly output: Output;
-  /** When it was through, ms on the scheduler's clock. */
-  readonly at: number;
-}
-
-/** An answer and how it came about: that of the last look. Times in ms, of all looks together. */
-export interface Served<Output> {
-  readonly output: Output;
-  readonly tier: Tier;
-  /** First one first. */
-  readonly looks: readonly Looked<Output>[];
-  readonly batchSize: number;
-  readonly queueMs: number;
-  readonly inferenceMs: number;
-  /** Predicted at dispatch, from the request's arrival to its result. */
-  readonly predictedMs: number;
-}
-
-/** Told of everything that happens; feeds the metrics. */
-export interface SchedulerEvents {
-  dispatched?(tier: Tier, batchSize: number): void;
-  finished?(tier: Tier, batchSize: number, predictedMs: number, actualMs: number): void;
-}
-
-/** Refused, on arrival or as soon as others had to be preferred: it would miss its deadline. */
-export class RefusedError extends Error {
-  override readonly name = 'RefusedError';
-  constructor(readonly refusal: Refusal) {
-    super(refusal.reason);
-  }
-}
-
-/** Accepted, but became hopeless in the queue. */
-export class ExpiredError extends Error {
-  override readonly name = 'ExpiredError';
-}
-
-interface Entry<Input, Output> extends Waiting {
-  readonly input: Input;
-  readonly enqueuedAt: number;
-  readonly settle: Settle<Output>;
-}
-
-/** An entry with an answer in hand. */
-interface Held<Input, Output> extends Entry<Input, Output>, Unsure {
-  readonly served: Served<Output>;
-  /** When the answer came. */
-  readonly since: number;
-}
-
-/** Called once, with the answer or with RefusedError, ExpiredError or the engine's error. */
-export interface Settle<Output> {
-  resolve(served: Served<Output>): void;
-  reject(error: unknown): void;
-}
-
-/** A reserved place whose input is ready. */
-export interface Ready<Input, Output> {
-  readonly place: Waiting;
-  readonly input: Input;
-  readonly settle: Settle<Output>;
-}
-
-/** What an image asks of the scheduler. */
-export type Wish = Omit<Waiting, 'id'>;
-
-/** Time in ms until an input is ready: mostly, and at most (95th percentile). */
-export interface Preparation {
-  readonly mostlyMs: number;
-  readonly atMostMs: number;
-}
+export { ExpiredError, RefusedError } from './contract.ts';
+export type * from './contract.ts';
 
 const READY: Preparation = { mostlyMs: 0, atMostMs: 0 };
-
-interface Reserved extends Waiting {
-  readonly evicted: (error: RefusedError) => void;
-}
-
-export interface SchedulerOptions<Input, Output> {
-  readonly policy: Policy;
-  readonly tiers: readonly Tier[];
-  readonly latency: MeasuredLatency;
-  readonly engine: Engine<Input, Output>;
-  readonly clock: Clock;
-  readonly maxBatch: number;
-  readonly events?: SchedulerEvents;
-  /** How sure an answer is, 0 to 1; absent: nothing is looked at again. */
-  readonly confidence?: (output: Output, tier: Tier) => number;
-}
-
-/** An answer in hand leaves so long before its deadline, ms, even if a second look still runs. */
-const LEAVE_MS = 1;
-
-/** Longest that one refusal, in ms, answers for the like of it. */
-const CLOSED_MS = 10;
 
 /** Shorter pauses between batches, in ms, are no rest; nor is every arrival worth the effort. */
 const LONG_REST_MS = 100;
@@ -148,14 +22,8 @@ const LONG_REST_MS = 100;
  */
 export class Scheduler<Input, Output> {
   readonly #options: SchedulerOptions<Input, Output>;
-  /** Earliest deadline first; equal deadlines in order of arrival. */
-  readonly #queue: Entry<Input, Output>[] = [];
-  /** Admitted, but their inputs are not ready yet; earliest deadline first. */
-  readonly #reserved: Reserved[] = [];
-  /** Answered, but perhaps to be looked at again; earliest deadline first. */
-  readonly #unsure: Held<Input, Output>[] = [];
-  /** Who is refused without asking the policy again, and since when; null: ask. */
-  #closed: (Closed & { floor: number; smallestDeadline: number; since: number }) | null = null;
+  readonly #places = new Places<Input, Output>();
+  readonly #inHand: InHand<Input, Output>;
   readonly #enginesFreeAt: number[];
   readonly #busy: boolean[];
   readonly #arrivals = new ArrivalEstimator();
@@ -170,18 +38,20 @@ export class Scheduler<Input, Output> {
 
   constructor(options: SchedulerOptions<Input, Output>) {
     this.#options = options;
+    this.#inHand = new InHand(options);
     this.#enginesFreeAt = Array.from({ length: options.engine.workers }, () => -Infinity);
     this.#busy = this.#enginesFreeAt.map(() => false);
     this.#restingSince = options.clock.now();
   }
 
   get queueLength(): number {
-    return this.#queue.length;
+    return this.#places.ready.length;
   }
 
   /** Nothing waits and no engine works. */
   get idle(): boolean {
-    return this.#queue.length === 0 && this.#unsure.length === 0 && !this.#busy.includes(true);
+    const waiting = this.#places.ready.length + this.#inHand.all.length;
+    return waiting === 0 && !this.#busy.includes(true);
   }
 
   /** Requests that engines work on, or failed on and have not recovered from. */
@@ -192,7 +62,8 @@ export class Scheduler<Input, Output> {
   /** Age in ms of the request that has waited longest; 0 when none waits. */
   get oldestAgeMs(): number {
     const now = this.#options.clock.now();
-    return this.#queue.reduce((oldest, entry) => Math.max(oldest, now - entry.enqueuedAt), 0);
+    const ages = this.#places.ready.map(({ enqueuedAt }) => now - enqueuedAt);
+    return Math.max(0, ...ages);
   }
 
   /**
@@ -201,7 +72,7 @@ export class Scheduler<Input, Output> {
    */
   get appetite(): number {
     const { workers } = this.#options.engine;
-    return 2 * Math.max(this.#lastBatch, 2 * workers) - this.#queue.length;
+    return 2 * Math.max(this.#lastBatch, 2 * workers) - this.queueLength;
   }
 
   /** When the input must be ready for the cheapest sub-network allowed to answer in time. */
@@ -243,10 +114,7 @@ export class Scheduler<Input, Output> {
     return served!;
   }
 
-  /**
-   * What `reserve` would refuse if it were called now; null: nothing. A refusal is cached, so that
-   * under overload, when most requests are refused, the next one costs next to nothing.
-   */
+  /** What `reserve` would refuse if it were called now; null: nothing. */
   preview(wish: Wish, preparation: Preparation = READY): Refusal | null {
     const refusal = this.#refusalOf({ ...wish, id: -1 }, preparation);
     // Demand that is turned away is demand, too; what is let in is counted when it is admitted.
@@ -277,7 +145,7 @@ export class Scheduler<Input, Output> {
         throw new RefusedError(refusal);
       }
       places.push(place);
-      insert(this.#reserved, { ...place, evicted });
+      this.#places.add({ ...place, evicted });
     }
     return places;
   }
@@ -288,29 +156,16 @@ export class Scheduler<Input, Output> {
    */
   enqueue(ready: readonly Ready<Input, Output>[]): void {
     const enqueuedAt = this.#options.clock.now();
-    for (const { place, input, settle } of ready) {
-      const index = this.#reserved.findIndex(({ id }) => id === place.id);
-      if (index < 0) continue;
-      this.#reserved.splice(index, 1);
-      insert(this.#queue, { ...place, input, enqueuedAt, settle });
-    }
+    for (const each of ready) this.#places.makeReady(each, enqueuedAt);
     this.#step();
   }
 
   /** Gives up places, whether their inputs are ready or not; what runs already runs on. */
   withdraw(places: readonly Waiting[], reason: unknown): void {
-    const ids = new Set(places.map(({ id }) => id));
-    for (let i = this.#reserved.length - 1; i >= 0; i--) {
-      if (ids.has(this.#reserved[i]!.id)) this.#reserved.splice(i, 1);
-    }
-    this.#closed = null;
-    for (const entry of this.#unsure.filter(({ id }) => ids.has(id))) {
-      this.#release(entry).settle.reject(reason);
-    }
-    const waiting = this.#queue.filter(({ id }) => ids.has(id));
-    for (const entry of waiting) this.#take(entry).settle.reject(reason);
+    const { ready } = this.#places.remove(places);
+    for (const { settle } of [...this.#inHand.release(places), ...ready]) settle.reject(reason);
     // Those that would have shared a batch with them may now have a better choice.
-    if (waiting.length > 0) this.#step();
+    if (ready.length > 0) this.#step();
   }
 
   #observe(deadline: number): void {
@@ -320,37 +175,10 @@ export class Scheduler<Input, Output> {
 
   /** What making ready takes is time that a plan can't count on, and that a budget must hold. */
   #refusalOf(wish: Waiting, { mostlyMs, atMostMs }: Preparation): Refusal | null {
-    const refusal = this.#refusalOfReady({ ...wish, deadline: wish.deadline - mostlyMs });
+    const request = mostlyMs === 0 ? wish : { ...wish, deadline: wish.deadline - mostlyMs };
+    const refusal = this.#options.policy.admit(this.#view(), request);
     if (!refusal || atMostMs === 0) return refusal;
     return { ...refusal, smallestBudgetMs: refusal.smallestBudgetMs + atMostMs };
-  }
-
-  #refusalOfReady(request: Waiting): Refusal | null {
-    const now = this.#options.clock.now();
-    const known = this.#closed;
-    if (
-      known &&
-      request.skip === undefined &&
-      request.minAccuracy === known.floor &&
-      request.deadline <= known.until &&
-      now - known.since <= CLOSED_MS
-    ) {
-      return {
-        reason: now + known.quickestMs > request.deadline ? 'budget-too-small' : 'overload',
-        smallestBudgetMs: known.smallestDeadline - request.arrivedAt,
-      };
-    }
-    const refusal = this.#options.policy.admit(this.#view(), request);
-    if (refusal?.closed && request.skip === undefined) {
-      const smallestDeadline = request.arrivedAt + refusal.smallestBudgetMs;
-      this.#closed = {
-        ...refusal.closed,
-        floor: request.minAccuracy,
-        smallestDeadline,
-        since: now,
-      };
-    }
-    return refusal;
   }
 
   /** Resolves when nothing is queued or running. */
@@ -368,9 +196,9 @@ export class Scheduler<Input, Output> {
     const working = this.#enginesFreeAt.filter((at) => at < Infinity);
     return {
       now,
-      queue: this.#queue,
-      reserved: this.#reserved,
-      unsure: this.#unsure,
+      admitted: this.#places.admitted,
+      queue: this.#places.ready,
+      unsure: this.#inHand.all,
       tiers,
       latency,
       arrivals: this.#arrivals.forecast(now),
@@ -391,7 +219,7 @@ export class Scheduler<Input, Output> {
   #step(): void {
     this.#cancelWake();
     let wakeAt = this.#letGo();
-    while (this.#queue.length > 0) {
+    while (this.queueLength > 0) {
       const worker = this.#busy.indexOf(false);
       const { policy } = this.#options;
       const decision: Decision | undefined =
@@ -399,24 +227,13 @@ export class Scheduler<Input, Output> {
           ? policy.hopeless && { run: null, ...policy.hopeless(this.#view()) }
           : policy.decide(this.#view());
       if (!decision) break;
-      // Told only when the decision is carried out: an owner may withdraw others of it.
-      for (const request of decision.expire) {
-        const { settle } = this.#take(request);
-        queueMicrotask(() => settle.reject(new ExpiredError()));
-      }
-      for (const { request, refusal } of decision.giveUp ?? []) {
-        this.#evict(request, new RefusedError(refusal));
-      }
+      this.#tell(decision);
       if (!decision.run) {
-        if (this.#queue.length > 0) wakeAt = Math.min(wakeAt, decision.wakeAt ?? Infinity);
+        if (this.queueLength > 0) wakeAt = Math.min(wakeAt, decision.wakeAt ?? Infinity);
         break;
       }
       const { batch, tier } = decision.run;
-      void this.#dispatch(
-        worker,
-        tier,
-        batch.map((request) => this.#take(request)),
-      );
+      void this.#dispatch(worker, tier, this.#places.take(batch));
     }
     this.#lookAgain();
     this.#cancelWake =
@@ -424,54 +241,35 @@ export class Scheduler<Input, Output> {
     this.#reportIdle();
   }
 
+  /** Tells who lost hope or place; when the decision is carried out: owners may withdraw others. */
+  #tell({ expire, giveUp = [] }: Decision): void {
+    for (const { settle } of expire.length > 0 ? this.#places.take(expire) : []) {
+      queueMicrotask(() => settle.reject(new ExpiredError()));
+    }
+    for (const { request, refusal } of giveUp) {
+      const error = new RefusedError(refusal);
+      const { ready, notReady } = this.#places.remove([request]);
+      for (const { settle } of ready) queueMicrotask(() => settle.reject(error));
+      for (const { evicted } of notReady) queueMicrotask(() => evicted(error));
+    }
+  }
+
   /** Sends off the answers that are not to be looked at again; when to ask next. */
   #letGo(): number {
-    if (this.#unsure.length === 0) return Infinity;
+    if (this.#inHand.all.length === 0) return Infinity;
     const { leave, wakeAt } = this.#options.policy.secondLooks!.leaving(this.#view());
-    for (const request of leave) {
-      const { settle, served } = this.#release(request);
-      settle.resolve(served);
-    }
-    return this.#unsure.length > 0 ? (wakeAt ?? Infinity) : Infinity;
+    for (const { settle, served } of this.#inHand.release(leave)) settle.resolve(served);
+    return this.#inHand.all.length > 0 ? (wakeAt ?? Infinity) : Infinity;
   }
 
   /** Engines that no promised answer waits for look again. */
   #lookAgain(): void {
-    while (this.#unsure.length > 0 && this.#queue.length === 0) {
+    while (this.#inHand.all.length > 0 && this.queueLength === 0) {
       const worker = this.#busy.indexOf(false);
       const choice = worker < 0 ? null : this.#options.policy.secondLooks!.choose(this.#view());
       if (!choice) return;
-      void this.#dispatch(
-        worker,
-        choice.tier,
-        choice.batch.map((request) => this.#release(request)),
-      );
+      void this.#dispatch(worker, choice.tier, this.#inHand.release(choice.batch));
     }
-  }
-
-  #release(request: Waiting): Held<Input, Output> {
-    const index = this.#unsure.findIndex(({ id }) => id === request.id);
-    if (index < 0) throw new Error(`the policy chose request ${request.id}, which has no answer`);
-    return this.#unsure.splice(index, 1)[0]!;
-  }
-
-  #evict(request: Waiting, error: RefusedError): void {
-    const reserved = this.#reserved.findIndex(({ id }) => id === request.id);
-    this.#closed = null;
-    if (reserved < 0) {
-      const { settle } = this.#take(request);
-      queueMicrotask(() => settle.reject(error));
-      return;
-    }
-    const [{ evicted }] = this.#reserved.splice(reserved, 1) as [Reserved];
-    queueMicrotask(() => evicted(error));
-  }
-
-  #take(request: Waiting): Entry<Input, Output> {
-    const index = this.#queue.findIndex((entry) => entry.id === request.id);
-    this.#closed = null;
-    if (index < 0) throw new Error(`the policy chose request ${request.id}, which does not wait`);
-    return this.#queue.splice(index, 1)[0]!;
   }
 
   async #dispatch(
@@ -479,13 +277,10 @@ export class Scheduler<Input, Output> {
     tier: Tier,
     batch: readonly (Entry<Input, Output> | Held<Input, Output>)[],
   ): Promise<void> {
-    const { clock, engine, latency, events } = this.#options;
+    const { clock, engine, latency, events, confidence } = this.#options;
     const dispatchedAt = clock.now();
-    const gone = new Set<number>();
-    const timers = batch.flatMap((entry) =>
-      'served' in entry ? this.#leaveInTime(entry, gone) : [],
-    );
-    const predicted = latency.predict(tier, batch.length);
+    const running = new Running(batch, tier, clock);
+    const predictedMs = latency.predict(tier, batch.length);
     this.#busy[worker] = true;
     this.#running += batch.length;
     this.#lastBatch = batch.length;
@@ -493,76 +288,30 @@ export class Scheduler<Input, Output> {
     this.#enginesFreeAt[worker] = dispatchedAt + latency.typical(tier, batch.length);
     events?.dispatched?.(tier, batch.length);
     try {
-      const { outputs, workMs } = await engine.run(
-        worker,
-        tier,
-        batch.map((entry) => entry.input),
-      );
+      const inputs = batch.map(({ input }) => input);
+      const { outputs, workMs } = await engine.run(worker, tier, inputs);
       const inferenceMs = clock.now() - dispatchedAt;
       latency.observe(tier, batch.length, workMs, inferenceMs - workMs);
       this.#restingSince = clock.now();
-      events?.finished?.(tier, batch.length, predicted, inferenceMs);
-      batch.forEach((entry, index) => {
-        if (gone.has(entry.id)) return;
-        const before = 'served' in entry ? entry : undefined;
-        const output = outputs[index]!;
-        const confidence = this.#options.confidence?.(output, tier) ?? tier.accuracy;
-        const look: Looked<Output> = { tier, confidence, output, at: clock.now() };
-        this.#looked(entry, look, {
-          output,
-          tier,
-          looks: before ? [...before.served.looks, look] : [look],
-          batchSize: batch.length,
-          queueMs: before
-            ? before.served.queueMs + dispatchedAt - before.since
-            : dispatchedAt - entry.enqueuedAt,
-          inferenceMs: (before?.served.inferenceMs ?? 0) + inferenceMs,
-          predictedMs: dispatchedAt - entry.arrivedAt + predicted,
-        });
-      });
+      events?.finished?.(tier, batch.length, predictedMs, inferenceMs);
+      const sureness = (output: Output) => confidence?.(output, tier) ?? tier.accuracy;
+      const answers = running.answers(outputs, sureness, { dispatchedAt, predictedMs });
+      for (const [entry, served] of answers) this.#inHand.keepOrLeave(entry, served);
     } catch (error) {
-      for (const entry of batch) {
-        // An answer in hand is not lost because a second look failed.
-        if (gone.has(entry.id)) continue;
-        if ('served' in entry) entry.settle.resolve(entry.served);
-        else entry.settle.reject(error);
-      }
+      running.failed(error);
       this.#enginesFreeAt[worker] = Infinity;
       await engine.recovered?.(worker);
     } finally {
-      for (const cancel of timers) cancel();
+      running.over();
       this.#busy[worker] = false;
       this.#running -= batch.length;
       this.#enginesFreeAt[worker] = clock.now();
-      this.#closed = null;
       this.#step();
     }
-  }
-
-  /** An answer leaves, unless it is a first one that the policy may want to look at again. */
-  #looked(entry: Entry<Input, Output>, look: Looked<Output>, served: Served<Output>): void {
-    const { policy, confidence } = this.#options;
-    const mayAgain = policy.secondLooks && confidence && entry.skip === undefined;
-    if (!mayAgain || !look.tier.again || served.looks.length > 1) entry.settle.resolve(served);
-    else insert(this.#unsure, { ...entry, look, served, since: look.at });
-  }
-
-  /** A second look that takes too long is not waited for: the request is `gone` then. */
-  #leaveInTime({ id, deadline, settle, served }: Held<Input, Output>, gone: Set<number>) {
-    return this.#options.clock.at(deadline - LEAVE_MS, () => {
-      gone.add(id);
-      settle.resolve(served);
-    });
   }
 
   #reportIdle(): void {
     if (!this.idle) return;
     for (const resolve of this.#idle.splice(0)) resolve();
   }
-}
-
-/** Earliest deadline first; equal deadlines in order of arrival. */
-function insert<Item extends Waiting>(sorted: Item[], item: Item): void {
-  const before = sorted.findLastIndex((other) => other.deadline <= item.deadline);
-  sorted.splice(before + 1, 0, item);
 }

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
 import type { Tier, View, Waiting } from '../../src/scheduler/policy.ts';
-import { exact, linear, TIERS, view } from './support.ts';
+import { exact, linear, TIERS, view, withQueue } from './support.ts';
 
 /** Any queue, sane or not: late requests, equal deadlines, floors. */
 const queues = (maxLength: number) =>
@@ -106,12 +106,9 @@ describe('every decision', () => {
           arrivedAt: request.arrivedAt + shift,
           deadline: request.deadline + shift,
         });
-        const moved = depthserve.decide({
-          ...seen,
-          now: seen.now + shift,
-          queue: seen.queue.map(move),
-          enginesFreeAt: seen.enginesFreeAt.map((at) => at + shift),
-        });
+        const enginesFreeAt = seen.enginesFreeAt.map((at) => at + shift);
+        const shifted = { ...seen, now: seen.now + shift, enginesFreeAt };
+        const moved = depthserve.decide(withQueue(shifted, seen.queue.map(move)));
         const still = depthserve.decide(seen);
         // A deadline met exactly may be missed by a rounding error after the shift.
         fc.pre(moved.expire.length === still.expire.length);
@@ -166,7 +163,7 @@ describe('promises', () => {
     const answered = new Set<number>();
     let { queue, now } = start;
     while (queue.length > 0) {
-      const seen = { ...start, now, queue };
+      const seen = withQueue({ ...start, now }, queue);
       const { expire, run } = depthserve.decide(seen);
       const gone = new Set([...expire, ...(run?.batch ?? [])]);
       queue = queue.filter((request) => !gone.has(request));
@@ -179,9 +176,9 @@ describe('promises', () => {
 
   /** Who waits after `request` has come: it may be refused, and others may lose their places. */
   function after(seen: View, waits: readonly Waiting[], request: Waiting): readonly Waiting[] {
-    if (depthserve.admit({ ...seen, queue: waits }, request)) return waits;
+    if (depthserve.admit(withQueue(seen, waits), request)) return waits;
     const queue = [...waits, request].sort((a, b) => a.deadline - b.deadline || a.id - b.id);
-    const { giveUp } = depthserve.hopeless!({ ...seen, queue });
+    const { giveUp } = depthserve.hopeless!(withQueue(seen, queue));
     const gone = new Set(giveUp!.map(({ request: { id } }) => id));
     return queue.filter(({ id }) => !gone.has(id));
   }
@@ -193,7 +190,7 @@ describe('promises', () => {
         const idle = { ...seen, enginesFreeAt: [-Infinity] };
         let waits: readonly Waiting[] = [];
         for (const request of byArrival(seen)) waits = after(idle, waits, request);
-        expect(playOut({ ...idle, queue: waits }).size).toBe(waits.length);
+        expect(playOut(withQueue(idle, waits)).size).toBe(waits.length);
       }),
     );
   });
@@ -221,7 +218,10 @@ describe('promises', () => {
         const busy = { ...seen, enginesFreeAt: [20] };
         const { expire, giveUp } = depthserve.hopeless!(busy);
         const gone = new Set([...expire, ...giveUp!.map(({ request }) => request)]);
-        const rest = { ...busy, queue: busy.queue.filter((request) => !gone.has(request)) };
+        const rest = withQueue(
+          busy,
+          busy.queue.filter((request) => !gone.has(request)),
+        );
         for (const { request, refusal } of giveUp!) {
           const deadline = request.arrivedAt + refusal.smallestBudgetMs + 1e-9;
           expect(deadline).toBeGreaterThan(request.deadline);
@@ -236,9 +236,9 @@ describe('promises', () => {
       fc.property(views(40), fc.double({ min: 0, max: 60, noNaN: true }), (seen, budget) => {
         const accepted: Waiting[] = [];
         for (const request of seen.queue) {
-          if (!depthserve.admit({ ...seen, queue: accepted }, request)) accepted.push(request);
+          if (!depthserve.admit(withQueue(seen, accepted), request)) accepted.push(request);
         }
-        const now = { ...seen, queue: accepted };
+        const now = withQueue(seen, accepted);
         const request = { id: 1e6, arrivedAt: 0, deadline: budget, minAccuracy: 0.86 };
         const refusal = depthserve.admit(now, request);
         fc.pre(refusal !== null);

@@ -27,13 +27,17 @@ const BASE_FIRST: Policy = cascade;
 
 interface Setup {
   readonly policy?: Policy;
+  readonly tiers?: readonly Tier[];
   /** Ms that the super-net really takes. */
   readonly deepMs?: number;
   readonly fails?: boolean;
 }
 
 /** A scheduler whose inputs are how sure the base-net will be of them. */
-function started(clock: VirtualClock, { policy = BASE_FIRST, deepMs, fails }: Setup = {}) {
+function started(
+  clock: VirtualClock,
+  { policy = BASE_FIRST, tiers = TIERS, deepMs, fails }: Setup = {},
+) {
   const truth = new MeasuredLatency(TABLE);
   const ran: string[] = [];
   const engine: Engine<number, number> = {
@@ -51,7 +55,7 @@ function started(clock: VirtualClock, { policy = BASE_FIRST, deepMs, fails }: Se
   };
   const scheduler = new Scheduler<number, number>({
     policy,
-    tiers: TIERS,
+    tiers,
     latency: new MeasuredLatency(TABLE),
     engine,
     clock,
@@ -207,8 +211,8 @@ describe('our policy', () => {
 
   test('takes no second look that would break a promise', () => {
     // Not decoded yet, and due before a second look would be through.
-    const reserved = [waiting(9, 5)];
-    expect(looks.choose(seen([unsure(1, 0.4)], { reserved }))).toBeNull();
+    const admitted = [waiting(9, 5)];
+    expect(looks.choose(seen([unsure(1, 0.4)], { admitted }))).toBeNull();
   });
 });
 
@@ -256,15 +260,53 @@ describe('whatever comes', () => {
     },
   );
 
-  test('without tables of second looks, decisions are those of the ladder alone', () => {
-    const plain = TIERS.map(({ skip, accuracy, macs }) => ({ skip, accuracy, macs }));
-    const arrivals = { rate: 0.3, dispersion: 2, budgets: [10, 20, 40] };
-    const queue = [waiting(1, 12), waiting(2, 20), waiting(3, 30)];
-    const alone = view(queue, { tiers: plain, latency, arrivals });
-    const { secondLooks: _, ...ladder } = depthserve;
-    expect(depthserve.decide(alone)).toEqual(ladder.decide(alone));
-    expect(depthserve.secondLooks!.choose(alone)).toBeNull();
+  /** What engines run, and who is answered, refused or expires, request by request. */
+  async function played(requests: readonly Arrival[], setup: Setup) {
+    const clock = new VirtualClock();
+    const { scheduler, ran } = started(clock, setup);
+    const outcomes = requests.map(() => '');
+    let at = 0;
+    requests.forEach(({ gap, budget, confidence, minConfidence }, index) => {
+      const arrivedAt = (at += gap);
+      const wish = { arrivedAt, deadline: arrivedAt + budget, minAccuracy: 0, minConfidence };
+      clock.at(arrivedAt, () => {
+        scheduler.submit(confidence, wish).then(
+          ({ tier }) => (outcomes[index] = tier.skip),
+          (error: Error) => (outcomes[index] = error.name),
+        );
+      });
+    });
+    await clock.run();
+    return { ran, outcomes };
+  }
+
+  test('a promised answer is never lost for a second look', async () => {
+    // First looks by the base-net, so that there is much to look at again.
+    const baseFirst: Policy = {
+      ...depthserve,
+      decide: (seen) => depthserve.decide({ ...seen, tiers: seen.tiers.slice(0, 1) }),
+    };
+    const promised = fc.asyncProperty(fc.array(request, { maxLength: 40 }), async (requests) => {
+      const { outcomes } = await played(requests, { policy: baseFirst });
+      expect(outcomes).not.toContain('ExpiredError');
+    });
+    await fc.assert(promised, { numRuns: 60 });
   });
 
-  const latency = new MeasuredLatency(TABLE);
+  test('without tables of second looks, decisions are those of the ladder alone', async () => {
+    const tiers = TIERS.map(({ skip, accuracy, macs }) => ({ skip, accuracy, macs }));
+    const { secondLooks: _, ...ladder } = depthserve;
+    const alike = fc.asyncProperty(fc.array(request, { maxLength: 40 }), async (requests) => {
+      const alone = await played(requests, { policy: depthserve, tiers });
+      expect(alone).toEqual(await played(requests, { policy: ladder, tiers }));
+    });
+    await fc.assert(alike, { numRuns: 60 });
+  });
 });
+
+interface Arrival {
+  readonly gap: number;
+  readonly budget: number;
+  readonly confidence: number;
+  readonly minConfidence: number;
+}

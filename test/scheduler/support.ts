@@ -25,8 +25,8 @@ export function waiting(id: number, deadline: number, rest: Partial<Waiting> = {
 export function view(queue: readonly Waiting[], rest: Partial<View> = {}): View {
   return {
     now: 0,
+    admitted: queue,
     queue,
-    reserved: [],
     unsure: [],
     tiers: TIERS,
     latency: linear(1),
@@ -35,4 +35,9 @@ export function view(queue: readonly Waiting[], rest: Partial<View> = {}): View 
     maxBatch: 8,
     ...rest,
   };
+}
+
+/** The same with others in the queue. */
+export function withQueue(seen: View, queue: readonly Waiting[]): View {
+  return { ...seen, queue, admitted: queue };
 }

@@ -1,7 +1,7 @@
 import type { LatencyModel, Tier, View, Waiting } from '../policy.ts';
 
 /** Batch sizes that plans are made of; the largest allowed comes on top. */
-const PLANNED = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96];
+const PLANNED = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 96];
 
 /** The last for each model: decisions are many between two batches, and read hundreds of times. */
 const known = new WeakMap<LatencyModel, { readonly revision: number; readonly costs: Costs }>();
@@ -26,13 +26,13 @@ export class Costs {
   readonly allMs: Float64Array;
   readonly allBusyMs: Float64Array;
   readonly width: number;
-  #typical: Costs | null = null;
 
   constructor(
     readonly tiers: readonly Tier[],
-    private readonly latency: LatencyModel,
+    latency: LatencyModel,
     readonly maxBatch: number,
   ) {
+    this.sizes = [...PLANNED.filter((size) => size < maxBatch), maxBatch];
     this.width = maxBatch + 1;
     this.allMs = new Float64Array(tiers.length * this.width);
     this.allBusyMs = new Float64Array(tiers.length * this.width);
@@ -42,7 +42,6 @@ export class Costs {
         this.allBusyMs[tier * this.width + batch] = latency.typical(tiers[tier]!, batch);
       }
     }
-    this.sizes = [...PLANNED.filter((size) => size < maxBatch), maxBatch];
   }
 
   isOf(tiers: readonly Tier[], maxBatch: number): boolean {
@@ -60,14 +59,6 @@ export class Costs {
    */
   busyMs(tier: number, batch: number): number {
     return this.allBusyMs[tier * this.width + batch]!;
-  }
-
-  /** The same, were deadlines to leave no more than the typical time. */
-  typically(): Costs {
-    const { latency, tiers, maxBatch } = this;
-    const predict = (tier: Tier, batch: number) => latency.typical(tier, batch);
-    this.#typical ??= new Costs(tiers, { predict, typical: predict }, maxBatch);
-    return this.#typical;
   }
 
   /** Index of the cheapest tier accurate enough; `tiers.length` when there is none. */

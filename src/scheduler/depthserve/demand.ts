@@ -1,4 +1,14 @@
 import type { ArrivalForecast } from '../policy.ts';
+import { gammaScore } from './distributions.ts';
+
+/**
+ * Caution: the variance of the demand is taken this many times. What is known of it is an estimate,
+ * and batch times scatter, too.
+ */
+const CAUTION = 2;
+
+/** Even where few are expected, this many may come, if any do. */
+const SURPRISE = 0.5;
 
 /** How many requests yet to come will be due by when, if arrivals go on as forecast. */
 export class Demand {
@@ -12,7 +22,7 @@ export class Demand {
     this.#budgets = budgets;
     this.#sums = new Float64Array(budgets.length + 1);
     for (let k = 0; k < budgets.length; k++) this.#sums[k + 1] = this.#sums[k]! + budgets[k]!;
-    this.#surprise = Math.min(0.5, this.dueWithin(2 * (budgets.at(-1) ?? 0))) + 1e-9;
+    this.#surprise = Math.min(SURPRISE, this.dueWithin(2 * (budgets.at(-1) ?? 0))) + 1e-9;
   }
 
   /** Expected number of requests that arrive from now on and are due within `ms`. */
@@ -30,16 +40,10 @@ export class Demand {
     return this.#rate(late) * this.#arrivedIn(late, this.#below(quickest), this.#below(late));
   }
 
-  /**
-   * Room for `more` requests beyond the `count` expected, in standard deviations of how many come.
-   *
-   * @param caution takes the variance so many times.
-   * @param scatter of how many can be answered, variance over mean.
-   */
-  deviations(more: number, count: number, caution: number, scatter = 0): number {
-    // Even where few are expected, half a request more may come, if any do.
+  /** Room for `more` requests beyond the `count` expected, in standard deviations of how many come. */
+  deviations(more: number, count: number): number {
     const mean = count + this.#surprise;
-    return gammaScore(1 + more / mean, mean / ((this.arrivals.dispersion + scatter) * caution));
+    return gammaScore(1 + more / mean, mean / (CAUTION * this.arrivals.dispersion));
   }
 
   /** Mean rate over the next `ms`, of each of the budgets. */
@@ -68,15 +72,4 @@ export class Demand {
     }
     return low;
   }
-}
-
-/**
- * The standard normal deviate that is exceeded as rarely as `ratio` times the mean by a gamma
- * distribution of this shape (Wilson and Hilferty). Counts of bursty arrivals are far more skewed
- * than normal ones.
- */
-function gammaScore(ratio: number, shape: number): number {
-  if (ratio <= 0) return -Infinity;
-  const ninth = 1 / (9 * shape);
-  return (Math.cbrt(ratio) - 1 + ninth) / Math.sqrt(ninth);
 }

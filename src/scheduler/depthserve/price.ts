@@ -1,9 +1,10 @@
-import { admitted } from '../policy.ts';
-import type { ArrivalForecast, View, Waiting } from '../policy.ts';
-import type { Costs } from './costs.ts';
-import { Demand } from './demand.ts';
-import { secondLookSteps, secondMs } from './gain.ts';
-import { latestPlan, longestBatchMs, nextStart } from './plan.ts';
+import type { View } from '../policy.ts';
+import { costsOf } from './costs.ts';
+import type { Demand } from './demand.ts';
+import { normalTail } from './distributions.ts';
+import { levelsOf } from './levels.ts';
+import type { Level } from './levels.ts';
+import { floorAt, planOf, startOf } from './plan.ts';
 
 /** What engine time is worth, and what that leaves of a request's value. */
 export interface Price {
@@ -13,55 +14,8 @@ export interface Price {
   readonly request: number;
 }
 
-/**
- * A way to answer everything that is worth mixing with its neighbours: a corner of the hull of
- * accuracy over time. Either a tier alone, or a tier and second looks at those it is least sure of.
- */
-interface Level {
-  readonly tier: number;
-  readonly accuracy: number;
-  /** Engine time per image in efficient batches, ms, second looks included. */
-  readonly ms: number;
-  /** The same over the time of the first look alone. */
-  readonly stretch: number;
-  /** Accuracy gained per ms over the level below; the lowest: over no answer. */
-  readonly slope: number;
-  /** What the scatter of batch times adds to the dispersion of the demand. */
-  readonly scatter: number;
-}
-
-/** What a view lets expect. */
-export function outlookOf(view: View, costs: Costs): Outlook {
-  const { now, arrivals, enginesFreeAt, maxBatch } = view;
-  const queue = admitted(view);
-  return {
-    queue,
-    floors: costs.floors(queue),
-    now,
-    start: nextStart(enginesFreeAt, now, costs.busyMs(0, maxBatch)),
-    engines: enginesFreeAt.length,
-    arrivals,
-    demand: new Demand(arrivals),
-  };
-}
-
-export interface Outlook {
-  readonly queue: readonly Waiting[];
-  readonly floors: Int32Array;
-  readonly now: number;
-  /** When the next batch can start. */
-  readonly start: number;
-  readonly engines: number;
-  readonly arrivals: ArrivalForecast;
-  readonly demand: Demand;
-}
-
-/** Looks this many longest budgets ahead for accuracy; what comes later can still be mended. */
-const NEAR = [1, 2];
-/** And this many for losing answers, which nothing mends. */
-const FAR = [1, 2, 4, 8, 16];
-/** Caution: variance of the demand is taken this many times for losing answers. */
-export const CAUTION = 2;
+/** Looks this many longest budgets ahead; what comes later can still be mended. */
+const HORIZONS = [1, 2];
 
 /**
  * The price of engine time: the expected dual of the problem of how deep to answer what waits and
@@ -69,27 +23,15 @@ export const CAUTION = 2;
  * some slack at every deadline; the demand to come is known but for its variance; so there is a
  * probability that a ms spent now must be taken back at that level, at the level's slope.
  */
-export function priceOf(outlook: Outlook, costs: Costs): Price {
-  const { queue, now, arrivals, demand } = outlook;
-  const levels = levelsOf(costs, arrivals.budgets);
-  // Who will come and be due before each of those that wait.
-  const due = new Float64Array(queue.length);
-  for (let i = 0; i < due.length; i++) due[i] = demand.dueWithin(queue[i]!.deadline - now);
-  // Once the engines rest, what they were spent on before is forgotten. How long they go on
-  // without grows with load and bursts, as waiting does (Kingman's factor).
-  const busy = (arrivals.rate * levels[0]!.ms) / outlook.engines;
-  const remembered = Math.min(1, (busy * (1 + arrivals.dispersion)) / 2);
-  const shortfall = (index: number) => {
-    const lowest = index === 0;
-    const slack = standardSlack(outlook, due, costs, levels[index]!, lowest);
-    return (lowest ? remembered : 1) * normalTail(slack);
-  };
+export function priceOf(view: View, demand: Demand): Price {
+  const { levels } = levelsOf(view);
+  const batches = batchesOf(view, demand);
   let perMs = 0;
   let below = 0;
-  for (let index = 0; index < levels.length && below < 0.9999; index++) {
+  for (const level of levels) {
     // A deeper level is never easier to keep up.
-    const probability = Math.max(below, shortfall(index));
-    perMs += levels[index]!.slope * (probability - below);
+    const probability = Math.max(below, normalTail(tightest(view, batches, demand, level)));
+    perMs += level.slope * (probability - below);
     below = probability;
   }
   let request = 0;
@@ -97,114 +39,48 @@ export function priceOf(outlook: Outlook, costs: Costs): Price {
   return { perMs, request };
 }
 
-/**
- * The tightest slack of running everything at `level`, in standard deviations of the demand that
- * it has to absorb.
- */
-function standardSlack(
-  outlook: Outlook,
-  due: Float64Array,
-  costs: Costs,
-  level: Level,
-  lowest: boolean,
-): number {
-  const { queue, floors, now, engines, arrivals, demand } = outlook;
+/** A batch of the plan: its last deadline, and how many who will come are due before. */
+interface Batch {
+  readonly size: number;
+  readonly floor: number;
+  readonly deadline: number;
+  readonly due: number;
+}
+
+function batchesOf(view: View, demand: Demand): Batch[] {
+  const plan = planOf(view);
+  const batches: Batch[] = [];
+  for (let i = 0; i < plan.size.length; i += plan.size[i]!) {
+    const size = plan.size[i]!;
+    const deadline = plan.deadlines[i + size - 1]!;
+    const due = demand.dueWithin(deadline - view.now);
+    batches.push({ size, floor: floorAt(plan, i), deadline, due });
+  }
+  return batches;
+}
+
+/** Least slack of running everything at `level`, in standard deviations of the demand to absorb. */
+function tightest(view: View, batches: readonly Batch[], demand: Demand, level: Level): number {
+  const costs = costsOf(view);
+  const { now, arrivals, enginesFreeAt } = view;
+  const engines = enginesFreeAt.length;
   const perRequest = level.ms / engines;
-  const length = queue.length;
-  const deadlines = new Float64Array(length);
-  const tiers = new Int32Array(length);
-  for (let i = 0; i < length; i++) {
-    // Who is due earlier goes first, and takes this much of the time.
-    deadlines[i] = queue[i]!.deadline - perRequest * due[i]!;
-    tiers[i] = Math.max(floors[i]!, level.tier);
-    // Who has no time for the level takes the deepest that there is time for.
-    while (tiers[i]! > floors[i]! && now + costs.ms(tiers[i]!, 1) > queue[i]!.deadline) tiers[i]!--;
-  }
-  const { size } = latestPlan(deadlines, tiers, costs, engines);
-  const longest = arrivals.budgets.at(-1) ?? 0;
-
+  let start = startOf(view);
   let least = Infinity;
-  let start = outlook.start;
-  for (let i = 0; i < length;) {
-    const batch = size[i]!;
-    let tier = 0;
-    for (let k = i; k < i + batch; k++) tier = Math.max(tier, tiers[k]!);
-    const slack = deadlines[i]! - start - costs.ms(tier, batch);
-    least = Math.min(least, demand.deviations(slack / perRequest, due[i]!, 1, level.scatter));
-    start += (level.stretch * costs.busyMs(tier, batch)) / engines;
-    i += batch;
+  for (const { size, floor, deadline, due } of batches) {
+    let tier = Math.max(level.tier, floor);
+    // Who has no time for the level takes the deepest that there is time for.
+    while (tier > floor && now + costs.ms(tier, size) > deadline) tier--;
+    const slack = deadline - start - costs.ms(tier, size);
+    least = Math.min(least, demand.deviations(slack / perRequest - due, due));
+    start += (level.stretch * costs.busyMs(tier, size)) / engines;
   }
-
-  const last = length === 0 ? 0 : queue[length - 1]!.deadline - now;
-  for (const horizons of lowest ? FAR : NEAR) {
+  const longest = arrivals.budgets.at(-1) ?? 0;
+  const last = (batches.at(-1)?.deadline ?? now) - now;
+  for (const horizons of HORIZONS) {
     const ms = Math.max(horizons * longest, last);
-    const count = demand.dueWithin(ms);
-    const room = (now + ms - start) / perRequest - count;
-    least = Math.min(least, demand.deviations(room, count, lowest ? CAUTION : 1, level.scatter));
+    const due = demand.dueWithin(ms);
+    least = Math.min(least, demand.deviations((now + ms - start) / perRequest - due, due));
   }
   return least;
-}
-
-/** The corners of the concave hull of accuracy over engine time, cheapest first. */
-function levelsOf(costs: Costs, budgets: readonly number[]): Level[] {
-  const limit = longestBatchMs(budgets);
-  const points: Omit<Level, 'slope'>[] = [];
-  for (let tier = 0; tier < costs.tiers.length; tier++) {
-    const { accuracy } = costs.tiers[tier]!;
-    const ms = costs.efficientMs(tier, limit);
-    const scatter = scatterOf(costs, tier, limit);
-    points.push({ tier, accuracy, ms, stretch: 1, scatter });
-    for (const more of secondLookSteps(
-      costs.tiers[tier]!,
-      secondMs(costs.tiers[tier]!, costs, limit),
-    )) {
-      const all = ms + more.ms;
-      points.push({ tier, accuracy: accuracy + more.gain, ms: all, stretch: all / ms, scatter });
-    }
-  }
-  if (points.length > costs.tiers.length) points.sort((a, b) => a.ms - b.ms);
-  const levels: Level[] = [];
-  for (const point of points) {
-    for (;;) {
-      const last = levels.at(-1);
-      if (!last) {
-        levels.push({ ...point, slope: point.accuracy / point.ms });
-        break;
-      }
-      const slope = (point.accuracy - last.accuracy) / (point.ms - last.ms);
-      if (point.ms > last.ms && (levels.length === 1 || slope < last.slope)) {
-        if (slope > 0) levels.push({ ...point, slope });
-        break;
-      }
-      levels.pop();
-    }
-  }
-  return levels;
-}
-
-/** Of a normal distribution, the 95th percentile lies this many standard deviations up. */
-export const P95 = 1.645;
-
-/**
- * Variance over mean of how many images batches get through with in some time: a batch of b that
- * takes t, give or take s, is b (s / t)^2 of it. It adds to that of the arrivals, as in Kingman's
- * formula.
- */
-function scatterOf(costs: Costs, tier: number, limit: number): number {
-  let batch = 1;
-  while (batch < costs.maxBatch && costs.ms(tier, batch + 1) <= limit) batch++;
-  const variation = (costs.ms(tier, batch) / costs.busyMs(tier, batch) - 1) / P95;
-  return batch * variation ** 2;
-}
-
-/** P(X > z) of a standard normal (Abramowitz and Stegun 26.2.17, error below 1e-7). */
-export function normalTail(z: number): number {
-  if (z > 8) return 0;
-  if (z < -8) return 1;
-  const t = 1 / (1 + 0.2316419 * Math.abs(z));
-  const series =
-    t *
-    (0.31938153 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429))));
-  const tail = 0.3989422804 * Math.exp((-z * z) / 2) * series;
-  return z > 0 ? tail : 1 - tail;
 }

@@ -1,10 +1,9 @@
-import { admitted } from '../policy.ts';
 import type { SecondLooks, Unsure, View } from '../policy.ts';
 import { costsOf } from './costs.ts';
 import { Demand } from './demand.ts';
-import { secondOf } from './gain.ts';
-import { deadlinesOf, latestPlan, longestBatchMs } from './plan.ts';
-import { outlookOf, priceOf } from './price.ts';
+import { longestBatchMs, secondOf } from './levels.ts';
+import { engines, planOf } from './plan.ts';
+import { priceOf } from './price.ts';
 
 /** To be as sure as the request asked is worth as much as an answer. */
 const WANTED = 1;
@@ -22,8 +21,8 @@ function gainOf({ look, minConfidence = 0 }: Unsure): number {
  */
 function leaving(view: View): ReturnType<SecondLooks['leaving']> {
   const costs = costsOf(view);
-  const { perMs } = priceOf(outlookOf(view, costs), costs);
-  const limit = longestBatchMs(view.arrivals.budgets);
+  const { perMs } = priceOf(view, new Demand(view.arrivals));
+  const limit = longestBatchMs(view);
   const leave: Unsure[] = [];
   let wakeAt = Infinity;
   for (const request of view.unsure) {
@@ -37,48 +36,36 @@ function leaving(view: View): ReturnType<SecondLooks['leaving']> {
 }
 
 /**
- * The batch of second looks that gains most after paying for its time, of those that are all in
- * time and leave room for every promised answer.
+ * Those that gain most, in the batch that is worth most after paying for its time, of those that
+ * are in time and leave room for every promised answer.
  */
 function choose(view: View): ReturnType<SecondLooks['choose']> {
   const { now, unsure, maxBatch } = view;
   const costs = costsOf(view);
-  const outlook = outlookOf(view, costs);
-  const price = priceOf(outlook, costs);
   const demand = new Demand(view.arrivals);
-  const promised = admitted(view);
-  const { latest } = latestPlan(
-    deadlinesOf(promised),
-    costs.floors(promised),
-    costs,
-    view.enginesFreeAt.length,
-  );
-  const mine = view.enginesFreeAt.findIndex((at) => at <= now);
-  const otherFree = Math.min(
-    ...view.enginesFreeAt.map((at, i) => (i === mine ? Infinity : Math.max(at, now))),
-  );
-  let best: ReturnType<SecondLooks['choose']> = null;
+  const price = priceOf(view, demand);
+  const { otherFree } = engines(view);
+  const { latest } = planOf(view);
+  const gains = new Map(unsure.map((request) => [request, gainOf(request)]));
+  const byGain = unsure.toSorted((a, b) => gains.get(b)! - gains.get(a)!);
+  const tier = byGain[0] ? secondOf(byGain[0].look.tier, costs) : -1;
+  if (tier < 0) return null;
+  const alike = byGain.filter(({ look }) => secondOf(look.tier, costs) === tier);
+  let best: readonly Unsure[] = [];
   let most = 0;
-  for (const tier of new Set(unsure.map(({ look }) => secondOf(look.tier, costs)))) {
-    const candidates = unsure
-      .filter(({ look }) => secondOf(look.tier, costs) === tier)
-      .map((request) => ({ request, gain: gainOf(request) }))
-      .sort((a, b) => b.gain - a.gain);
-    for (let size = 1; size <= Math.min(maxBatch, candidates.length); size++) {
-      const ms = costs.ms(tier, size);
-      if (latest[0]! < now + ms && otherFree > now) break;
-      const batch = candidates.filter(({ request }) => now + ms <= request.deadline).slice(0, size);
-      if (batch.length < size) break;
-      const blocked = demand.lostWhileBusy(Math.min(ms, otherFree - now), costs.ms(0, 1));
-      const gain = batch.reduce((sum, each) => sum + each.gain, 0);
-      const worth = gain - price.perMs * costs.busyMs(tier, size) - price.request * blocked;
-      if (worth > most) {
-        most = worth;
-        best = { batch: batch.map(({ request }) => request), tier: costs.tiers[tier]! };
-      }
-    }
+  for (let size = 1; size <= Math.min(maxBatch, alike.length); size++) {
+    const ms = costs.ms(tier, size);
+    if (latest[0]! < now + ms && otherFree > now) break;
+    const batch = alike.filter(({ deadline }) => now + ms <= deadline).slice(0, size);
+    if (batch.length < size) break;
+    const blocked = demand.lostWhileBusy(Math.min(ms, otherFree - now), costs.ms(0, 1));
+    const gain = batch.reduce((sum, request) => sum + gains.get(request)!, 0);
+    const worth = gain - price.perMs * costs.busyMs(tier, size) - price.request * blocked;
+    if (worth <= most) continue;
+    most = worth;
+    best = batch;
   }
-  return best;
+  return best.length > 0 ? { batch: best, tier: costs.tiers[tier]! } : null;
 }
 
 export const secondLooks: SecondLooks = { leaving, choose };

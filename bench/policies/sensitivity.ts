@@ -1,0 +1,84 @@
+/**
+ * What halving and doubling each constant of the policy does to the accuracy delivered in time.
+ *
+ *   npm run bench:sensitivity -- [--jitter X] [--seeds N] [--markdown FILE]
+ *
+ * Each time, a copy of the compiled policy with one constant changed plays the quick grid.
+ */
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import type { BenchRecord } from './cell.ts';
+import { writeInto } from './write-into.ts';
+
+const CONSTANTS = [
+  ['YIELDS', 'admission', "share of a newcomer's time left that makes another lose its place"],
+  ['HORIZONS', 'price', 'longest budgets ahead for which demand and time are compared'],
+  ['CAUTION', 'demand', 'times that the variance of the demand is taken'],
+  ['BATCH_SHARE', 'levels', 'share of the median budget that an efficient batch may take'],
+  ['COMES_ABOUT', 'levels', 'share of the second looks hoped for that come about'],
+  ['SURPRISE', 'demand', 'requests that may come where few are expected'],
+] as const;
+
+const DIST = new URL('../../', import.meta.url).pathname;
+const TABLES = new URL('../../../../bench/tables', import.meta.url).pathname;
+const { values } = parseArgs({
+  options: {
+    jitter: { type: 'string', default: '0' },
+    seeds: { type: 'string', default: '2' },
+    markdown: { type: 'string' },
+  },
+});
+
+/** Mean delivered accuracy of each cell, in points. */
+function played(change?: { name: string; file: string; factor: number }): Map<string, number> {
+  // Beside the original: modules are found from there.
+  const folder = mkdtempSync(join(DIST, '../sensitivity-'));
+  try {
+    const copy = join(folder, 'dist/bench');
+    cpSync(DIST, copy, { recursive: true });
+    cpSync(TABLES, join(folder, 'bench/tables'), { recursive: true });
+    if (change) {
+      const file = join(copy, `src/scheduler/depthserve/${change.file}.js`);
+      const text = readFileSync(file, 'utf8');
+      const pattern = new RegExp(`const ${change.name} = (.*);`);
+      const value = text.match(pattern)![1]!;
+      const changed = value.startsWith('[')
+        ? `${value}.map((each) => ${change.factor} * each)`
+        : `${change.factor} * (${value})`;
+      writeFileSync(file, text.replace(pattern, `const ${change.name} = ${changed};`));
+    }
+    const json = join(folder, 'records.json');
+    const others = join(folder, 'none.json');
+    writeFileSync(others, '[]');
+    const main = join(copy, 'bench/policies/main.js');
+    const grid = ['--quick', '--jitter', values.jitter, '--seeds', values.seeds];
+    execFileSync(process.execPath, [main, ...grid, '--others', others, '--json', json]);
+    const cells = new Map<string, number>();
+    for (const record of JSON.parse(readFileSync(json, 'utf8')) as BenchRecord[]) {
+      const cell = [record.table, record.load, record.cv2].join();
+      cells.set(cell, (cells.get(cell) ?? 0) + (100 * record.delivered) / Number(values.seeds));
+    }
+    return cells;
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+const asIs = played();
+const difference = (name: string, file: string, factor: number) => {
+  const all = [...played({ name, file, factor })].map(([cell, mean]) => mean - asIs.get(cell)!);
+  const mean = all.reduce((sum, each) => sum + each, 0) / all.length;
+  return `${mean.toFixed(2)} (${Math.min(...all).toFixed(1)} to ${Math.max(...all).toFixed(1)})`;
+};
+const rows = CONSTANTS.map(([name, file, meaning]) => [
+  `\`${name}\``,
+  meaning,
+  difference(name, file, 0.5),
+  difference(name, file, 2),
+]);
+const header = ['constant', 'meaning', 'halved, points', 'doubled, points'];
+const table = [header, header.map(() => '---'), ...rows].map((row) => `| ${row.join(' | ')} |`);
+console.log(table.join('\n'));
+if (values.markdown !== undefined) writeInto(values.markdown, 'sensitivity', table.join('\n'));

@@ -1,0 +1,109 @@
+import type { Clock, Looked, SchedulerOptions, Served } from './contract.ts';
+import { inserted } from './places.ts';
+import type { Entry } from './places.ts';
+import type { Tier, Unsure, Waiting } from './policy.ts';
+
+/** Somebody whose first answer is in hand. */
+export interface Held<Input, Output> extends Entry<Input, Output>, Unsure {
+  readonly served: Served<Output>;
+  /** When the answer came. */
+  readonly since: number;
+}
+
+/** An answer in hand leaves so long before its deadline, ms, even if a second look still runs. */
+const LEAVE_MS = 1;
+
+/** First answers that may be looked at again before they leave; earliest deadline first. */
+export class InHand<Input, Output> {
+  #held: readonly Held<Input, Output>[] = [];
+
+  constructor(
+    private readonly options: Pick<SchedulerOptions<Input, Output>, 'policy' | 'confidence'>,
+  ) {}
+
+  get all(): readonly Held<Input, Output>[] {
+    return this.#held;
+  }
+
+  /** An answer leaves, unless it is a first one that the policy may want to look at again. */
+  keepOrLeave(entry: Entry<Input, Output>, served: Served<Output>): void {
+    const { policy, confidence } = this.options;
+    const look = served.looks.at(-1)!;
+    const mayAgain = policy.secondLooks && confidence && entry.skip === undefined;
+    if (!mayAgain || !look.tier.again || served.looks.length > 1) entry.settle.resolve(served);
+    else this.#held = inserted(this.#held, { ...entry, look, served, since: look.at });
+  }
+
+  /** Removes all of `requests` that are held, and returns them. */
+  release(requests: readonly Waiting[]): readonly Held<Input, Output>[] {
+    const ids = new Set(requests.map(({ id }) => id));
+    const released = this.#held.filter(({ id }) => ids.has(id));
+    if (released.length > 0) this.#held = this.#held.filter(({ id }) => !ids.has(id));
+    return released;
+  }
+}
+
+/**
+ * A batch that runs. Who looks a second time has an answer in hand: it leaves just before the
+ * deadline if the second is not there by then, and if that fails.
+ */
+export class Running<Input, Output> {
+  readonly #gone = new Set<number>();
+  readonly #timers: (() => void)[] = [];
+
+  constructor(
+    private readonly batch: readonly (Entry<Input, Output> | Held<Input, Output>)[],
+    private readonly tier: Tier,
+    private readonly clock: Clock,
+  ) {
+    for (const entry of batch) {
+      if (!('served' in entry)) continue;
+      const leave = () => {
+        this.#gone.add(entry.id);
+        entry.settle.resolve(entry.served);
+      };
+      this.#timers.push(clock.at(entry.deadline - LEAVE_MS, leave));
+    }
+  }
+
+  /** Everybody's answer, but of those who have left. */
+  answers(
+    outputs: readonly Output[],
+    confidence: (output: Output) => number,
+    { dispatchedAt, predictedMs }: { readonly dispatchedAt: number; readonly predictedMs: number },
+  ): readonly (readonly [Entry<Input, Output>, Served<Output>])[] {
+    const at = this.clock.now();
+    const { tier, batch } = this;
+    return batch.flatMap((entry, index) => {
+      if (this.#gone.has(entry.id)) return [];
+      const before = 'served' in entry ? entry : undefined;
+      const output = outputs[index]!;
+      const look: Looked<Output> = { tier, confidence: confidence(output), output, at };
+      const served: Served<Output> = {
+        output,
+        tier,
+        looks: before ? [...before.served.looks, look] : [look],
+        batchSize: batch.length,
+        queueMs: before
+          ? before.served.queueMs + dispatchedAt - before.since
+          : dispatchedAt - entry.enqueuedAt,
+        inferenceMs: (before?.served.inferenceMs ?? 0) + at - dispatchedAt,
+        predictedMs: dispatchedAt - entry.arrivedAt + predictedMs,
+      };
+      return [[entry, served] as const];
+    });
+  }
+
+  /** An answer in hand is not lost because a second look failed. */
+  failed(error: unknown): void {
+    for (const entry of this.batch) {
+      if (this.#gone.has(entry.id)) continue;
+      if ('served' in entry) entry.settle.resolve(entry.served);
+      else entry.settle.reject(error);
+    }
+  }
+
+  over(): void {
+    for (const cancel of this.#timers) cancel();
+  }
+}
