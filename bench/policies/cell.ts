@@ -74,7 +74,7 @@ export async function runCell(
     const { attainment, accuracy, delivered } = summarise(outcomes);
     records.push({ ...common, policy: policy.name, attainment, accuracy, delivered });
   }
-  if (alone) return records;
+  if (alone || jitter !== 0) return records;
   const ours = records[0]!;
   const base = profile.tiers[0]!.accuracy;
   const bound = upperBound(

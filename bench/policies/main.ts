@@ -10,6 +10,7 @@
  *                      --json wrote before; may be repeated
  *     --records FILE   tabulates what --json wrote before, and runs nothing; may be repeated
  *     --markdown FILE  the table; between its two marks, if FILE has them
+ *     --mark NAME      of the marks, instead of `policies`
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -49,6 +50,7 @@ async function main(): Promise<void> {
       quick: { type: 'boolean', default: false },
       json: { type: 'string' },
       markdown: { type: 'string' },
+      mark: { type: 'string', default: 'policies' },
       trace: { type: 'string', multiple: true, default: [] },
       table: { type: 'string', multiple: true },
       seeds: { type: 'string' },
@@ -100,7 +102,7 @@ async function main(): Promise<void> {
   const all = verdicts(records, base);
   const table = `${summary(all)}\n\n${markdown(all)}`;
   console.log(table);
-  if (values.markdown !== undefined) writeInto(values.markdown, 'policies', table);
+  if (values.markdown !== undefined) writeInto(values.markdown, values.mark, table);
 }
 
 /** `ours`, and what others made of the same arrivals. */

@@ -36,9 +36,10 @@ export function verdicts(
     const policies = groupBy(cell, ({ policy }) => policy);
     const means = new Map([...policies].map(([name, all]) => [name, mean(all)]));
     const ours = means.get('depthserve')!;
-    const bound = means.get(BOUND);
+    // It knows only the typical times.
+    const bound = ours.jitter ? undefined : means.get(BOUND);
     const rival = [...means.values()]
-      .filter((each) => each !== ours && each !== bound)
+      .filter((each) => each !== ours && each.policy !== BOUND)
       .reduce((best, each) => (each.delivered > best.delivered ? each : best));
 
     const rivals = policies.get(rival.policy)!;

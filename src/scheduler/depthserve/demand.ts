@@ -1,10 +1,7 @@
 import type { ArrivalForecast } from '../policy.ts';
 import { gammaScore } from './distributions.ts';
 
-/**
- * Caution: the variance of the demand is taken this many times. What is known of it is an estimate,
- * and batch times scatter, too.
- */
+/** Caution: the variance is taken this many times, since all that is known of it is an estimate. */
 const CAUTION = 2;
 
 /** Even where few are expected, this many may come, if any do. */
@@ -40,10 +37,15 @@ export class Demand {
     return this.#rate(late) * this.#arrivedIn(late, this.#below(quickest), this.#below(late));
   }
 
-  /** Room for `more` requests beyond the `count` expected, in standard deviations of how many come. */
-  deviations(more: number, count: number): number {
+  /**
+   * Room for `more` requests beyond the `count` expected, in standard deviations.
+   *
+   * @param scatter variance over mean of how many can be answered: it adds to that of the arrivals,
+   *   as in Kingman's formula.
+   */
+  deviations(more: number, count: number, scatter: number): number {
     const mean = count + this.#surprise;
-    return gammaScore(1 + more / mean, mean / (CAUTION * this.arrivals.dispersion));
+    return gammaScore(1 + more / mean, mean / (CAUTION * (this.arrivals.dispersion + scatter)));
   }
 
   /** Mean rate over the next `ms`, of each of the budgets. */

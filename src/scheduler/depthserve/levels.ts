@@ -1,6 +1,7 @@
 import type { Tier, View } from '../policy.ts';
 import { costsOf } from './costs.ts';
 import type { Costs } from './costs.ts';
+import { P95 } from './distributions.ts';
 
 /** A batch may take this share of the median budget: the rest is for waiting for an engine. */
 const BATCH_SHARE = 0.5;
@@ -19,6 +20,8 @@ export interface Way {
   readonly ms: number;
   /** The same over the time of the first look alone. */
   readonly stretch: number;
+  /** Variance over mean of how many images batches get through with in some time. */
+  readonly scatter: number;
 }
 
 /** A way that is worth mixing with its neighbours: a corner of the hull of accuracy over time. */
@@ -60,7 +63,8 @@ export function levelsOf(view: View): Levels {
 function waysOf(tier: number, costs: Costs, limit: number): Way[] {
   const first = costs.tiers[tier]!;
   const firstMs = costs.efficientMs(tier, limit);
-  const ways = [{ tier, accuracy: first.accuracy, ms: firstMs, stretch: 1 }];
+  const scatter = scatterOf(tier, costs, limit);
+  const ways = [{ tier, accuracy: first.accuracy, ms: firstMs, stretch: 1, scatter }];
   const second = secondOf(first, costs);
   if (second < 0) return ways;
   const secondMs = costs.efficientMs(second, limit);
@@ -70,9 +74,16 @@ function waysOf(tier: number, costs: Costs, limit: number): Way[] {
     if (bin.second <= bin.first) break;
     accuracy += COMES_ABOUT * bin.share * (bin.second - bin.first);
     ms += bin.share * secondMs;
-    ways.push({ tier, accuracy, ms, stretch: ms / firstMs });
+    ways.push({ tier, accuracy, ms, stretch: ms / firstMs, scatter });
   }
   return ways;
+}
+
+/** A batch of b that takes t, give or take s, is b (s / t)^2 of it. */
+function scatterOf(tier: number, costs: Costs, limit: number): number {
+  let batch = 1;
+  while (batch < costs.maxBatch && costs.ms(tier, batch + 1) <= limit) batch++;
+  return batch * ((costs.ms(tier, batch) / costs.busyMs(tier, batch) - 1) / P95) ** 2;
 }
 
 /** Corners of the concave hull of accuracy over time, from the cheapest way on. */

@@ -72,7 +72,7 @@ function tightest(view: View, batches: readonly Batch[], demand: Demand, level: 
     // Who has no time for the level takes the deepest that there is time for.
     while (tier > floor && now + costs.ms(tier, size) > deadline) tier--;
     const slack = deadline - start - costs.ms(tier, size);
-    least = Math.min(least, demand.deviations(slack / perRequest - due, due));
+    least = Math.min(least, demand.deviations(slack / perRequest - due, due, level.scatter));
     start += (level.stretch * costs.busyMs(tier, size)) / engines;
   }
   const longest = arrivals.budgets.at(-1) ?? 0;
@@ -80,7 +80,10 @@ function tightest(view: View, batches: readonly Batch[], demand: Demand, level: 
   for (const horizons of HORIZONS) {
     const ms = Math.max(horizons * longest, last);
     const due = demand.dueWithin(ms);
-    least = Math.min(least, demand.deviations((now + ms - start) / perRequest - due, due));
+    least = Math.min(
+      least,
+      demand.deviations((now + ms - start) / perRequest - due, due, level.scatter),
+    );
   }
   return least;
 }
