@@ -39,6 +39,25 @@ export function planOf(view: View): Plan {
   return plan;
 }
 
+/** What is left of a view when the first `lost` of its plan are given up; so is its plan. */
+export function giveUpFirst(view: View, lost: number): View {
+  if (lost === 0) return view;
+  const plan = planOf(view);
+  const admitted = view.admitted.slice(lost);
+  known.set(admitted, {
+    costs: costsOf(view),
+    engines: view.enginesFreeAt.length,
+    plan: {
+      deadlines: plan.deadlines.subarray(lost),
+      floors: plan.floors.subarray(lost),
+      latest: plan.latest.subarray(lost),
+      size: plan.size.subarray(lost),
+    },
+  });
+  const ids = new Set(view.admitted.slice(0, lost).map(({ id }) => id));
+  return { ...view, admitted, queue: view.queue.filter(({ id }) => !ids.has(id)) };
+}
+
 function latestPlan(queue: readonly Waiting[], costs: Costs, engines: number): Plan {
   const { maxBatch, sizes, allBusyMs, width } = costs;
   const length = queue.length;

@@ -5,7 +5,15 @@ import type { Costs } from './costs.ts';
 import { Demand } from './demand.ts';
 import { P95, normalTail } from './distributions.ts';
 import { levelsOf } from './levels.ts';
-import { ROUNDING_MS, engines, firstFeasible, nextStart, planOf, startOf } from './plan.ts';
+import {
+  ROUNDING_MS,
+  engines,
+  firstFeasible,
+  giveUpFirst,
+  nextStart,
+  planOf,
+  startOf,
+} from './plan.ts';
 import { priceOf } from './price.ts';
 import { secondLooks } from './second-look.ts';
 
@@ -55,8 +63,7 @@ function decide(all: View): Decision {
   const alive = without(expire, all);
   // An engine is free: who cannot be answered with the others from now on is told so.
   const giveUp = givenUp(alive, alive.now);
-  const gone = giveUp.map(({ request }) => request);
-  const view = without(gone, alive);
+  const view = giveUpFirst(alive, giveUp.length);
   return { expire, giveUp, run: view.queue.length > 0 ? bestBatch(view) : null, wakeAt: null };
 }
 
