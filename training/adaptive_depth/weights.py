@@ -139,8 +139,12 @@ def load_exactly(network: AdaptiveNetwork, weights: dict[str, Tensor], source: s
 
 
 def load_for_fine_tuning(network: AdaptiveNetwork, weights: dict[str, Tensor], source: str) -> None:
-    """As `load_exactly`, but a classifier for another number of classes stays as initialised,
-    and a position embedding for another image size is interpolated."""
+    """As `load_exactly`, but a classifier for another number of classes starts from zero, and a
+    position embedding for another image size is interpolated.
+
+    Libraries draw a classifier's weights from a wider range the fewer classes it has: with three,
+    EfficientNet's first loss was 14 to 58, and what it taught the rest undid the weights.
+    """
     fitting = dict(weights)
     own = network.state_dict()
     for embedding in {"encoder.pos_embedding", "pos_embed"} & own.keys() & fitting.keys():
@@ -149,7 +153,7 @@ def load_for_fine_tuning(network: AdaptiveNetwork, weights: dict[str, Tensor], s
         # Only the number of classes, the first axis, may differ.
         if name in fitting and fitting[name].shape[1:] == own[name].shape[1:]:
             same = len(fitting[name]) == len(own[name])
-            fitting[name] = fitting[name] if same else own[name]
+            fitting[name] = fitting[name] if same else torch.zeros_like(own[name])
     load_exactly(network, fitting, source)
 
 
