@@ -11,6 +11,7 @@ import { depthserve } from './scheduler/depthserve/policy.ts';
 import { MeasuredLatency } from './scheduler/latency.ts';
 import type { LatencyTable } from './scheduler/latency.ts';
 import { withPins } from './scheduler/pin.ts';
+import { SharedCores } from './shared-cores.ts';
 import type { Tier } from './scheduler/policy.ts';
 import type { Clock, Engine } from './scheduler/scheduler.ts';
 import type { Metrics } from './telemetry/metrics.ts';
@@ -27,6 +28,8 @@ const PATIENT_MS = 60_000;
 /** The engine of a deployment. */
 export interface ServingEngine extends Engine<Uint8Array, Float32Array> {
   readonly provider: string;
+  /** Of the processor, that each worker computes with. */
+  readonly threadsEach: number;
   /** Why it is not the provider that was wanted; null: it is. */
   readonly fallback: string | null;
   /** Workers that can run a batch. */
@@ -84,6 +87,10 @@ export class Deployment {
     this.#best = mostAccurate(tiers);
     this.#latency = new MeasuredLatency(table);
     const superNet = superNetOf(tiers);
+    const { workers, threadsEach } = engine;
+    const sharedCores = new SharedCores({ workers, threadsEach }, (ms) => {
+      this.#latency.besidesMs = ms;
+    });
     this.#options = {
       policy: withPins(depthserve, tiers),
       tiers: this.#front,
@@ -98,7 +105,10 @@ export class Deployment {
     this.pipeline = new Pipeline({
       ...this.#options,
       events: {
-        finished: (...batch) => metrics.ranBatch(superNet, ...batch),
+        finished: (tier, size, predictedMs, actualMs) => {
+          metrics.ranBatch(superNet, tier, size, predictedMs, actualMs);
+          sharedCores.ran(size, actualMs);
+        },
         decoded: (...times) => metrics.decoded(...times),
         decodedInVain: () => metrics.decodedInVain.inc(),
         answered: (pixels, answer, { skip }) => {

@@ -50,6 +50,7 @@ export function fakeParts(
     engine: {
       provider: 'cpu',
       fallback: null,
+      threadsEach: 0,
       workers: engines,
       working: engines,
       healthy: true,

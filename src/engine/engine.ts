@@ -112,6 +112,11 @@ export class InferenceEngine implements Engine<Uint8Array, Float32Array> {
     return this.#slots.length;
   }
 
+  /** Threads of the processor that a worker computes with. */
+  get threadsEach(): number {
+    return this.provider === 'cpu' ? this.#options.intraOpThreads : 0;
+  }
+
   /** Workers that can be used now. */
   get working(): number {
     return this.#failed ? 0 : this.#slots.filter(({ recovery }) => recovery === null).length;

@@ -32,6 +32,11 @@ sharp.cache(false);
  * decoding less of a JPEG rounds its size up.
  */
 const MARGIN = 3;
+/** Of a JPEG whose size is not rounded, as that of most cameras: decoding takes a third of the time. */
+const MARGIN_OF_EVEN = 1.5;
+/** libjpeg decodes eighths of a picture. */
+const isEven = ({ format, width, height }: Header) =>
+  format === 'jpeg' && width % 8 === 0 && height % 8 === 0;
 
 /** Makes the function that turns an image file into the network's input. */
 export function createDecoder(options: DecoderOptions): Decode {
@@ -82,7 +87,7 @@ async function decode(file: Buffer, header: Header | null, options: DecoderOptio
 function smaller(image: Sharp, header: Header | null, options: DecoderOptions): Sharp {
   if (header && header.pixels <= MOST_PIXELS) return image;
   const { width, height, centre = 1, resize } = options;
-  const margin = MARGIN / centre;
+  const margin = (header && isEven(header) ? MARGIN_OF_EVEN : MARGIN) / centre;
   return image.resize(Math.ceil(margin * width), Math.ceil(margin * height), {
     fit: resize === 'stretch' ? 'fill' : 'outside',
     kernel: 'cubic',

@@ -60,6 +60,7 @@ export class MeasuredLatency implements LatencyModel {
   #spread = 1;
   #delay = 0;
   #revision = 0;
+  #besidesMs = 0;
 
   /**
    * @param quantile that predictions aim at, 0 to 1.
@@ -98,6 +99,15 @@ export class MeasuredLatency implements LatencyModel {
   /** Quantile of the ms that batches take beyond the engine's work. */
   get delay(): number {
     return this.#delay;
+  }
+
+  get besidesMs(): number {
+    return this.#besidesMs;
+  }
+
+  set besidesMs(ms: number) {
+    this.#besidesMs = ms;
+    this.#revision++;
   }
 
   get revision(): number {
@@ -150,6 +160,7 @@ export class MeasuredLatency implements LatencyModel {
     this.#ratios.map(fade);
     this.#scatter.map(fade);
     this.#delays.map((delay) => delay * kept);
+    this.#besidesMs *= kept;
     this.#summarise();
     this.#revision++;
   }

@@ -51,6 +51,14 @@ describe('depth', () => {
     expect(tierOf(queue, { arrivals: { ...arrivals, reach } })).toBe('FF');
   });
 
+  test('where the engine has no core to itself, what else an image costs makes depth dear', () => {
+    const queue = queueOf([40, 40, 40, 40]);
+    const arrivals = { rate: 0.3, dispersion: 1, budgets: [20, 40] };
+    const latency = { ...linear(1), besidesMs: 2 };
+    expect(tierOf(queue, { arrivals })).toBe('FF');
+    expect(tierOf(queue, { arrivals, latency })).not.toBe('FF');
+  });
+
   test('several engines keep up with more before depth falls', () => {
     const queue = queueOf(Array(16).fill(30));
     const arrivals = { rate: 0.3, dispersion: 1, budgets: [40] };

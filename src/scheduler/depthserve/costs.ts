@@ -36,10 +36,12 @@ export class Costs {
     this.width = maxBatch + 1;
     this.allMs = new Float64Array(tiers.length * this.width);
     this.allBusyMs = new Float64Array(tiers.length * this.width);
+    const { besidesMs = 0 } = latency;
     for (let tier = 0; tier < tiers.length; tier++) {
       for (let batch = 1; batch <= maxBatch; batch++) {
         this.allMs[tier * this.width + batch] = latency.predict(tiers[tier]!, batch);
-        this.allBusyMs[tier * this.width + batch] = latency.typical(tiers[tier]!, batch);
+        this.allBusyMs[tier * this.width + batch] =
+          latency.typical(tiers[tier]!, batch) + batch * besidesMs;
       }
     }
   }
