@@ -161,7 +161,7 @@ describe('classify', () => {
       [
         'classify',
         CAT,
-        'test/fixtures/pillow/64x64-444.jpg',
+        'test/fixtures/pillow/31x33-444.jpg',
         '--budget',
         '60000',
         '--json',
@@ -175,7 +175,7 @@ describe('classify', () => {
       .trim()
       .split('\n')
       .map((line) => JSON.parse(line) as { photo: string; predictions: unknown[] });
-    expect(answers.map(({ photo }) => photo)).toEqual([CAT, 'test/fixtures/pillow/64x64-444.jpg']);
+    expect(answers.map(({ photo }) => photo)).toEqual([CAT, 'test/fixtures/pillow/31x33-444.jpg']);
     expect(answers[0]!.predictions).toHaveLength(2);
   });
 

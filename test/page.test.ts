@@ -126,7 +126,7 @@ describe.skipIf(noBrowser)('the page', () => {
 
   test.each(['drop', 'paste'] as const)('takes a photo by %s', async (how) => {
     await visit();
-    const bytes = await readFile('test/fixtures/pillow/64x64-lossless.png');
+    const bytes = await readFile('test/fixtures/pillow/31x33-plain.png');
     await open.give(how, 'mine.png', bytes, 'image/png');
     await expect.poll(() => open.photo()).toBe('mine.png');
     await expect.poll(() => open.text('#curl')).toContain('image=@mine.png');
