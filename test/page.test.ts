@@ -115,6 +115,7 @@ describe.skipIf(noBrowser)('the page', () => {
     await page.locator('#samples button').first().press('Enter');
     // The end moves when the server finds itself slower or quicker meanwhile.
     const fromTheEnd = async () => {
+      await page.locator('#budget').press('Home');
       await page.locator('#budget').press('End');
       const most = await page.locator('#budget').getAttribute('max');
       return Number(await page.locator('#budget-number').inputValue()) - Number(most);
