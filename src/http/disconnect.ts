@@ -12,10 +12,10 @@ import { endTrace } from './tracing.ts';
  */
 const LOOK_AFTER_MS = 50;
 
-/** Of a connection: called when its client ends its side. */
+/** Of a connection: what its requests, several when they are pipelined, do when its client ends. */
 const ENDED = Symbol('ended');
 interface Watched extends Socket {
-  [ENDED]?: (() => void) | null;
+  [ENDED]?: Set<() => void>;
 }
 
 /** Answers requests of clients that have already ended their side of the connection. */
@@ -24,7 +24,11 @@ export function answerHalfOpen(app: FastifyInstance): void {
   Object.assign(app.server, { httpAllowHalfOpen: true });
   // Once for each connection, not for each request.
   app.server.on('connection', (socket: Watched) => {
-    socket.once('end', () => socket[ENDED]?.());
+    const requests = new Set<() => void>();
+    socket[ENDED] = requests;
+    socket.once('end', () => {
+      for (const ended of requests) ended();
+    });
   });
 }
 
@@ -72,9 +76,9 @@ function lookForClient({ raw }: FastifyRequest, reply: FastifyReply): () => void
     timer = setTimeout(look, LOOK_AFTER_MS);
   };
   if (socket.readableEnded) ended();
-  else socket[ENDED] = ended;
+  else socket[ENDED]?.add(ended);
   return () => {
-    socket[ENDED] = null;
+    socket[ENDED]?.delete(ended);
     clearTimeout(timer);
   };
 }
