@@ -5,8 +5,9 @@ const files = readdirSync('test', { recursive: true, encoding: 'utf8' })
   .filter((file) => file.endsWith('.test.ts'))
   .map((file) => `test/${file}`);
 
-/** A test that starts a process (a server, a browser, a tool) is a system test. */
-const STARTS_A_PROCESS = /(server|browser|tools|cluster)\.ts'|clients\/python|node:child_process/;
+/** A test that starts a process (a server, a browser, a tool) or needs the build is a system test. */
+const STARTS_A_PROCESS =
+  /(server|browser|tools|cluster)\.ts'|clients\/python|node:child_process|\.\.\/dist\//;
 const system = files.filter((file) => STARTS_A_PROCESS.test(readFileSync(file, 'utf8')));
 
 export default defineConfig({

@@ -54,6 +54,10 @@ const Settings = Type.Object({
     100,
     3_600_000,
   ),
+  LATENCY_CACHE: Type.String({
+    description: 'Folder that keeps measured latencies, for a quicker start; empty: none is kept',
+    default: '',
+  }),
   MAX_BATCH: integer('Most images in one batch', 32, 1, 32),
   DEFAULT_BUDGET_MS: Type.Number({
     description: 'Budget of requests without X-Latency-Budget-Ms, in ms',

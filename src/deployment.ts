@@ -6,10 +6,12 @@ import type { Decoder } from './pipeline/decode-stage.ts';
 import type { DecodeTimes } from './pipeline/decode-times.ts';
 import { DecodeError, Pipeline } from './pipeline/pipeline.ts';
 import type { ImageAnswer, ImageRequest, PipelineOptions } from './pipeline/pipeline.ts';
+import { trialImage } from './engine/warmup.ts';
 import { headerOf } from './preprocess/header.ts';
 import { depthserve } from './scheduler/depthserve/policy.ts';
 import { MeasuredLatency } from './scheduler/latency.ts';
 import type { LatencyTable } from './scheduler/latency.ts';
+import { remeasure } from './remeasure.ts';
 import { withPins } from './scheduler/pin.ts';
 import { SharedCores } from './shared-cores.ts';
 import type { Tier } from './scheduler/policy.ts';
@@ -24,6 +26,9 @@ const REHEARSED = 32;
 /** none begins after this time. */
 const REHEARSAL_MS = 200;
 const PATIENT_MS = 60_000;
+
+/** Batches that run before the Pareto front is drawn again. */
+const BATCHES_PER_FRONT = 64;
 
 /** The engine of a deployment. */
 export interface ServingEngine extends Engine<Uint8Array, Float32Array> {
@@ -52,6 +57,8 @@ export interface DeploymentParts {
   readonly looksAgain: boolean;
   /** Starts what checks shallow answers while the engines are idle; null: nothing does. */
   readonly startShadow: ((idle: () => boolean) => Promise<Shadow | null>) | null;
+  /** Told of a latency table that is better than the last. */
+  readonly remeasured?: (table: LatencyTable) => void;
 }
 
 /**
@@ -65,8 +72,13 @@ export class Deployment {
   readonly #parts: DeploymentParts;
   readonly #options: PipelineOptions<Uint8Array, Uint8Array, Float32Array>;
   readonly #latency: MeasuredLatency;
-  /** The measured Pareto front, cheapest first. */
-  readonly #front: readonly Tier[];
+  /** All that can be ranked. */
+  readonly #tiers: readonly Tier[];
+  /** The measured Pareto front, cheapest first: kept current. */
+  #front: readonly Tier[];
+  /** Batches since then. */
+  #sinceFront = 0;
+  readonly #released = new AbortController();
   /** The most accurate sub-network, on the front or not. */
   readonly #best: Tier;
   readonly #shadow: Promise<Shadow | null>;
@@ -80,14 +92,15 @@ export class Deployment {
     this.manifest = model.manifest;
     this.engine = engine;
     const tiers = rankedTiers(model.manifest);
-    const front = paretoFront(tiers, table);
-    this.#front = parts.looksAgain
-      ? front
-      : front.map(({ skip, accuracy, macs }) => ({ skip, accuracy, macs }));
+    this.#tiers = parts.looksAgain
+      ? tiers
+      : tiers.map(({ skip, accuracy, macs }) => ({ skip, accuracy, macs }));
+    this.#front = paretoFront(this.#tiers, table);
     this.#best = mostAccurate(tiers);
     this.#latency = new MeasuredLatency(table);
     const superNet = superNetOf(tiers);
     const { workers, threadsEach } = engine;
+    const currentFront = () => this.#front;
     const sharedCores = new SharedCores({ workers, threadsEach }, (ms) => {
       this.#latency.besidesMs = ms;
     });
@@ -104,10 +117,15 @@ export class Deployment {
     };
     this.pipeline = new Pipeline({
       ...this.#options,
+      get tiers() {
+        return currentFront();
+      },
       events: {
         finished: (tier, size, predictedMs, actualMs) => {
           metrics.ranBatch(superNet, tier, size, predictedMs, actualMs);
           sharedCores.ran(size, actualMs);
+          this.#sinceFront += 1;
+          if (this.#sinceFront >= BATCHES_PER_FRONT) this.#refreshFront();
         },
         decoded: (...times) => metrics.decoded(...times),
         decodedInVain: () => metrics.decodedInVain.inc(),
@@ -198,6 +216,37 @@ export class Deployment {
     }
   }
 
+  /** Times the sub-networks again while nothing is asked. Ends with the release. */
+  keepCurrent(): void {
+    const { height, width } = this.manifest.input;
+    const inputs = [trialImage(height * width * 3)];
+    const what = {
+      subNetworks: this.#tiers,
+      table: () => this.#latency.table,
+      trial: async (skip: string) => {
+        const tier = this.#tiers.find((one) => one.skip === skip)!;
+        const ran = await this.pipeline.scheduler.trial(tier, inputs);
+        return ran && ran.workMs;
+      },
+      measured: (rows: LatencyTable) => {
+        this.#latency.restate(rows);
+        this.#refreshFront();
+        this.#parts.remeasured?.(this.#latency.table);
+      },
+    };
+    // An engine that fails is somebody else's business.
+    remeasure(what, this.#parts.clock, this.#released.signal).catch(() => {});
+  }
+
+  /** Sub-networks that no longer pay leave the front, and others come back to it. */
+  #refreshFront(): void {
+    this.#sinceFront = 0;
+    const front = paretoFront(this.#tiers, this.#latency.present);
+    const isSame =
+      front.map(({ skip }) => skip).join() === this.#front.map(({ skip }) => skip).join();
+    if (!isSame) this.#front = front;
+  }
+
   /**
    * Keeps the deployment for a request that has come in, until what is returned is called: a
    * request is answered by the version that it was admitted by.
@@ -232,6 +281,7 @@ export class Deployment {
         this.#reportIdle = resolve;
       });
     }
+    this.#released.abort(new Error('released'));
     // A batch whose clients have all gone away runs on.
     await this.pipeline.scheduler.drained();
     await this.engine.release();

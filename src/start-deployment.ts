@@ -4,7 +4,8 @@ import type { Config } from './config.ts';
 import { Deployment } from './deployment.ts';
 import { InferenceEngine } from './engine/engine.ts';
 import type { EngineOptions } from './engine/engine.ts';
-import { measureTable } from './engine/measure.ts';
+import { LatencyCache } from './engine/latency-cache.ts';
+import { measureTable, stillHolds } from './engine/measure.ts';
 import type { Progress } from './engine/measure.ts';
 import { EngineError } from './engine/protocol.ts';
 import type { Log } from './log.ts';
@@ -79,16 +80,22 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
       if (isWarm) options.onFailed(error);
     });
     await assertLabels(engine, model);
-    const table = await measureTable(engine, {
+    const sizes = BATCH_SIZES.filter((size) => size <= config.MAX_BATCH);
+    const cache = cacheOf(options, engine, sizes);
+    const measuring = {
       ranked: rankedTiers(model.manifest),
       all: subNetworks,
       maxBatch: config.MAX_BATCH,
-      sizes: BATCH_SIZES.filter((size) => size <= config.MAX_BATCH),
+      sizes,
       imageBytes: input.height * input.width * 3,
       signal,
       pause: warmUpPause,
       onProgress,
-    });
+    };
+    const kept = await cache?.read();
+    const isKept = kept ? await stillHolds(kept, engine, measuring) : false;
+    const table = isKept ? kept! : await measureTable(engine, measuring);
+    if (!isKept) void cache?.write(table);
     decoder = await startDecoders(options);
     const decodeTimes = new DecodeTimes();
     const observe = (header: Header, ms: number, workMs?: number) =>
@@ -110,8 +117,10 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
         config.SHADOW_CHECKS_PER_MINUTE > 0
           ? (idle) => startShadow(shadowOptions, options, idle)
           : null,
+      remeasured: (better) => void cache?.write(better),
     });
     await deployment.rehearse(photo);
+    deployment.keepCurrent();
     isWarm = true;
     log.info(
       {
@@ -120,6 +129,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
         provider: engine.provider,
         workers: engine.workers,
         warmUpMs: Math.round(performance.now() - started),
+        latencies: isKept ? 'kept' : 'measured',
         ladder: deployment.status().tiers.map(({ skip, accuracy }) => {
           return { skip, accuracy, ms: table[skip]![1] };
         }),
@@ -174,6 +184,21 @@ async function startEngine(
   });
   if (engine.fallback) log.warn({ reason: engine.fallback }, 'CUDA did not load: using the CPU');
   return engine;
+}
+
+/** Null: no folder is set. */
+function cacheOf(
+  { model, config, log }: DeploymentOptions,
+  { provider, workers, threadsEach }: InferenceEngine,
+  sizes: readonly number[],
+): LatencyCache | null {
+  if (config.LATENCY_CACHE === '') return null;
+  const { sha256 } = model.manifest;
+  return new LatencyCache(
+    config.LATENCY_CACHE,
+    { sha256, provider, workers, threadsEach, sizes },
+    log,
+  );
 }
 
 /** @throws {ModelError} when the network has other outputs than one for each label. */

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { evenedOut, measureTable } from '../src/engine/measure.ts';
+import { evenedOut, measureTable, stillHolds } from '../src/engine/measure.ts';
 import type { InferenceEngine } from '../src/engine/engine.ts';
+import type { LatencyTable } from '../src/scheduler/latency.ts';
 
 /** All combinations of four flags, each of which saves some MACs. */
 const NETWORKS = Array.from({ length: 16 }, (_, flags) => {
@@ -21,17 +22,18 @@ function engineOf(disturbed: (skip: string) => number = () => 1) {
       return { outputs: [], workMs };
     },
   } as unknown as InferenceEngine;
-  const measure = (maxBatch: number) =>
-    measureTable(engine, {
-      ranked: NETWORKS,
-      all: NETWORKS,
-      maxBatch,
-      sizes: [1, 2, 4, 8, 16, 32].filter((size) => size <= maxBatch),
-      imageBytes: 3,
-      signal: new AbortController().signal,
-      pause: 0,
-    });
-  return { measure, runs };
+  const options = (maxBatch: number) => ({
+    ranked: NETWORKS,
+    all: NETWORKS,
+    maxBatch,
+    sizes: [1, 2, 4, 8, 16, 32].filter((size) => size <= maxBatch),
+    imageBytes: 3,
+    signal: new AbortController().signal,
+    pause: 0,
+  });
+  const measure = (maxBatch: number) => measureTable(engine, options(maxBatch));
+  const holds = (table: LatencyTable) => stillHolds(table, engine, options(8));
+  return { measure, holds, runs };
 }
 
 describe('the latency table of a start', () => {
@@ -67,5 +69,23 @@ describe('the latency table of a start', () => {
   test('networks that measure in order of their MACs keep their times', () => {
     const exact = new Map(NETWORKS.map(({ skip, macs }) => [skip, 1 + macs]));
     for (const [skip, ms] of evenedOut(NETWORKS, exact)) expect(ms).toBeCloseTo(exact.get(skip)!);
+  });
+});
+
+describe('a latency table of an earlier start', () => {
+  test('holds on the same machine, after a few runs', async () => {
+    const { measure, holds, runs } = engineOf();
+    const table = await measure(8);
+    runs.length = 0;
+    expect(await holds(table)).toBe(true);
+    expect(runs.length).toBeLessThan(10);
+  });
+
+  test('does not hold where batches take twice or half as long, nor for other networks', async () => {
+    const table = await engineOf().measure(8);
+    expect(await engineOf(() => 2).holds(table)).toBe(false);
+    expect(await engineOf(() => 0.5).holds(table)).toBe(false);
+    const { FFFF: _, ...others } = table;
+    expect(await engineOf().holds(others)).toBe(false);
   });
 });

@@ -33,7 +33,9 @@ export function fakeParts(
   const { engines = 1, decoders = 1, slowdown = () => 1, dispatched, released = [] } = options;
   const { name, tiers } = profile;
   const subNetworks = tiers.map(({ skip, accuracy, macs }) => ({ skip, macs, top1: accuracy }));
-  const manifest = { name, version: '1', labels: ['a', 'b'], subNetworks } as unknown as Manifest;
+  const input = { height: 1, width: 1 };
+  const labels = ['a', 'b'];
+  const manifest = { name, version: '1', labels, input, subNetworks } as unknown as Manifest;
   const truth = new MeasuredLatency(profile.latency);
   const after = <T>(ms: number, result: T): Promise<T> =>
     new Promise((resolve) => clock.at(clock.now() + ms, () => resolve(result)));

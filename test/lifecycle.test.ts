@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -31,6 +31,29 @@ describe('start', () => {
     const reply = await classify<{ code: string }>(server.url, CAT);
     expect(reply).toMatchObject({ status: 503, body: { code: 'starting' } });
     expect(await server.stop()).toBe(0);
+  });
+
+  it('keeps what it measured in LATENCY_CACHE, and does without measuring the next time', async () => {
+    const cache = join(folder, 'latencies');
+    const first = await startServer({ LATENCY_CACHE: cache });
+    await first.stop();
+    expect(first.log()).toContain('"latencies":"measured"');
+    const [file] = await readdir(cache);
+    // As a machine of another speed would have measured it.
+    const { on, table } = JSON.parse(await readFile(join(cache, file!), 'utf8'));
+    const second = await startServer({ LATENCY_CACHE: cache });
+    await second.stop();
+    expect(second.log()).toContain('"latencies":"kept"');
+    const slow = Object.entries<Record<string, number>>(table).map(([skip, row]) => [
+      skip,
+      Object.fromEntries(Object.entries(row).map(([size, ms]) => [size, 10 * ms])),
+    ]);
+    const wrong = JSON.stringify({ on, table: Object.fromEntries(slow) });
+    await writeFile(join(cache, file!), wrong);
+    const third = await startServer({ LATENCY_CACHE: cache });
+    await third.stop();
+    expect(third.log()).toContain('"latencies":"measured"');
+    expect(await readFile(join(cache, file!), 'utf8')).not.toBe(wrong);
   });
 
   it('refuses a setting out of range, naming it', async () => {

@@ -1,5 +1,5 @@
 // First: what is loaded later is compiled as it says.
-import '../compile-early.ts';
+import '../v8-flags.ts';
 import type { AddressInfo } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import closeWithGrace from 'close-with-grace';

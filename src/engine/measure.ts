@@ -86,6 +86,25 @@ export async function measureTable(
   );
 }
 
+/** A table that was measured before holds if this machine is at most so many times off. */
+const HOLDS = 1.5;
+
+/** Whether single images take about as long as `table` says: by the quickest and the deepest network. */
+export async function stillHolds(
+  table: LatencyTable,
+  engine: InferenceEngine,
+  { ranked, all, imageBytes, signal, pause }: MeasureOptions,
+): Promise<boolean> {
+  if (!all.every(({ skip }) => skip in table)) return false;
+  const front = paretoFront(ranked, table);
+  for (const { skip } of [front[0]!, front.at(-1)!]) {
+    const ms = await timeBatch(engine, skip, 1, imageBytes, { runs: RUNS, signal, pause });
+    const ratio = ms / table[skip]![1]!;
+    if (ratio > HOLDS || ratio < 1 / HOLDS) return false;
+  }
+  return true;
+}
+
 /**
  * Half of what was measured, half of what the MACs let expect (geometric mean): a line through the
  * medians of slopes and offsets (Theil and Sen), which single outliers do not move.

@@ -24,8 +24,7 @@ export async function warmUp(
   pause = 0,
 ): Promise<LatencyTable> {
   const table: Record<string, Record<number, number>> = {};
-  // Not zeros: a blank image could take short cuts that real ones don't.
-  const image = Uint8Array.from({ length: imageBytes }, (_, index) => (index * 31) % 256);
+  const image = trialImage(imageBytes);
 
   for (const batch of batchSizes) {
     const images = Array.from({ length: batch }, () => image);
@@ -49,7 +48,7 @@ export async function timeBatch(
   imageBytes: number,
   { runs, signal, pause }: { runs: number; signal: AbortSignal; pause: number },
 ): Promise<number> {
-  const image = Uint8Array.from({ length: imageBytes }, (_, index) => (index * 31) % 256);
+  const image = trialImage(imageBytes);
   const images = Array.from({ length: batch }, () => image);
   const times = await Promise.all(
     Array.from({ length: engine.workers }, (_, worker) =>
@@ -83,6 +82,11 @@ async function timeRuns(
     spent += ms;
   } while (times.length < mostRuns && spent < TIME_PER_PAIR_MS);
   return times;
+}
+
+/** Not zeros: a blank image could take short cuts that real ones don't. */
+export function trialImage(bytes: number): Uint8Array {
+  return Uint8Array.from({ length: bytes }, (_, index) => (index * 31) % 256);
 }
 
 export function median(values: readonly number[]): number {

@@ -54,6 +54,7 @@ export interface Stages {
 
 export interface PipelineOptions<File, Pixels, Output> {
   readonly policy: Policy;
+  /** The measured Pareto front, cheapest first; asked for at every decision. */
   readonly tiers: readonly Tier[];
   readonly latency: MeasuredLatency;
   readonly decoder: Decoder<File, Pixels>;
@@ -121,12 +122,13 @@ export class Pipeline<File, Pixels, Output> {
   readonly #decoding: DecodeStage<File, Pixels, DecodeJob<File, Output>>;
 
   constructor(options: PipelineOptions<File, Pixels, Output>) {
-    const { policy, tiers, latency, engine, clock, maxBatch, decoder, events, confidence } =
-      options;
+    const { policy, latency, engine, clock, maxBatch, decoder, events, confidence } = options;
     this.#options = options;
     this.scheduler = new Scheduler({
       policy,
-      tiers,
+      get tiers() {
+        return options.tiers;
+      },
       latency,
       engine,
       clock,

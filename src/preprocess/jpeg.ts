@@ -21,12 +21,16 @@ export class JpegDecoder {
   readonly #resizer = new Resizer();
   #scratch: Buffer = Buffer.alloc(0);
 
-  constructor(private readonly frame: Frame) {}
+  /** @param mostPixels larger ones are refused. */
+  constructor(
+    private readonly frame: Frame,
+    private readonly mostPixels = MOST_PIXELS,
+  ) {}
 
   /** @param pixels uint8 `[height, width, 3]`, written when done. */
   decode(file: Buffer, pixels: Uint8Array): Quick {
     const size = plainSize(file);
-    if (size === null || size > MOST_PIXELS) return 'refused';
+    if (size === null || size > this.mostPixels) return 'refused';
     const bytes = size * 3;
     if (this.#scratch.length < bytes) this.#scratch = Buffer.alloc(bytes);
     try {

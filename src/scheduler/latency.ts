@@ -52,7 +52,7 @@ interface Row {
  * All are medians and quantiles of recent batches: single outliers move none of them.
  */
 export class MeasuredLatency implements LatencyModel {
-  readonly #rows: ReadonlyMap<string, Row>;
+  readonly #rows: Map<string, Row>;
   readonly #ratios = new SlidingWindow(SLOWDOWN_BATCHES);
   readonly #scatter = new SlidingWindow(SPREAD_BATCHES);
   readonly #delays = new SlidingWindow(DELAY_BATCHES);
@@ -61,29 +61,28 @@ export class MeasuredLatency implements LatencyModel {
   #delay = 0;
   #revision = 0;
   #besidesMs = 0;
+  #table: LatencyTable;
 
   /**
    * @param quantile that predictions aim at, 0 to 1.
    * @throws {RangeError} when a sub-network has no measurement, or one that makes no sense.
    */
   constructor(
-    readonly table: LatencyTable,
+    table: LatencyTable,
     private readonly quantile = 0.95,
   ) {
-    this.#rows = new Map(
-      Object.entries(table).map(([skip, row]) => {
-        if (Object.keys(row).length === 0) throw new RangeError(`no latency measured for ${skip}`);
-        const wrong = Object.entries(row).find(([, ms]) => !(ms > 0 && ms < Infinity));
-        if (wrong)
-          throw new RangeError(`${skip} cannot take ${wrong[1]} ms for ${wrong[0]} images`);
-        return [skip, { times: dense(row), cells: cells(row) }];
-      }),
-    );
+    this.#table = table;
+    this.#rows = new Map(Object.entries(table).map(([skip, row]) => [skip, rowOf(skip, row)]));
     for (let i = 0; i < SLOWDOWN_BATCHES; i++) this.#ratios.add(1);
     for (let i = 0; i < FIRST_TRUST; i++) {
       this.#scatter.add(1);
       this.#delays.add(0);
     }
+  }
+
+  /** Measured with nothing else going on: ms by sub-network and batch size. */
+  get table(): LatencyTable {
+    return this.#table;
   }
 
   /** 1: as fast as at start; 2: batches take twice as long. */
@@ -149,6 +148,13 @@ export class MeasuredLatency implements LatencyModel {
     this.#revision++;
   }
 
+  /** Takes rows that were measured anew; what was learned of the old ones is forgotten. */
+  restate(rows: LatencyTable): void {
+    this.#table = { ...this.#table, ...rows };
+    for (const [skip, row] of Object.entries(rows)) this.#rows.set(skip, rowOf(skip, row));
+    this.#revision++;
+  }
+
   /**
    * The engines had nothing to do for `ms`: what they last showed is forgotten by degrees. Without
    * that, a slow patch after which every request is refused would never end, since only batches
@@ -181,6 +187,14 @@ export class MeasuredLatency implements LatencyModel {
   #corrected(row: Row, batch: number): number {
     return measured(row, batch) * cellOf(row, batch).correction;
   }
+}
+
+/** @throws {RangeError} */
+function rowOf(skip: string, row: Readonly<Record<number, number>>): Row {
+  if (Object.keys(row).length === 0) throw new RangeError(`no latency measured for ${skip}`);
+  const wrong = Object.entries(row).find(([, ms]) => !(ms > 0 && ms < Infinity));
+  if (wrong) throw new RangeError(`${skip} cannot take ${wrong[1]} ms for ${wrong[0]} images`);
+  return { times: dense(row), cells: cells(row) };
 }
 
 /** The table; proportional beyond the largest measured batch. */

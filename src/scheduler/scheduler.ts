@@ -1,6 +1,14 @@
 import { ArrivalEstimator } from './arrivals.ts';
 import { ExpiredError, RefusedError } from './contract.ts';
-import type { Preparation, Ready, SchedulerOptions, Served, Settle, Wish } from './contract.ts';
+import type {
+  Preparation,
+  Ran,
+  Ready,
+  SchedulerOptions,
+  Served,
+  Settle,
+  Wish,
+} from './contract.ts';
 import { InHand, Running } from './in-hand.ts';
 import type { Held } from './in-hand.ts';
 import { Places } from './places.ts';
@@ -62,8 +70,7 @@ export class Scheduler<Input, Output> {
   /** Age in ms of the request that has waited longest; 0 when none waits. */
   get oldestAgeMs(): number {
     const now = this.#options.clock.now();
-    const ages = this.#places.ready.map(({ enqueuedAt }) => now - enqueuedAt);
-    return Math.max(0, ...ages);
+    return Math.max(0, ...this.#places.ready.map(({ enqueuedAt }) => now - enqueuedAt));
   }
 
   /**
@@ -272,6 +279,34 @@ export class Scheduler<Input, Output> {
     }
   }
 
+  /**
+   * Runs a batch that nobody waits for, to see how long it takes.
+   *
+   * @returns null: there is other work, or soon will be.
+   */
+  async trial(tier: Tier, inputs: readonly Input[]): Promise<Ran<Output> | null> {
+    if (!this.idle || this.#places.admitted.length > 0) return null;
+    const { clock, engine, latency } = this.#options;
+    const worker = this.#busy.indexOf(false);
+    this.#busy[worker] = true;
+    this.#enginesFreeAt[worker] = clock.now() + latency.typical(tier, inputs.length);
+    try {
+      return await engine.run(worker, tier, inputs);
+    } catch (error) {
+      this.#enginesFreeAt[worker] = Infinity;
+      await engine.recovered?.(worker);
+      throw error;
+    } finally {
+      this.#isFree(worker);
+    }
+  }
+
+  #isFree(worker: number): void {
+    this.#busy[worker] = false;
+    this.#enginesFreeAt[worker] = this.#options.clock.now();
+    this.#step();
+  }
+
   async #dispatch(
     worker: number,
     tier: Tier,
@@ -303,10 +338,8 @@ export class Scheduler<Input, Output> {
       await engine.recovered?.(worker);
     } finally {
       running.over();
-      this.#busy[worker] = false;
       this.#running -= batch.length;
-      this.#enginesFreeAt[worker] = clock.now();
-      this.#step();
+      this.#isFree(worker);
     }
   }
 

@@ -62,7 +62,7 @@ export function defineStatusGauges(registry: Registry, status: () => ServiceStat
   );
   gauge(
     'depthserve_slowdown_factor',
-    'Time that batches take now, as a multiple of the latency table measured at start',
+    'Time that batches take now, as a multiple of the measured latency table',
     ({ slowdown }) => slowdown,
   );
   gauge(

@@ -46,7 +46,7 @@ export interface DeploymentStatus {
   readonly oldestAgeMs: number;
   /** The measured Pareto front, cheapest first. */
   readonly tiers: readonly ServedTier[];
-  /** As measured at start. */
+  /** As measured with nothing else going on. */
   readonly latency: LatencyTable;
   /** Time that batches take now, as a multiple of that table. */
   readonly slowdown: number;

@@ -1,0 +1,74 @@
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { cpus } from 'node:os';
+import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
+import type { Log } from '../log.ts';
+import type { LatencyTable } from '../scheduler/latency.ts';
+
+/** What latencies depend on. */
+export interface MeasuredOn {
+  /** Of the ONNX file. */
+  readonly sha256: string;
+  readonly provider: string;
+  readonly workers: number;
+  readonly threadsEach: number;
+  /** Batch sizes in the table. */
+  readonly sizes: readonly number[];
+}
+
+interface Kept {
+  readonly on: MeasuredOn & { readonly processors: readonly string[] };
+  readonly table: LatencyTable;
+}
+
+/**
+ * A latency table kept in a file, so that the next start on the same processor need not measure.
+ * It is a help, never a need: a folder that cannot be read or written is told to the log.
+ */
+export class LatencyCache {
+  readonly #file: string;
+  readonly #on: Kept['on'];
+
+  /** @param folder of the files; made if need be. */
+  constructor(
+    private readonly folder: string,
+    on: MeasuredOn,
+    private readonly log: Log,
+  ) {
+    this.#on = { ...on, processors: cpus().map(({ model }) => model) };
+    const name = createHash('sha256').update(JSON.stringify(this.#on)).digest('hex');
+    this.#file = join(folder, `${name.slice(0, 32)}.json`);
+  }
+
+  /** @returns ms by sub-network and batch size; null: none is kept. */
+  async read(): Promise<LatencyTable | null> {
+    try {
+      const { on, table } = JSON.parse(await readFile(this.#file, 'utf8')) as Kept;
+      return isDeepStrictEqual(on, this.#on) && isTable(table, on.sizes) ? table : null;
+    } catch (err) {
+      if ((err as NodeJS.ErrnoException).code !== 'ENOENT') {
+        this.log.warn({ err, file: this.#file }, 'the kept latency table cannot be read');
+      }
+      return null;
+    }
+  }
+
+  /** Replaces what is kept. */
+  async write(table: LatencyTable): Promise<void> {
+    const mine = `${this.#file}.${process.pid}`;
+    try {
+      await mkdir(this.folder, { recursive: true });
+      // In one step: other replicas may read or write at the same time.
+      await writeFile(mine, JSON.stringify({ on: this.#on, table } satisfies Kept));
+      await rename(mine, this.#file);
+    } catch (err) {
+      this.log.warn({ err, file: this.#file }, 'the latency table cannot be kept');
+    }
+  }
+}
+
+function isTable(table: unknown, sizes: readonly number[]): table is LatencyTable {
+  const rows = Object.values((table ?? {}) as LatencyTable);
+  return rows.length > 0 && rows.every((row) => sizes.every((size) => row[size]! > 0));
+}

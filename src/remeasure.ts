@@ -1,0 +1,90 @@
+import { evenedOut } from './engine/measure.ts';
+import { median } from './engine/warmup.ts';
+import type { LatencyTable } from './scheduler/latency.ts';
+import type { Tier } from './scheduler/policy.ts';
+import type { Clock } from './scheduler/scheduler.ts';
+
+/** Runs of each sub-network, after one that is not counted. */
+const RUNS = 4;
+/** Pause after each run, as a multiple of its time: the processor is for others. */
+const PAUSE = 19;
+/** Between two tries while there is work, and between two measurements that do not agree, ms. */
+const RETRY_MS = 500;
+/** After two that agree, ms: a machine does not change often. */
+const SETTLED_MS = 600_000;
+/** Times that differ by less than this factor agree. */
+const AGREES = 1.15;
+
+export interface Remeasured {
+  /** All that may be run. */
+  readonly subNetworks: readonly Pick<Tier, 'skip' | 'macs'>[];
+  /** The table so far. */
+  table(): LatencyTable;
+  /** Runs one image; null: there is other work. @returns ms of work. */
+  trial(skip: string): Promise<number | null>;
+  /** Told of the rows that have changed; none: two measurements agree. */
+  measured(rows: LatencyTable): void;
+}
+
+/**
+ * Measures single images again while nothing is asked, until two measurements agree: a table that
+ * was taken beside a busy neighbour would otherwise be believed for the life of the process. How
+ * times grow with the batch is kept.
+ *
+ * @param signal ends it.
+ */
+export async function remeasure(
+  what: Remeasured,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<void> {
+  const pause = (ms: number) =>
+    new Promise<void>((resolve, reject) => {
+      const end = () => {
+        cancel();
+        reject(signal.reason as Error);
+      };
+      const cancel = clock.at(clock.now() + ms, () => {
+        signal.removeEventListener('abort', end);
+        resolve();
+      });
+      if (signal.aborted) end();
+      else signal.addEventListener('abort', end);
+    });
+  /** Tries until it is run. */
+  const run = async (skip: string): Promise<number> => {
+    for (;;) {
+      const ms = await what.trial(skip);
+      await pause(ms === null ? RETRY_MS : PAUSE * ms);
+      if (ms !== null) return ms;
+    }
+  };
+  try {
+    for (;;) {
+      const times = new Map<string, number>();
+      for (const { skip } of what.subNetworks) {
+        await run(skip);
+        const counted: number[] = [];
+        while (counted.length < RUNS) counted.push(await run(skip));
+        times.set(skip, median(counted));
+      }
+      const rows = changed(what.table(), evenedOut(what.subNetworks, times));
+      what.measured(rows);
+      await pause(Object.keys(rows).length > 0 ? RETRY_MS : SETTLED_MS);
+    }
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  }
+}
+
+/** The rows whose single image takes another time now, in proportion. */
+function changed(table: LatencyTable, single: ReadonlyMap<string, number>): LatencyTable {
+  const rows = [...single].flatMap(([skip, ms]) => {
+    const row = table[skip]!;
+    const factor = ms / row[1]!;
+    if (factor < AGREES && factor > 1 / AGREES) return [];
+    const scaled = Object.entries(row).map(([size, old]) => [size, old * factor]);
+    return [[skip, Object.fromEntries(scaled) as Record<number, number>] as const];
+  });
+  return Object.fromEntries(rows);
+}

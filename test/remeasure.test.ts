@@ -1,0 +1,142 @@
+import { describe, expect, test } from 'vitest';
+import { VirtualClock } from '../bench/simulator/clock.ts';
+import { Deployment } from '../src/deployment.ts';
+import { remeasure } from '../src/remeasure.ts';
+import type { LatencyTable } from '../src/scheduler/latency.ts';
+import { fakeParts, jpegOf } from './fake-deployment.ts';
+
+const NETWORKS = [
+  { skip: 'TT', macs: 10 },
+  { skip: 'TF', macs: 15 },
+  { skip: 'FT', macs: 15 },
+  { skip: 'FF', macs: 20 },
+];
+const TRUTH: Record<string, number> = { TT: 10, TF: 15, FT: 15, FF: 20 };
+/** Of TT, three times as long as it takes. */
+const DISTURBED: LatencyTable = {
+  TT: { 1: 30, 8: 120 },
+  TF: { 1: 15, 8: 60 },
+  FT: { 1: 15, 8: 60 },
+  FF: { 1: 20, 8: 80 },
+};
+
+/** Plays until `ms`, with `trial` instead of the engine. */
+async function play(ms: number, trial: (skip: string, at: number) => number | null) {
+  const clock = new VirtualClock();
+  const end = new AbortController();
+  clock.at(ms, () => end.abort(new Error('over')));
+  let table = DISTURBED;
+  const runs: number[] = [];
+  const what = {
+    subNetworks: NETWORKS,
+    table: () => table,
+    async trial(skip: string) {
+      const took = trial(skip, clock.now());
+      if (took === null) return null;
+      runs.push(clock.now());
+      await new Promise<void>((resolve) => clock.at(clock.now() + took, resolve));
+      return took;
+    },
+    measured: (rows: LatencyTable) => {
+      table = { ...table, ...rows };
+    },
+  };
+  let over: Promise<void> | undefined;
+  clock.at(0, () => {
+    over = remeasure(what, clock, end.signal);
+  });
+  await clock.run();
+  await over;
+  return { table, runs };
+}
+
+describe('a latency table that was taken beside a busy neighbour', () => {
+  test('is put right while nothing is asked; how times grow with the batch is kept', async () => {
+    const { table } = await play(60_000, (skip) => TRUTH[skip]!);
+    for (const { skip } of NETWORKS) {
+      expect(table[skip]![1]! / TRUTH[skip]!).toBeCloseTo(1, 1);
+      expect(table[skip]![8]! / table[skip]![1]!).toBeCloseTo(4);
+    }
+  });
+
+  test('is left alone once two measurements agree, for ten minutes', async () => {
+    const { runs } = await play(600_000, (skip) => TRUTH[skip]!);
+    expect(runs.length).toBe(2 * 4 * 5);
+    const again = await play(1_200_000, (skip) => TRUTH[skip]!);
+    expect(again.runs.length).toBeGreaterThan(runs.length);
+  });
+
+  test('waits for a time without work', async () => {
+    const { table, runs } = await play(60_000, (skip, at) => (at < 10_000 ? null : TRUTH[skip]!));
+    expect(Math.min(...runs)).toBeGreaterThanOrEqual(10_000);
+    expect(table['TT']![1]! / TRUTH['TT']!).toBeCloseTo(1, 1);
+  });
+
+  test('takes a twentieth of the processor at most', async () => {
+    const { runs } = await play(10_000, (skip) => TRUTH[skip]!);
+    const busy = runs.length * 15;
+    expect(busy / (runs.at(-1)! - runs[0]!)).toBeLessThan(0.06);
+  });
+});
+
+describe('the front of a deployment', () => {
+  const profile = {
+    name: 'test-model',
+    tiers: [
+      { skip: 'T', accuracy: 0.7, macs: 10 },
+      { skip: 'F', accuracy: 0.8, macs: 20 },
+    ],
+    latency: { T: { 1: 10, 8: 40 }, F: { 1: 20, 8: 80 } },
+    engineWorkers: 1,
+    maxBatch: 8,
+  };
+  const skips = (deployment: Deployment) => deployment.status().tiers.map(({ skip }) => skip);
+
+  function start() {
+    const clock = new VirtualClock();
+    const parts = fakeParts(profile, clock);
+    const table = { ...profile.latency, T: { 1: 25, 8: 100 } };
+    const deployment = new Deployment({ ...parts, table });
+    return { clock, deployment };
+  }
+
+  test('gets back what was measured too slow at start', async () => {
+    const { clock, deployment } = start();
+    expect(skips(deployment)).toEqual(['F']);
+    deployment.keepCurrent();
+    clock.at(60_000, () => {
+      expect(skips(deployment)).toEqual(['T', 'F']);
+      void deployment.release();
+    });
+    await clock.run();
+    expect.assertions(2);
+  });
+
+  test('is drawn again while it serves, from what batches really take', async () => {
+    const { clock, deployment } = start();
+    // Pinned requests show what each takes.
+    for (let at = 0; at < 40_000; at += 100) {
+      clock.at(at, () => {
+        const skip = at % 400 === 0 ? 'T' : 'F';
+        const request = { arrivedAt: at, budgetMs: 1000, minAccuracy: 0, skip };
+        void deployment.classify([jpegOf(1000)], request);
+      });
+    }
+    await clock.run();
+    expect(skips(deployment)).toEqual(['T', 'F']);
+  });
+
+  test('a request that comes while a sub-network is timed is answered after that run', async () => {
+    const { clock, deployment } = start();
+    deployment.keepCurrent();
+    const asked = new Promise<number>((resolve) => {
+      clock.at(1, () => {
+        const request = { arrivedAt: 1, budgetMs: 500, minAccuracy: 0 };
+        void deployment.classify([jpegOf(1000)], request).then(() => resolve(clock.now()));
+      });
+    });
+    clock.at(5000, () => void deployment.release());
+    await clock.run();
+    expect(await asked).toBeLessThan(60);
+  });
+});
