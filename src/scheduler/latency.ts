@@ -59,6 +59,7 @@ export class MeasuredLatency implements LatencyModel {
   #slowdown = 1;
   #spread = 1;
   #delay = 0;
+  #typicalDelay = 0;
   #revision = 0;
   #besidesMs = 0;
   #table: LatencyTable;
@@ -118,7 +119,7 @@ export class MeasuredLatency implements LatencyModel {
   }
 
   typical(tier: Tier, batch: number): number {
-    return this.#corrected(this.#row(tier), batch) * this.#slowdown + this.#delays.quantile(0.5);
+    return this.#corrected(this.#row(tier), batch) * this.#slowdown + this.#typicalDelay;
   }
 
   /** What the table would be if it were measured now: typical ms of work, without delay. */
@@ -176,6 +177,7 @@ export class MeasuredLatency implements LatencyModel {
     // No promise beats the typical time, however lucky the last batches were.
     this.#spread = Math.max(1, this.#scatter.quantile(this.quantile));
     this.#delay = this.#delays.quantile(this.quantile);
+    this.#typicalDelay = this.#delays.quantile(0.5);
   }
 
   #row(tier: Tier): Row {

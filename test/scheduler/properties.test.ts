@@ -88,6 +88,19 @@ describe('every decision', () => {
     );
   });
 
+  test('is for the rest as if those that it gives up had never come', () => {
+    fc.assert(
+      fc.property(views(60), (seen) => {
+        const { expire, giveUp, run } = depthserve.decide(seen);
+        const gone = new Set([...expire, ...giveUp!.map(({ request }) => request)]);
+        const rest = seen.queue.filter((request) => !gone.has(request));
+        const alone = depthserve.decide(withQueue(seen, rest));
+        expect(alone.run).toEqual(run);
+        expect([...alone.expire, ...alone.giveUp!]).toEqual([]);
+      }),
+    );
+  });
+
   test('is a pure function of what it sees', () => {
     fc.assert(
       fc.property(views(20), (seen) => {

@@ -1,6 +1,6 @@
 import type { GivenUp, Refusal, View, Waiting } from '../policy.ts';
 import { costsOf } from './costs.ts';
-import { firstFeasible, floorAt, planOf, startOf } from './plan.ts';
+import { firstFeasible, planOf, startOf } from './plan.ts';
 
 /**
  * A newcomer may cost another its place that has at most this share of its time left. For one with
@@ -32,49 +32,44 @@ export function admit(view: View, request: Waiting): Refusal | null {
  * answer with the others. To be told at once, while another replica may still be tried.
  */
 export function givenUp(view: View, start: number): GivenUp[] {
-  const { latest, floors } = planOf(view);
-  const lost = firstFeasible(latest, 0, start);
-  // The same for all with the same floor.
-  const open = new Map<number, number>();
-  return view.admitted.slice(0, lost).map((request, i): GivenUp => {
-    const floor = floors[i]!;
-    const from = open.get(floor) ?? openFrom(view, start, floor);
-    open.set(floor, from);
-    const refusal = { reason: 'overload', smallestBudgetMs: from - request.arrivedAt } as const;
-    return { request, refusal };
+  const costs = costsOf(view);
+  /** By floor. */
+  const open: number[] = [];
+  const lost = firstFeasible(planOf(view), 0, start);
+  return view.admitted.slice(0, lost).map((request): GivenUp => {
+    const floor = costs.floor(request);
+    const smallestBudgetMs = (open[floor] ??= openFrom(view, start, floor)) - request.arrivedAt;
+    return { request, refusal: { reason: 'overload', smallestBudgetMs } };
   });
 }
 
 /** The earliest deadline that one more request may have that needs the tier `floor`. */
 function openFrom(view: View, start: number, floor: number): number {
-  const { deadlines, latest } = planOf(view);
   // Who cannot be answered any more is no reason to refuse others.
-  const lost = firstFeasible(latest, 0, start);
+  const lost = firstFeasible(planOf(view), 0, start);
   const open = roomFrom(view, lost, start, floor);
-  if (lost === deadlines.length) return open;
+  if (lost === view.admitted.length) return open;
   // When not all can be answered, the earliest are best given up: later ones leave more room.
-  const yields = view.now + (deadlines[lost]! - view.now) / YIELDS;
+  const yields = view.now + (view.admitted[lost]!.deadline - view.now) / YIELDS;
   return Math.min(open, Math.max(yields, roomFrom(view, lost + 1, start, floor)));
 }
 
 /** When one more could be answered, at the earliest, with all from position `from` on in time. */
 function roomFrom(view: View, from: number, start: number, floor: number): number {
-  const costs = costsOf(view);
-  const plan = planOf(view);
-  const { deadlines, latest, size } = plan;
-  const engines = view.enginesFreeAt.length;
+  const { costs, engines, latest, size, tier } = planOf(view);
   const alone = costs.busyMs(floor, 1);
   let at = start;
-  for (let i = from; i < size.length; i += size[i]!) {
+  for (let i = from; i < view.admitted.length; i += size[i]!) {
     const batch = size[i]!;
-    const tier = floorAt(plan, i);
     // In a batch of its own before this one, or as one more in it.
     if (at + alone / engines <= latest[i]!) break;
-    if (batch < costs.maxBatch) {
-      const ms = costs.busyMs(Math.max(tier, floor), batch + 1);
-      if (at + ms <= deadlines[i]! && at + ms / engines <= latest[i + batch]!) return at + ms;
+    const joined = Math.max(tier[i]!, floor);
+    if (batch < costs.efficient(joined).batch) {
+      const ms = costs.busyMs(joined, batch + 1);
+      const inTime = at + ms <= view.admitted[i]!.deadline;
+      if (inTime && at + ms / engines <= latest[i + batch]!) return at + ms;
     }
-    at += costs.busyMs(tier, batch) / engines;
+    at += costs.busyMs(tier[i]!, batch) / engines;
   }
   return at + alone;
 }

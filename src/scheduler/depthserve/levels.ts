@@ -25,21 +25,10 @@ export interface Way {
 }
 
 /** A way that is worth mixing with its neighbours: a corner of the hull of accuracy over time. */
-export interface Level extends Way {
+export interface Level {
+  readonly way: Way;
   /** Accuracy gained per ms over the level below; the lowest: over no answer. */
   readonly slope: number;
-}
-
-interface Levels {
-  /** By tier: alone first, then with ever more second looks. */
-  readonly ways: readonly (readonly Way[])[];
-  /** Cheapest first. */
-  readonly levels: readonly Level[];
-}
-
-/** Longest time of a batch that is efficient and leaves time to wait for it. */
-export function longestBatchMs({ arrivals: { budgets } }: View): number {
-  return BATCH_SHARE * (budgets[budgets.length >> 1] ?? Infinity);
 }
 
 /** Index of the tier of the second look; -1: there is none on the front. */
@@ -47,54 +36,66 @@ export function secondOf({ again }: Tier, { tiers }: Costs): number {
   return again ? tiers.findIndex(({ skip }) => skip === again.skip) : -1;
 }
 
-const known = new WeakMap<Costs, Levels & { readonly limit: number }>();
+interface Levels {
+  readonly limit: number;
+  /** By tier: alone first, then with ever more second looks. */
+  readonly ways: readonly (readonly Way[])[];
+  /** Cheapest first. */
+  readonly levels: readonly Level[];
+}
+
+const known = new WeakMap<Costs, Levels>();
 
 export function levelsOf(view: View): Levels {
   const costs = costsOf(view);
-  const limit = longestBatchMs(view);
+  const { budgets } = view.arrivals;
+  const limit = BATCH_SHARE * (budgets[budgets.length >> 1] ?? Infinity);
   const last = known.get(costs);
-  if (last && last.limit === limit) return last;
-  const ways = costs.tiers.map((_, tier) => waysOf(tier, costs, limit));
-  const levels = hullOf(ways.flat().sort((a, b) => a.ms - b.ms));
-  known.set(costs, { limit, ways, levels });
-  return { ways, levels };
+  if (last?.limit === limit) return last;
+  const ways = waysOf(costs, limit);
+  const levels = { limit, ways, levels: hullOf(ways.flat()) };
+  known.set(costs, levels);
+  return levels;
 }
 
-function waysOf(tier: number, costs: Costs, limit: number): Way[] {
-  const first = costs.tiers[tier]!;
-  const firstMs = costs.efficientMs(tier, limit);
-  const scatter = scatterOf(tier, costs, limit);
-  const ways = [{ tier, accuracy: first.accuracy, ms: firstMs, stretch: 1, scatter }];
-  const second = secondOf(first, costs);
-  if (second < 0) return ways;
-  const secondMs = costs.efficientMs(second, limit);
-  let { accuracy } = first;
-  let ms = firstMs;
-  for (const bin of first.again!.bins) {
-    if (bin.second <= bin.first) break;
-    accuracy += COMES_ABOUT * bin.share * (bin.second - bin.first);
-    ms += bin.share * secondMs;
-    ways.push({ tier, accuracy, ms, stretch: ms / firstMs, scatter });
-  }
-  return ways;
-}
-
-/** A batch of b that takes t, give or take s, is b (s / t)^2 of it. */
-function scatterOf(tier: number, costs: Costs, limit: number): number {
-  let batch = 1;
-  while (batch < costs.maxBatch && costs.ms(tier, batch + 1) <= limit) batch++;
-  return batch * ((costs.ms(tier, batch) / costs.busyMs(tier, batch) - 1) / P95) ** 2;
+function waysOf(costs: Costs, limit: number): Way[][] {
+  const efficient = costs.tiers.map((_, tier) => costs.efficient(tier, limit));
+  return costs.tiers.map((first, tier) => {
+    const { batch, imageMs } = efficient[tier]!;
+    // A batch of b that takes t, give or take s, is b (s / t)^2 of it.
+    const scatter = batch * ((costs.ms(tier, batch) / (batch * imageMs) - 1) / P95) ** 2;
+    let { accuracy } = first;
+    let ms = imageMs;
+    const ways = [{ tier, accuracy, ms, stretch: 1, scatter }];
+    const second = efficient[secondOf(first, costs)];
+    if (!second) return ways;
+    for (const bin of first.again!.bins) {
+      if (bin.second <= bin.first) break;
+      accuracy += COMES_ABOUT * bin.share * (bin.second - bin.first);
+      ms += bin.share * second.imageMs;
+      ways.push({ tier, accuracy, ms, stretch: ms / imageMs, scatter });
+    }
+    return ways;
+  });
 }
 
 /** Corners of the concave hull of accuracy over time, from the cheapest way on. */
 function hullOf(ways: readonly Way[]): Level[] {
   const levels: Level[] = [];
-  for (const way of ways) {
-    const slopeOver = (below: Way | undefined) =>
-      (way.accuracy - (below?.accuracy ?? 0)) / (way.ms - (below?.ms ?? 0));
-    while (levels.length > 1 && slopeOver(levels.at(-1)) >= levels.at(-1)!.slope) levels.pop();
-    const slope = slopeOver(levels.at(-1));
-    if (slope > 0 && slope < Infinity) levels.push({ ...way, slope });
+  let next: Way | undefined = ways[0];
+  let slope = ways[0]!.accuracy / ways[0]!.ms;
+  while (next) {
+    const way: Way = next;
+    levels.push({ way, slope });
+    next = undefined;
+    slope = 0;
+    for (const other of ways) {
+      const steeper = (other.accuracy - way.accuracy) / (other.ms - way.ms);
+      if (other.ms > way.ms && steeper > slope) {
+        slope = steeper;
+        next = other;
+      }
+    }
   }
   return levels;
 }

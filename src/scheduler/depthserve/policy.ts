@@ -5,15 +5,7 @@ import type { Costs } from './costs.ts';
 import { Demand } from './demand.ts';
 import { P95, normalTail } from './distributions.ts';
 import { levelsOf } from './levels.ts';
-import {
-  ROUNDING_MS,
-  engines,
-  firstFeasible,
-  giveUpFirst,
-  nextStart,
-  planOf,
-  startOf,
-} from './plan.ts';
+import { ROUNDING_MS, firstFeasible, otherEngines, planOf, startOf } from './plan.ts';
 import { priceOf } from './price.ts';
 import { secondLooks } from './second-look.ts';
 
@@ -35,14 +27,13 @@ const GRACE_MS = 0.01;
 
 /** Requests that no sub-network can answer in time even if it started now. */
 function expiring(view: View): { expire: Waiting[]; wakeAt: number | null } {
-  const { queue, now } = view;
   const costs = costsOf(view);
   const expire: Waiting[] = [];
   let soonest = Infinity;
-  for (const request of queue) {
+  for (const request of view.queue) {
     const latest = request.deadline - costs.busyMs(costs.floor(request), 1);
     // What cannot be predicted has no hope either.
-    if (!(latest >= now - ROUNDING_MS)) expire.push(request);
+    if (!(latest >= view.now - ROUNDING_MS)) expire.push(request);
     else if (latest < soonest) soonest = latest;
   }
   return { expire, wakeAt: soonest === Infinity ? null : soonest + GRACE_MS };
@@ -55,68 +46,69 @@ function without(gone: readonly Waiting[], view: View): View {
   return { ...view, queue: view.queue.filter(kept), admitted: view.admitted.filter(kept) };
 }
 
-/** Cost, in accuracy, of losing a request that could be kept: more than any gain. */
-const PROMISE = 1000;
-
 function decide(all: View): Decision {
   const { expire } = expiring(all);
   const alive = without(expire, all);
   // An engine is free: who cannot be answered with the others from now on is told so.
   const giveUp = givenUp(alive, alive.now);
-  const view = giveUpFirst(alive, giveUp.length);
-  return { expire, giveUp, run: view.queue.length > 0 ? bestBatch(view) : null, wakeAt: null };
+  let gone = 0;
+  for (const { request } of giveUp) if (alive.queue[gone]?.id === request.id) gone++;
+  const view = { ...alive, queue: alive.queue.slice(gone) };
+  const run = view.queue.length > 0 ? bestBatch(view, giveUp.length) : null;
+  return { expire, giveUp, run, wakeAt: null };
 }
 
-function bestBatch(view: View): NonNullable<Decision['run']> {
-  const { now, queue, admitted, maxBatch, enginesFreeAt, arrivals } = view;
+/** Cost, in accuracy, of losing a request that could be kept: more than any gain. */
+const PROMISE = 1000;
+
+/** @param lost how many of the first that are admitted are given up. */
+function bestBatch(view: View, lost: number): NonNullable<Decision['run']> {
+  const { now, queue, admitted, maxBatch, enginesFreeAt } = view;
   const costs = costsOf(view);
-  const { latest } = planOf(view);
-  const floors = costs.floors(queue);
-  const demand = new Demand(arrivals);
-  const price = priceOf(view, demand);
+  const plan = planOf(view);
+  const demand = new Demand(view.arrivals);
+  const price = priceOf(view, demand, lost);
   // With the second looks that are worth their time.
-  const accuracies = levelsOf(view).ways.map(([alone, ...again]) => {
-    const worth = again.map(({ accuracy, ms }) => accuracy - price.perMs * (ms - alone!.ms));
-    return Math.max(alone!.accuracy, ...worth);
+  const gains = levelsOf(view).ways.map((ways) => {
+    const worth = ways.map(({ accuracy, ms }) => accuracy - price.perMs * (ms - ways[0]!.ms));
+    return Math.max(...worth) - price.request;
   });
   const slack = queue[0]!.deadline - now;
-  const fullMs = costs.busyMs(0, maxBatch);
-  const { freeAt, mine, otherFree } = engines(view);
+  const others = otherEngines(view);
+  const othersBusyMs = Math.max(0, Math.min(...others) - now);
+  const reservedMs = costs.busyMs(0, maxBatch) / maxBatch / enginesFreeAt.length;
 
-  const most = Math.min(maxBatch, queue.length);
-  const floor = new Int32Array(most + 1);
-  // Whose input is not ready can't be started, but must find the time that it was promised.
-  const behind = new Int32Array(most + 1);
-  for (let size = 1, at = 0; size <= most; size++) {
-    floor[size] = Math.max(floor[size - 1]!, floors[size - 1]!);
-    while (admitted[at]!.id !== queue[size - 1]!.id) at++;
-    behind[size] = ++at;
-  }
-  const reservedMs = fullMs / maxBatch / enginesFreeAt.length;
+  let floor = 0;
+  let behind = lost;
+  const heads = queue.slice(0, maxBatch).map((request) => {
+    floor = Math.max(floor, costs.floor(request));
+    // Whose input is not ready can't be started, but must find the time that it was promised.
+    while (admitted[behind++]!.id !== request.id);
+    return { floor, behind };
+  });
 
-  // The head alone on its cheapest tier has hope, whatever else cannot be predicted.
   let best = -Infinity;
-  let run = { size: 1, tier: floor[1]! };
+  // The head alone on its cheapest tier has hope, whatever else cannot be predicted.
+  let run = { size: 1, tier: heads[0]!.floor };
   // At equal worth the larger batch, then the deeper tier.
-  for (let size = most; size > 0; size--) {
-    for (let tier = costs.tiers.length - 1; tier >= floor[size]!; tier--) {
+  for (let size = heads.length; size > 0; size--) {
+    const head = heads[size - 1]!;
+    for (let tier = costs.tiers.length - 1; tier >= head.floor; tier--) {
       const ms = costs.busyMs(tier, size);
       if (!(ms <= slack)) continue;
-      // What is lost against the best that this time could give: per image, for all that wait,
-      // were they to go as this batch does. Being late and blocking others only add to it.
-      let regret = (price.perMs * ms) / size - (accuracies[tier]! - price.request);
-      if (-queue.length * regret <= best) continue;
-      const longest = Math.min(costs.ms(tier, size), otherFree - now);
-      regret += (price.request * demand.lostWhileBusy(longest, costs.ms(0, 1))) / size;
-      if (-queue.length * regret <= best) continue;
-      regret += (lateness(queue, size, now, costs, tier) * costs.tiers[tier]!.accuracy) / size;
-      if (-queue.length * regret <= best) continue;
-      freeAt[mine] = now + ms;
-      const again = nextStart(freeAt, now, fullMs) + (behind[size]! - size) * reservedMs;
-      const lost = firstFeasible(latest, behind[size]!, again) - behind[size]!;
-      const total = -queue.length * regret - lost * PROMISE;
-      if (!(total > best)) continue;
-      best = total;
+      // What is gained over the best that this time could give: per image, for all that wait,
+      // were they to go as this batch does. Being late and blocking others only take from it.
+      let gain = queue.length * (gains[tier]! - (price.perMs * ms) / size);
+      if (gain <= best) continue;
+      const longest = Math.min(costs.ms(tier, size), othersBusyMs);
+      const blocked = price.request * demand.lostWhileBusy(longest, costs.ms(0, 1));
+      const late = costs.tiers[tier]!.accuracy * lateness(queue, size, now, costs, tier);
+      gain -= (queue.length * (blocked + late)) / size;
+      if (gain <= best) continue;
+      const start = startOf(view, [...others, now + ms]) + (head.behind - lost - size) * reservedMs;
+      gain -= PROMISE * (firstFeasible(plan, head.behind, start) - head.behind);
+      if (!(gain > best)) continue;
+      best = gain;
       run = { size, tier };
     }
   }

@@ -3,8 +3,8 @@ import { costsOf } from './costs.ts';
 import type { Demand } from './demand.ts';
 import { normalTail } from './distributions.ts';
 import { levelsOf } from './levels.ts';
-import type { Level } from './levels.ts';
-import { floorAt, planOf, startOf } from './plan.ts';
+import type { Way } from './levels.ts';
+import { planOf, startOf } from './plan.ts';
 
 /** What engine time is worth, and what that leaves of a request's value. */
 export interface Price {
@@ -17,73 +17,76 @@ export interface Price {
 /** Looks this many longest budgets ahead; what comes later can still be mended. */
 const HORIZONS = [1, 2];
 
+/** A level that is kept up, or not, but for this chance makes no deeper one any different. */
+const NEGLIGIBLE = 1e-3;
+
 /**
  * The price of engine time: the expected dual of the problem of how deep to answer what waits and
  * what will come. If everything from now on ran at one level, would the demand fit? Its plan has
  * some slack at every deadline; the demand to come is known but for its variance; so there is a
  * probability that a ms spent now must be taken back at that level, at the level's slope.
+ *
+ * @param lost how many of the first are given up.
  */
-export function priceOf(view: View, demand: Demand): Price {
+export function priceOf(view: View, demand: Demand, lost = 0): Price {
   const { levels } = levelsOf(view);
-  const batches = batchesOf(view, demand);
+  const dues = duesOf(view, demand, lost);
   let perMs = 0;
   let below = 0;
-  for (const level of levels) {
+  for (const { way, slope } of levels) {
+    if (below > 1 - NEGLIGIBLE) break;
     // A deeper level is never easier to keep up.
-    const probability = Math.max(below, normalTail(tightest(view, batches, demand, level)));
-    perMs += level.slope * (probability - below);
+    const probability = Math.max(below, normalTail(tightest(view, dues, demand, way)));
+    perMs += slope * (probability - below);
     below = probability;
   }
   let request = 0;
-  for (const { accuracy, ms } of levels) request = Math.max(request, accuracy - perMs * ms);
+  for (const { way } of levels) request = Math.max(request, way.accuracy - perMs * way.ms);
   return { perMs, request };
 }
 
-/** A batch of the plan: its last deadline, and how many who will come are due before. */
-interface Batch {
+/** By when a batch of the plan must be done, and how many who will come are due before. */
+interface Due {
+  /** 0: nothing waits for this deadline, it is as far as the forecast is looked at. */
   readonly size: number;
   readonly floor: number;
   readonly deadline: number;
-  readonly due: number;
+  readonly count: number;
 }
 
-function batchesOf(view: View, demand: Demand): Batch[] {
-  const plan = planOf(view);
-  const batches: Batch[] = [];
-  for (let i = 0; i < plan.size.length; i += plan.size[i]!) {
-    const size = plan.size[i]!;
-    const deadline = plan.deadlines[i + size - 1]!;
-    const due = demand.dueWithin(deadline - view.now);
-    batches.push({ size, floor: floorAt(plan, i), deadline, due });
-  }
-  return batches;
-}
-
-/** Least slack of running everything at `level`, in standard deviations of the demand to absorb. */
-function tightest(view: View, batches: readonly Batch[], demand: Demand, level: Level): number {
-  const costs = costsOf(view);
-  const { now, arrivals, enginesFreeAt } = view;
-  const engines = enginesFreeAt.length;
-  const perRequest = level.ms / engines;
-  let start = startOf(view);
-  let least = Infinity;
-  for (const { size, floor, deadline, due } of batches) {
-    let tier = Math.max(level.tier, floor);
-    // Who has no time for the level takes the deepest that there is time for.
-    while (tier > floor && now + costs.ms(tier, size) > deadline) tier--;
-    const slack = deadline - start - costs.ms(tier, size);
-    least = Math.min(least, demand.deviations(slack / perRequest - due, due, level.scatter));
-    start += (level.stretch * costs.busyMs(tier, size)) / engines;
+function duesOf(view: View, demand: Demand, lost: number): Due[] {
+  const { now, admitted, arrivals } = view;
+  const { size, tier } = planOf(view);
+  const dues: Due[] = [];
+  const add = (batch: number, floor: number, deadline: number) =>
+    dues.push({ size: batch, floor, deadline, count: demand.dueWithin(deadline - now) });
+  for (let i = lost; i < admitted.length; i += size[i]!) {
+    add(size[i]!, tier[i]!, admitted[i + size[i]! - 1]!.deadline);
   }
   const longest = arrivals.budgets.at(-1) ?? 0;
-  const last = (batches.at(-1)?.deadline ?? now) - now;
   for (const horizons of HORIZONS) {
-    const ms = Math.max(horizons * longest, last);
-    const due = demand.dueWithin(ms);
-    least = Math.min(
-      least,
-      demand.deviations((now + ms - start) / perRequest - due, due, level.scatter),
-    );
+    add(0, 0, Math.max(now + horizons * longest, admitted.at(-1)?.deadline ?? now));
+  }
+  return dues;
+}
+
+/** Least slack of answering everything that `way`, in standard deviations of the demand to absorb. */
+function tightest(view: View, dues: readonly Due[], demand: Demand, way: Way): number {
+  const costs = costsOf(view);
+  const engines = view.enginesFreeAt.length;
+  const perRequest = way.ms / engines;
+  let start = startOf(view);
+  let least = Infinity;
+  for (const { size, floor, deadline, count } of dues) {
+    let slack = deadline - start;
+    if (size > 0) {
+      let tier = Math.max(way.tier, floor);
+      // Who has no time for the level takes the deepest that there is time for.
+      while (tier > floor && view.now + costs.ms(tier, size) > deadline) tier--;
+      slack -= costs.ms(tier, size);
+      start += (way.stretch * costs.busyMs(tier, size)) / engines;
+    }
+    least = Math.min(least, demand.deviations(slack / perRequest - count, count, way.scatter));
   }
   return least;
 }

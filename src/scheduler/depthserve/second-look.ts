@@ -1,8 +1,8 @@
 import type { SecondLooks, Unsure, View } from '../policy.ts';
 import { costsOf } from './costs.ts';
 import { Demand } from './demand.ts';
-import { longestBatchMs, secondOf } from './levels.ts';
-import { engines, planOf } from './plan.ts';
+import { levelsOf, secondOf } from './levels.ts';
+import { otherEngines, planOf } from './plan.ts';
 import { priceOf } from './price.ts';
 
 /** To be as sure as the request asked is worth as much as an answer. */
@@ -22,15 +22,16 @@ function gainOf({ look, minConfidence = 0 }: Unsure): number {
 function leaving(view: View): ReturnType<SecondLooks['leaving']> {
   const costs = costsOf(view);
   const { perMs } = priceOf(view, new Demand(view.arrivals));
-  const limit = longestBatchMs(view);
+  const { ways } = levelsOf(view);
   const leave: Unsure[] = [];
   let wakeAt = Infinity;
   for (const request of view.unsure) {
     const second = secondOf(request.look.tier, costs);
-    const latest = second < 0 ? -Infinity : request.deadline - costs.ms(second, 1);
-    const worth = second < 0 ? 0 : gainOf(request) - perMs * costs.efficientMs(second, limit);
-    if (worth <= 0 || latest <= view.now) leave.push(request);
-    else wakeAt = Math.min(wakeAt, latest);
+    const latest = request.deadline - costs.ms(second, 1);
+    // Where there is no tier for it, there is no time, and no worth.
+    const worth = gainOf(request) - perMs * (ways[second]?.[0]!.ms ?? NaN);
+    if (worth > 0 && latest > view.now) wakeAt = Math.min(wakeAt, latest);
+    else leave.push(request);
   }
   return { leave, wakeAt: wakeAt === Infinity ? null : wakeAt };
 }
@@ -44,21 +45,22 @@ function choose(view: View): ReturnType<SecondLooks['choose']> {
   const costs = costsOf(view);
   const demand = new Demand(view.arrivals);
   const price = priceOf(view, demand);
-  const { otherFree } = engines(view);
+  const othersFreeAt = Math.max(now, Math.min(...otherEngines(view)));
   const { latest } = planOf(view);
   const gains = new Map(unsure.map((request) => [request, gainOf(request)]));
   const byGain = unsure.toSorted((a, b) => gains.get(b)! - gains.get(a)!);
-  const tier = byGain[0] ? secondOf(byGain[0].look.tier, costs) : -1;
+  const seconds = byGain.map(({ look }) => secondOf(look.tier, costs));
+  const [tier = -1] = seconds;
   if (tier < 0) return null;
-  const alike = byGain.filter(({ look }) => secondOf(look.tier, costs) === tier);
+  const alike = byGain.filter((_, i) => seconds[i] === tier);
   let best: readonly Unsure[] = [];
   let most = 0;
   for (let size = 1; size <= Math.min(maxBatch, alike.length); size++) {
     const ms = costs.ms(tier, size);
-    if (latest[0]! < now + ms && otherFree > now) break;
+    if (latest[0]! < now + ms && othersFreeAt > now) break;
     const batch = alike.filter(({ deadline }) => now + ms <= deadline).slice(0, size);
     if (batch.length < size) break;
-    const blocked = demand.lostWhileBusy(Math.min(ms, otherFree - now), costs.ms(0, 1));
+    const blocked = demand.lostWhileBusy(Math.min(ms, othersFreeAt - now), costs.ms(0, 1));
     const gain = batch.reduce((sum, request) => sum + gains.get(request)!, 0);
     const worth = gain - price.perMs * costs.busyMs(tier, size) - price.request * blocked;
     if (worth <= most) continue;
