@@ -56,16 +56,15 @@ function openFrom(view: View, start: number, floor: number): number {
 
 /** When one more could be answered, at the earliest, with all from position `from` on in time. */
 function roomFrom(view: View, from: number, start: number, floor: number): number {
-  const { costs, engines, latest, size, tier } = planOf(view);
+  const { costs, engines, largest, latest, size, tier } = planOf(view);
   const alone = costs.busyMs(floor, 1);
   let at = start;
   for (let i = from; i < view.admitted.length; i += size[i]!) {
     const batch = size[i]!;
     // In a batch of its own before this one, or as one more in it.
     if (at + alone / engines <= latest[i]!) break;
-    const joined = Math.max(tier[i]!, floor);
-    if (batch < costs.efficient(joined).batch) {
-      const ms = costs.busyMs(joined, batch + 1);
+    if (batch < largest) {
+      const ms = costs.busyMs(Math.max(tier[i]!, floor), batch + 1);
       const inTime = at + ms <= view.admitted[i]!.deadline;
       if (inTime && at + ms / engines <= latest[i + batch]!) return at + ms;
     }

@@ -13,6 +13,12 @@ export function costsOf({ tiers, latency, maxBatch }: View): Costs {
   return costs;
 }
 
+export interface Efficient {
+  readonly batch: number;
+  /** Engine time for each of its images. */
+  readonly imageMs: number;
+}
+
 /** Each prediction is asked for when it is first needed: every batch changes them, few are used. */
 export class Costs {
   readonly revision: number | undefined;
@@ -62,8 +68,8 @@ export class Costs {
   }
 
   /** Of the batches that take at most `limit` ms, the one with the least time per image. */
-  efficient(tier: number, limit = Infinity): { readonly batch: number; readonly imageMs: number } {
-    let best = { batch: 1, imageMs: this.busyMs(tier, 1) };
+  efficient(tier: number, limit = Infinity): Efficient {
+    let best: Efficient = { batch: 1, imageMs: this.busyMs(tier, 1) };
     // Times are measured at powers of two, and the least is at one of them.
     for (let batch = 1; batch < this.maxBatch;) {
       batch = Math.min(2 * batch, this.maxBatch);

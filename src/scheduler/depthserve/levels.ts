@@ -1,7 +1,6 @@
 import type { Tier, View } from '../policy.ts';
 import { costsOf } from './costs.ts';
-import type { Costs } from './costs.ts';
-import { P95 } from './distributions.ts';
+import type { Costs, Efficient } from './costs.ts';
 
 /** A batch may take this share of the median budget: the rest is for waiting for an engine. */
 const BATCH_SHARE = 0.5;
@@ -18,10 +17,8 @@ export interface Way {
   readonly accuracy: number;
   /** Engine time per image in efficient batches, ms, second looks included. */
   readonly ms: number;
-  /** The same over the time of the first look alone. */
-  readonly stretch: number;
-  /** Variance over mean of how many images batches get through with in some time. */
-  readonly scatter: number;
+  /** The batches of first looks. */
+  readonly first: Efficient;
 }
 
 /** A way that is worth mixing with its neighbours: a corner of the hull of accuracy over time. */
@@ -31,15 +28,11 @@ export interface Level {
   readonly slope: number;
 }
 
-/** Index of the tier of the second look; -1: there is none on the front. */
-export function secondOf({ again }: Tier, { tiers }: Costs): number {
-  return again ? tiers.findIndex(({ skip }) => skip === again.skip) : -1;
-}
-
 interface Levels {
   readonly limit: number;
-  /** By tier: alone first, then with ever more second looks. */
-  readonly ways: readonly (readonly Way[])[];
+  /** By tier. */
+  readonly efficient: readonly Efficient[];
+  readonly ways: readonly Way[];
   /** Cheapest first. */
   readonly levels: readonly Level[];
 }
@@ -52,31 +45,34 @@ export function levelsOf(view: View): Levels {
   const limit = BATCH_SHARE * (budgets[budgets.length >> 1] ?? Infinity);
   const last = known.get(costs);
   if (last?.limit === limit) return last;
-  const ways = waysOf(costs, limit);
-  const levels = { limit, ways, levels: hullOf(ways.flat()) };
+  const efficient = costs.tiers.map((_, tier) => costs.efficient(tier, limit));
+  const ways = waysOf(costs, efficient);
+  const levels = { limit, efficient, ways, levels: hullOf(ways) };
   known.set(costs, levels);
   return levels;
 }
 
-function waysOf(costs: Costs, limit: number): Way[][] {
-  const efficient = costs.tiers.map((_, tier) => costs.efficient(tier, limit));
-  return costs.tiers.map((first, tier) => {
-    const { batch, imageMs } = efficient[tier]!;
-    // A batch of b that takes t, give or take s, is b (s / t)^2 of it.
-    const scatter = batch * ((costs.ms(tier, batch) / (batch * imageMs) - 1) / P95) ** 2;
-    let { accuracy } = first;
-    let ms = imageMs;
-    const ways = [{ tier, accuracy, ms, stretch: 1, scatter }];
-    const second = efficient[secondOf(first, costs)];
-    if (!second) return ways;
-    for (const bin of first.again!.bins) {
+/** Index of the tier of the second look; -1: there is none on the front. */
+export function secondOf({ again }: Tier, { tiers }: Costs): number {
+  return again ? tiers.findIndex(({ skip }) => skip === again.skip) : -1;
+}
+
+function waysOf(costs: Costs, efficient: readonly Efficient[]): Way[] {
+  const ways: Way[] = [];
+  efficient.forEach((first, tier) => {
+    const { accuracy: alone, again } = costs.tiers[tier]!;
+    let accuracy = alone;
+    let ms = first.imageMs;
+    ways.push({ tier, accuracy, ms, first });
+    const second = efficient[secondOf(costs.tiers[tier]!, costs)];
+    for (const bin of second ? again!.bins : []) {
       if (bin.second <= bin.first) break;
       accuracy += COMES_ABOUT * bin.share * (bin.second - bin.first);
-      ms += bin.share * second.imageMs;
-      ways.push({ tier, accuracy, ms, stretch: ms / imageMs, scatter });
+      ms += bin.share * second!.imageMs;
+      ways.push({ tier, accuracy, ms, first });
     }
-    return ways;
   });
+  return ways;
 }
 
 /** Corners of the concave hull of accuracy over time, from the cheapest way on. */

@@ -15,6 +15,8 @@ import type { Costs } from './costs.ts';
 export interface Plan {
   readonly costs: Costs;
   readonly engines: number;
+  /** Size of the largest batch in it, if there are enough. */
+  readonly largest: number;
   /**
    * The latest time at which an engine may come free and still answer everything from there on.
    * One entry more than the queue: nothing can wait for ever.
@@ -86,7 +88,7 @@ function latestPlan(queue: readonly Waiting[], costs: Costs, engines: number): P
     size[i] = bestSize;
     tier[i] = cheapest[bestSize]!;
   }
-  return { costs, engines, latest, size, tier };
+  return { costs, engines, largest, latest, size, tier };
 }
 
 /** First position at or after `from` whose rest can be served by an engine free at `time`. */

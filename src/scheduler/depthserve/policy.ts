@@ -1,7 +1,6 @@
 import type { Decision, Policy, View, Waiting } from '../policy.ts';
 import { admit, givenUp } from './admission.ts';
 import { costsOf } from './costs.ts';
-import type { Costs } from './costs.ts';
 import { Demand } from './demand.ts';
 import { P95, normalTail } from './distributions.ts';
 import { levelsOf } from './levels.ts';
@@ -51,9 +50,10 @@ function decide(all: View): Decision {
   const alive = without(expire, all);
   // An engine is free: who cannot be answered with the others from now on is told so.
   const giveUp = givenUp(alive, alive.now);
-  let gone = 0;
-  for (const { request } of giveUp) if (alive.queue[gone]?.id === request.id) gone++;
-  const view = { ...alive, queue: alive.queue.slice(gone) };
+  // Some of them are ready: in the same order, so the first.
+  let ready = 0;
+  for (const { request } of giveUp) if (alive.queue[ready]?.id === request.id) ready++;
+  const view = { ...alive, queue: alive.queue.slice(ready) };
   const run = view.queue.length > 0 ? bestBatch(view, giveUp.length) : null;
   return { expire, giveUp, run, wakeAt: null };
 }
@@ -61,25 +61,26 @@ function decide(all: View): Decision {
 /** Cost, in accuracy, of losing a request that could be kept: more than any gain. */
 const PROMISE = 1000;
 
-/** @param lost how many of the first that are admitted are given up. */
-function bestBatch(view: View, lost: number): NonNullable<Decision['run']> {
+/** @param gone how many of the first that are admitted are given up. */
+function bestBatch(view: View, gone: number): NonNullable<Decision['run']> {
   const { now, queue, admitted, maxBatch, enginesFreeAt } = view;
   const costs = costsOf(view);
   const plan = planOf(view);
   const demand = new Demand(view.arrivals);
-  const price = priceOf(view, demand, lost);
+  const price = priceOf(view, demand, gone);
   // With the second looks that are worth their time.
-  const gains = levelsOf(view).ways.map((ways) => {
-    const worth = ways.map(({ accuracy, ms }) => accuracy - price.perMs * (ms - ways[0]!.ms));
-    return Math.max(...worth) - price.request;
-  });
+  const gains = costs.tiers.map(() => -Infinity);
+  for (const { tier, accuracy, ms, first } of levelsOf(view).ways) {
+    const gain = accuracy - price.perMs * (ms - first.imageMs) - price.request;
+    gains[tier] = Math.max(gains[tier]!, gain);
+  }
   const slack = queue[0]!.deadline - now;
   const others = otherEngines(view);
   const othersBusyMs = Math.max(0, Math.min(...others) - now);
   const reservedMs = costs.busyMs(0, maxBatch) / maxBatch / enginesFreeAt.length;
 
   let floor = 0;
-  let behind = lost;
+  let behind = gone;
   const heads = queue.slice(0, maxBatch).map((request) => {
     floor = Math.max(floor, costs.floor(request));
     // Whose input is not ready can't be started, but must find the time that it was promised.
@@ -100,12 +101,13 @@ function bestBatch(view: View, lost: number): NonNullable<Decision['run']> {
       // were they to go as this batch does. Being late and blocking others only take from it.
       let gain = queue.length * (gains[tier]! - (price.perMs * ms) / size);
       if (gain <= best) continue;
-      const longest = Math.min(costs.ms(tier, size), othersBusyMs);
-      const blocked = price.request * demand.lostWhileBusy(longest, costs.ms(0, 1));
-      const late = costs.tiers[tier]!.accuracy * lateness(queue, size, now, costs, tier);
-      gain -= (queue.length * (blocked + late)) / size;
+      const atMost = costs.ms(tier, size);
+      const blocked = demand.lostWhileBusy(Math.min(atMost, othersBusyMs), costs.ms(0, 1));
+      const late = lateness(queue, size, now + ms, (atMost - ms) / P95);
+      const lost = price.request * blocked + costs.tiers[tier]!.accuracy * late;
+      gain -= (queue.length * lost) / size;
       if (gain <= best) continue;
-      const start = startOf(view, [...others, now + ms]) + (head.behind - lost - size) * reservedMs;
+      const start = startOf(view, [...others, now + ms]) + (head.behind - gone - size) * reservedMs;
       gain -= PROMISE * (firstFeasible(plan, head.behind, start) - head.behind);
       if (!(gain > best)) continue;
       best = gain;
@@ -118,20 +120,12 @@ function bestBatch(view: View, lost: number): NonNullable<Decision['run']> {
 /** Less than this chance of being late is none. */
 const NEGLIGIBLE = 1e-4;
 
-/** How many of the first are expected to be late: a batch's time scatters. */
-function lateness(
-  queue: readonly Waiting[],
-  batch: number,
-  now: number,
-  costs: Costs,
-  tier: number,
-): number {
-  const busy = costs.busyMs(tier, batch);
-  const deviation = (costs.ms(tier, batch) - busy) / P95;
+/** How many of the first are expected to be late for a batch that ends then, more or less. */
+function lateness(queue: readonly Waiting[], batch: number, end: number, deviation: number) {
   if (!(deviation > 0)) return 0;
   let late = 0;
   for (let i = 0; i < batch; i++) {
-    const chance = normalTail((queue[i]!.deadline - now - busy) / deviation);
+    const chance = normalTail((queue[i]!.deadline - end) / deviation);
     if (chance < NEGLIGIBLE) break;
     late += chance;
   }

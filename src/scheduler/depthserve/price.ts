@@ -1,7 +1,7 @@
 import type { View } from '../policy.ts';
 import { costsOf } from './costs.ts';
 import type { Demand } from './demand.ts';
-import { normalTail } from './distributions.ts';
+import { P95, normalTail } from './distributions.ts';
 import { levelsOf } from './levels.ts';
 import type { Way } from './levels.ts';
 import { planOf, startOf } from './plan.ts';
@@ -26,11 +26,11 @@ const NEGLIGIBLE = 1e-3;
  * some slack at every deadline; the demand to come is known but for its variance; so there is a
  * probability that a ms spent now must be taken back at that level, at the level's slope.
  *
- * @param lost how many of the first are given up.
+ * @param gone how many of the first are given up.
  */
-export function priceOf(view: View, demand: Demand, lost = 0): Price {
+export function priceOf(view: View, demand: Demand, gone = 0): Price {
   const { levels } = levelsOf(view);
-  const dues = duesOf(view, demand, lost);
+  const dues = duesOf(view, demand, gone);
   let perMs = 0;
   let below = 0;
   for (const { way, slope } of levels) {
@@ -54,13 +54,13 @@ interface Due {
   readonly count: number;
 }
 
-function duesOf(view: View, demand: Demand, lost: number): Due[] {
+function duesOf(view: View, demand: Demand, gone: number): Due[] {
   const { now, admitted, arrivals } = view;
   const { size, tier } = planOf(view);
   const dues: Due[] = [];
   const add = (batch: number, floor: number, deadline: number) =>
     dues.push({ size: batch, floor, deadline, count: demand.dueWithin(deadline - now) });
-  for (let i = lost; i < admitted.length; i += size[i]!) {
+  for (let i = gone; i < admitted.length; i += size[i]!) {
     add(size[i]!, tier[i]!, admitted[i + size[i]! - 1]!.deadline);
   }
   const longest = arrivals.budgets.at(-1) ?? 0;
@@ -75,6 +75,9 @@ function tightest(view: View, dues: readonly Due[], demand: Demand, way: Way): n
   const costs = costsOf(view);
   const engines = view.enginesFreeAt.length;
   const perRequest = way.ms / engines;
+  const { batch, imageMs } = way.first;
+  // Variance over mean of how many images get through: of batches of b in t ms, give or take s.
+  const scatter = batch * ((costs.ms(way.tier, batch) / (batch * imageMs) - 1) / P95) ** 2;
   let start = startOf(view);
   let least = Infinity;
   for (const { size, floor, deadline, count } of dues) {
@@ -84,9 +87,9 @@ function tightest(view: View, dues: readonly Due[], demand: Demand, way: Way): n
       // Who has no time for the level takes the deepest that there is time for.
       while (tier > floor && view.now + costs.ms(tier, size) > deadline) tier--;
       slack -= costs.ms(tier, size);
-      start += (way.stretch * costs.busyMs(tier, size)) / engines;
+      start += ((way.ms / imageMs) * costs.busyMs(tier, size)) / engines;
     }
-    least = Math.min(least, demand.deviations(slack / perRequest - count, count, way.scatter));
+    least = Math.min(least, demand.deviations(slack / perRequest - count, count, scatter));
   }
   return least;
 }

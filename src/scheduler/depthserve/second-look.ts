@@ -22,14 +22,14 @@ function gainOf({ look, minConfidence = 0 }: Unsure): number {
 function leaving(view: View): ReturnType<SecondLooks['leaving']> {
   const costs = costsOf(view);
   const { perMs } = priceOf(view, new Demand(view.arrivals));
-  const { ways } = levelsOf(view);
+  const { efficient } = levelsOf(view);
   const leave: Unsure[] = [];
   let wakeAt = Infinity;
   for (const request of view.unsure) {
     const second = secondOf(request.look.tier, costs);
     const latest = request.deadline - costs.ms(second, 1);
     // Where there is no tier for it, there is no time, and no worth.
-    const worth = gainOf(request) - perMs * (ways[second]?.[0]!.ms ?? NaN);
+    const worth = gainOf(request) - perMs * (efficient[second]?.imageMs ?? NaN);
     if (worth > 0 && latest > view.now) wakeAt = Math.min(wakeAt, latest);
     else leave.push(request);
   }
