@@ -34,11 +34,11 @@ const WIDTH = 460;
 /** Of a panel without its legend. */
 const HEIGHT = 208;
 const LEFT = 56;
-const RIGHT = 14;
+/** Room for half of the last tick's label. */
+const RIGHT = 28;
 const TOP = 28;
 /** Below the axis: its labels, and a margin. */
 const BOTTOM = 28;
-const LEGEND_COLUMNS = 3;
 /** At least so many, so that the panels of most pages are of one size. */
 const LEGEND_ROWS = 3;
 const LEGEND_ROW = 14;
@@ -57,7 +57,7 @@ const COLOURS = [
 
 export function renderSvg(page: Page): string {
   const rows = Math.ceil(page.panels.length / page.columns);
-  const legends = page.panels.map(({ series }) => Math.ceil(series.length / LEGEND_COLUMNS));
+  const legends = page.panels.map(({ series }) => Math.ceil(series.length / legendColumns(series)));
   const tall = HEIGHT + LEGEND_ROW * Math.max(LEGEND_ROWS, ...legends);
   const width = page.columns * WIDTH;
   const height = 34 + rows * tall;
@@ -74,6 +74,10 @@ export function renderSvg(page: Page): string {
     '</svg>\n',
   ].join('\n');
 }
+
+/** As many as the longest name leaves room for. */
+const legendColumns = (series: readonly Series[]) =>
+  series.some(({ name }) => name.length > 18) ? 2 : 3;
 
 function drawPanel(panel: Panel, { from, to, ticks }: Page): string {
   const series = panel.stacked ? stack(panel.series, panel.stacked) : panel.series;
@@ -110,6 +114,7 @@ function drawPanel(panel: Panel, { from, to, ticks }: Page): string {
       );
     }
   }
+  const columns = legendColumns(panel.series);
   panel.series.forEach(
     (
       {
@@ -118,8 +123,8 @@ function drawPanel(panel: Panel, { from, to, ticks }: Page): string {
       },
       i,
     ) => {
-      const x = LEFT + (i % LEGEND_COLUMNS) * ((right - LEFT) / LEGEND_COLUMNS);
-      const y = bottom + 33 + Math.floor(i / LEGEND_COLUMNS) * LEGEND_ROW;
+      const x = LEFT + (i % columns) * ((right - LEFT) / columns);
+      const y = bottom + 33 + Math.floor(i / columns) * LEGEND_ROW;
       parts.push(
         `<rect x="${x}" y="${y - 8}" width="9" height="9" fill="${colour}"/><text x="${x + 13}" y="${y}">${escape(name)}</text>`,
       );
