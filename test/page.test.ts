@@ -54,9 +54,21 @@ describe.skipIf(noBrowser)('the page', () => {
   test('sweeps from plenty to little once, by itself, where motion is welcome', async () => {
     await visit({ ...DESKTOP, reducedMotion: 'no-preference' });
     const { budgets } = open;
-    const swept = budgets.slice(0, model.tiers.length);
+    // The end of the track, and one budget for each sub-network.
+    const steps = model.tiers.length + 1;
+    const swept = budgets.slice(0, steps);
+    expect(new Set(swept).size).toBe(steps);
     expect(swept).toEqual(swept.toSorted((a, b) => b - a));
+    const settled = budgets.slice(steps);
+    expect(settled.length).toBeGreaterThan(0);
+    expect(settled).toEqual(settled.toSorted((a, b) => a - b));
     expect(await open.verdict()).toContain('the budget of');
+  });
+
+  test('does not sweep where motion is not welcome', async () => {
+    await visit({ ...DESKTOP, reducedMotion: 'reduce' });
+    // One budget, which is raised where it is not enough.
+    expect(open.budgets).toEqual(open.budgets.toSorted((a, b) => a - b));
   });
 
   test('tells the classes, and offers the samples of the model', async () => {
@@ -88,6 +100,36 @@ describe.skipIf(noBrowser)('the page', () => {
     await page.locator('#stops button').last().click();
     expect(await page.locator('#budget').getAttribute('aria-valuetext')).toMatch(/^[\d.]+ ms$/);
     expect(Number(await page.locator('#budget-number').inputValue())).toBe(stops.at(-1));
+  });
+
+  test('a budget from the track stays on it when it becomes shorter, a typed one stays', async () => {
+    const page = await visit();
+    let slower = 4;
+    await page.route('**/model', async (route) => {
+      const reply = await route.fetch();
+      const now = (await reply.json()) as Model;
+      const tiers = now.tiers.map((tier) => ({ ...tier, budgetMs: tier.budgetMs * slower }));
+      await route.fulfill({ response: reply, json: { ...now, tiers } });
+    });
+    const end = async () => Number(await page.locator('#budget').getAttribute('max'));
+    const field = async () => Number(await page.locator('#budget-number').inputValue());
+    const isOther = { timeout: 30_000 };
+    const before = await end();
+    await expect.poll(end, isOther).toBeGreaterThan(2 * before);
+    const long = await end();
+    await page.locator('#budget').press('End');
+    expect(await field()).toBe(long);
+    // The track does not change under a hand that holds it.
+    await page.locator('#floor').focus();
+    slower = 1;
+    await expect.poll(end, isOther).toBeLessThan(0.65 * long);
+    expect(await field()).toBe(await end());
+    await open.setBudget(60_000);
+    const short = await end();
+    slower = 4;
+    await expect.poll(end, isOther).toBeGreaterThan(1.5 * short);
+    expect(await field()).toBe(60_000);
+    await page.unroute('**/model');
   });
 
   test('a refusal says what is enough, in no alarming colour, and one click uses it', async () => {

@@ -15,15 +15,17 @@ export class Budget {
   #step = 0.1;
   /** By sub-network. @type {Map<string, HTMLButtonElement>} */
   #stops = new Map();
+  /** A number that was typed or offered may lie beyond the track. */
+  #isTyped = false;
 
   /** @param {(ms: number) => void} changed */
   constructor(changed) {
     this.changed = changed;
     /** In ms. @type {number} */
     this.ms = 100;
-    slider.addEventListener('input', () => this.#chosen(Number(slider.value)));
+    slider.addEventListener('input', () => this.#chosen(Number(slider.value), false));
     field.addEventListener('change', () => {
-      if (field.checkValidity()) this.#chosen(Number(field.value));
+      if (field.checkValidity()) this.#chosen(Number(field.value), true);
     });
   }
 
@@ -41,12 +43,12 @@ export class Budget {
       dot.style.background = colours.get(skip) ?? '';
       const button = html('button', { type: 'button', class: 'stop' }, dot, skip);
       this.#stops.set(skip, button);
-      button.addEventListener('click', () => this.#chosen(Number(button.value)));
+      button.addEventListener('click', () => this.#chosen(Number(button.value), false));
       return button;
     });
     byId('stops').replaceChildren(...buttons);
     this.update(model);
-    this.set(toStep(this.range.to * 0.75, this.#step));
+    this.set(toStep(this.range.to * 0.75, this.#step), false);
   }
 
   /** @param {Model} model */
@@ -68,7 +70,10 @@ export class Budget {
     const change = trackOf(model.tiers).to / this.range.to;
     if ((change < OTHER || change > 1 / OTHER) && document.activeElement !== slider) {
       this.#reach(model);
-      this.set(this.ms);
+      const { from, to } = this.range;
+      // What was chosen on the track stays on it.
+      const ms = this.#isTyped ? this.ms : Math.min(to, Math.max(from, this.ms));
+      this.set(ms, this.#isTyped);
     }
     const { from, to } = this.range;
     const share = (/** @type {number} */ ms) =>
@@ -96,17 +101,18 @@ export class Budget {
     return { from: Number(slider.min), to: Number(slider.max) };
   }
 
-  /** @param {number} ms without a request for it */
-  set(ms) {
+  /** @param {number} ms without a request for it @param {boolean} isTyped rather than chosen */
+  set(ms, isTyped = true) {
     this.ms = ms;
+    this.#isTyped = isTyped;
     slider.value = String(ms);
     slider.setAttribute('aria-valuetext', formatMs(ms));
     field.value = String(ms);
   }
 
-  /** @param {number} ms */
-  #chosen(ms) {
-    this.set(ms);
+  /** @param {number} ms @param {boolean} isTyped */
+  #chosen(ms, isTyped) {
+    this.set(ms, isTyped);
     this.changed(ms);
   }
 }

@@ -118,13 +118,13 @@ async function sweep() {
   verdict.setAttribute('aria-live', 'off');
   const stops = model.tiers.map(stopOf).toReversed();
   for (const ms of [budget.range.to, ...stops]) {
-    budget.set(ms);
+    budget.set(ms, false);
     await Promise.all([ask(0), sleep(SWEEP_STEP_MS)]);
     if (sweeping.signal.aborted) break;
   }
   verdict.removeAttribute('aria-live');
   if (sweeping.signal.aborted) return;
-  budget.set(settled);
+  budget.set(Math.min(settled, budget.range.to), false);
   await ask(RAISES);
 }
 
@@ -150,7 +150,7 @@ async function ask(raises = 0) {
   } catch (error) {
     if (signal.aborted) return;
     if (error instanceof Refused && error.forLackOfTime && raises > 0) {
-      budget.set(Math.max(budget.ms, enough(error.smallestBudgetMs ?? 0)));
+      budget.set(Math.max(budget.ms, enough(error.smallestBudgetMs ?? 0)), false);
       return ask(raises - 1);
     }
     chosen = '';

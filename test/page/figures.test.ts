@@ -53,6 +53,8 @@ describe('figures of the page', () => {
     expect(from).toBeLessThan(stops[0]!);
     expect(from).toBeGreaterThan(stops[0]! / 2);
     expect(to).toBeCloseTo(2 * stops.at(-1)!, 0);
+    // A stop is a budget that is answered, not the time of inference alone.
+    for (const [index, stop] of stops.entries()) expect(stop).toBeGreaterThan(budgets[index]!);
     const positions = Array.from({ length: Math.round((to - from) / step) + 1 }, (_, index) =>
       formatMs(toStep(from + index * step, step)),
     );
