@@ -125,6 +125,17 @@ export class ServeError extends Error {
   }
 }
 
+/** Why a file cannot be used, for people. */
+export function fileProblem(error: unknown): string {
+  const { code, message } = error as NodeJS.ErrnoException;
+  const known: Record<string, string> = {
+    ENOENT: 'there is no such file or folder',
+    EISDIR: 'it is a folder, not a file',
+    EACCES: 'access is not allowed',
+  };
+  return known[code ?? ''] ?? message;
+}
+
 /** The RFC 9457 document that answers `error`. */
 export function problemOf(error: ServeError, requestId: string) {
   const [status, title] = ERRORS[error.code];

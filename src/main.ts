@@ -10,6 +10,11 @@ import { main } from './cli/parser.ts';
 /** Told without a stack: the message says what is wrong and what to do. */
 const EXPECTED = [UsageError, CliError, ConfigError, ModelError, EngineError, ServeError];
 
+// `depthserve openapi | head`: nobody reads the rest, and that is no failure.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+});
+
 const args = process.argv.slice(2);
 try {
   const code = await main(args);

@@ -77,10 +77,34 @@ describe('help and wrong usage', () => {
     [['classify', CAT, '--budget', 'soon'], '--budget'],
     [['classify', CAT, '--no-such-option'], 'such-option'],
     [['classify', 'no/such/photo.jpg'], 'no/such/photo.jpg: there is no such file'],
+    [['classify', 'models'], 'models: it is a folder'],
+    [['classify', CAT, '--url', 'localhost:8080'], 'http://'],
+    [['profile', '--plot', 'no/such/plot.svg'], '--plot no/such/plot.svg: there is no such'],
+    [['--no-such'], 'no-such'],
+    [['serve', '--tokens-file', 'no/such.json'], 'no/such.json: there is no such file'],
   ])('%j: 2, and why', async (args, why) => {
     const { code, err } = await depthserve(args);
     expect([code, err]).toEqual([2, expect.stringContaining(why)]);
     expect(err.trim().split('\n')).toHaveLength(1);
+  });
+
+  test('a model that is not there: 1, and which setting names it', async () => {
+    const { code, err } = await depthserve(['serve', '--model-dir', 'no/such', '--port', '0']);
+    expect([code, err]).toEqual([
+      1,
+      expect.stringMatching(
+        /^depthserve: no\/such\/model.json: there is no such.*--model-dir.*\n$/,
+      ),
+    ]);
+  });
+
+  test('a reader that has enough is no failure', async () => {
+    const child = spawn(process.execPath, ['dist/main.js', 'openapi']);
+    let err = '';
+    child.stderr.on('data', (chunk: Buffer) => (err += chunk.toString()));
+    child.stdout.once('data', () => child.stdout.destroy());
+    const [code] = (await once(child, 'close')) as [number];
+    expect([code, err]).toEqual([0, '']);
   });
 
   test('errors are JSON where --json is given', async () => {

@@ -76,7 +76,7 @@ describe('start', () => {
   it('refuses a folder without a manifest', async () => {
     const { code, output } = await failedStart({ MODEL_DIR: folder });
     expect(code).toBe(1);
-    expect(output).toMatch(/model\.json: ENOENT/);
+    expect(output).toMatch(/model\.json: there is no such file/);
   });
 
   it('refuses a manifest that breaks the schema, naming the field', async () => {
@@ -111,7 +111,7 @@ describe('start', () => {
     await rm(join(copy, 'model.onnx'));
     const { code, output } = await failedStart({ MODEL_DIR: copy });
     expect(code).toBe(1);
-    expect(output).toMatch(/^depthserve: .*model\.onnx: ENOENT/);
+    expect(output).toMatch(/^depthserve: .*model\.onnx: there is no such file/);
   });
 
   it.each([

@@ -3,6 +3,7 @@ import { performance } from 'node:perf_hooks';
 import { DepthServe, DepthServeError } from '../client/client.ts';
 import type { Answer } from '../client/client.ts';
 import { BATCH_SIZES, readConfig } from '../config.ts';
+import { fileProblem } from '../errors.ts';
 import { answerOf } from '../http/answer.ts';
 import { toServeError } from '../http/problem.ts';
 import { openModel } from '../model/manifest.ts';
@@ -48,6 +49,9 @@ export async function classify(args: ClassifyArguments): Promise<number> {
   };
   const photos = await Promise.all(args.photos.map(readPhoto));
   const url = args.url ?? process.env['DEPTHSERVE_URL'];
+  if (url && !/^https?:\/\/./.test(url)) {
+    throw new UsageError(`--url must begin with http:// or https://: ${url}`);
+  }
   try {
     const answers = await (url ? askService(url, photos, wish) : askModel(photos, wish, args.env));
     answers.forEach((answer, index) => {
@@ -79,9 +83,7 @@ async function readPhoto(path: string): Promise<Uint8Array<ArrayBuffer>> {
   try {
     return new Uint8Array(await readFile(path));
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    const why = code === 'ENOENT' ? 'there is no such file' : message;
-    throw new UsageError(`${path}: ${why}`, { cause: error });
+    throw new UsageError(`${path}: ${fileProblem(error)}`, { cause: error });
   }
 }
 

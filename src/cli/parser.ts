@@ -20,7 +20,7 @@ const EXAMPLES: readonly [string, string][] = [
   ['$0 serve --port 8080', 'Serve the model of the package'],
   ['$0 serve --model-dir models/mine', 'Serve another model'],
   ['$0 classify cat.jpg --budget 20', 'Classify a photo, without a server'],
-  ['$0 classify a.jpg b.jpg --url http://host:80 --json', 'Ask a server, print JSON'],
+  ['$0 classify cat.jpg --url http://host --json', 'Ask a server, print JSON'],
   ['$0 profile --plot latency.svg', 'Measure the model on this machine'],
   ['$0 completion >> ~/.bashrc', 'Complete commands and options'],
 ];
@@ -40,6 +40,8 @@ export async function main(args: readonly string[]): Promise<number | null> {
   const words = first.startsWith('-') && !isGlobal ? ['serve', ...args] : [...args];
 
   await yargs(words.length > 0 ? words : ['serve'])
+    // --no-such is an option of its own.
+    .parserConfiguration({ 'boolean-negation': false })
     .scriptName('depthserve')
     .usage('$0 <command> [options]\n\nImage classification within the time that the caller has.')
     .command(

@@ -1,10 +1,12 @@
-import { writeFile } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { BATCH_SIZES, readConfig } from '../config.ts';
 import { InferenceEngine } from '../engine/engine.ts';
 import { warmUp } from '../engine/warmup.ts';
+import { fileProblem } from '../errors.ts';
 import { paretoFront, rankedTiers } from '../model/ladder.ts';
 import { openModel } from '../model/manifest.ts';
-import { EXIT, progress } from './command.ts';
+import { EXIT, UsageError, progress } from './command.ts';
 import { latencyPlot } from './plot.ts';
 
 /** The command line's options. */
@@ -22,6 +24,8 @@ export interface ProfileArguments {
  */
 export async function profile({ plot, json, env }: ProfileArguments): Promise<number> {
   const config = readConfig(env);
+  // Before the minutes of measuring.
+  const picture = plot === undefined ? undefined : await opened(plot);
   const model = await openModel(config.MODEL_DIR);
   const { manifest } = model;
   const { height, width, name: inputName } = manifest.input;
@@ -55,9 +59,8 @@ export async function profile({ plot, json, env }: ProfileArguments): Promise<nu
   }
 
   const front = paretoFront(rankedTiers(manifest), latency);
-  if (plot !== undefined) {
-    await writeFile(plot, latencyPlot(front, latency, sizes, manifest.name));
-  }
+  await picture?.writeFile(latencyPlot(front, latency, sizes, manifest.name));
+  await picture?.close();
   const { provider, workers } = engine;
   const of = { model: manifest.name, version: manifest.version, provider, workers };
   process.stdout.write(
@@ -66,6 +69,15 @@ export async function profile({ plot, json, env }: ProfileArguments): Promise<nu
       : table(front, latency, sizes),
   );
   return EXIT.done;
+}
+
+/** @throws {UsageError} for a file that cannot be written. */
+async function opened(file: string): Promise<FileHandle> {
+  try {
+    return await open(file, 'w');
+  } catch (error) {
+    throw new UsageError(`--plot ${file}: ${fileProblem(error)}`, { cause: error });
+  }
 }
 
 function table(

@@ -6,7 +6,7 @@ import type { FastifyBaseLogger } from 'fastify';
 import { Type } from 'typebox';
 import type { Static } from 'typebox';
 import { ConfigError } from '../config.ts';
-import { ServeError } from '../errors.ts';
+import { ServeError, fileProblem } from '../errors.ts';
 
 const TokensFile = Type.Object(
   {
@@ -134,7 +134,7 @@ function read(file: string): readonly Entry[] {
   try {
     data = JSON.parse(readFileSync(file, 'utf8').replace(/^\uFEFF/, ''));
   } catch (error) {
-    throw new ConfigError(`TOKENS_FILE: ${(error as Error).message}`, { cause: error });
+    throw new ConfigError(`TOKENS_FILE: ${file}: ${fileProblem(error)}`, { cause: error });
   }
   if (validate(data)) return data.tokens;
   const [first] = validate.errors!;

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { Ajv } from 'ajv';
 import addFormats from 'ajv-formats';
+import { fileProblem } from '../errors.ts';
 import type { SecondLook } from '../scheduler/policy.ts';
 
 /** One of the 2^k sub-networks of the file. */
@@ -144,7 +145,9 @@ async function parse(path: string): Promise<Manifest> {
   try {
     data = JSON.parse((await readFile(path, 'utf8')).replace(/^\uFEFF/, ''));
   } catch (error) {
-    throw new ModelError(`${path}: ${reason(error)}`, { cause: error });
+    const isMissing = (error as NodeJS.ErrnoException).code === 'ENOENT';
+    const advice = isMissing ? '; MODEL_DIR (--model-dir) names the folder of a model' : '';
+    throw new ModelError(`${path}: ${fileProblem(error)}${advice}`, { cause: error });
   }
   const ajv = new Ajv({ allErrors: true, strict: false });
   addFormats.default(ajv);
@@ -164,10 +167,6 @@ async function explained<Result>(file: string, result: Promise<Result>): Promise
   try {
     return await result;
   } catch (error) {
-    throw new ModelError(`${file}: ${reason(error)}`, { cause: error });
+    throw new ModelError(`${file}: ${fileProblem(error)}`, { cause: error });
   }
-}
-
-function reason(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

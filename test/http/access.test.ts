@@ -116,7 +116,7 @@ describe('with tokens', () => {
 });
 
 it.each([
-  ['no file', null, /TOKENS_FILE: ENOENT/],
+  ['no file', null, /TOKENS_FILE: .*: there is no such file/],
   ['no JSON', 'tokens', /TOKENS_FILE: .*JSON/],
   ['a token in the clear', '{"tokens":[{"name":"a","sha256":"secret"}]}', /sha256 must match/],
 ])('refuses to start with %s', async (_case, content, why) => {
