@@ -20,6 +20,7 @@ from adaptive_depth.networks.library import LibraryNetwork
 from adaptive_depth.networks.originals import pretraining
 from adaptive_depth.optimisation import OptimiserConfig
 from adaptive_depth.options import numbers, read_options
+from adaptive_depth.output import tell
 from adaptive_depth.train import add_run_options, start_run
 from adaptive_depth.train_config import TrainConfig
 from adaptive_depth.trainer import TrainError
@@ -95,7 +96,9 @@ def _adapt(args: argparse.Namespace) -> None:
         torch.set_num_threads(args.threads)
     options = {"model": args.model, "size": size, "groups": args.groups, "keep": args.keep}
     if args.list:
-        print(describe(LibraryNetwork(1000, **options), size))
+        network = LibraryNetwork(1000, **options)
+        costs = costs_of(network, size)
+        tell(args, describe(network, size, costs), as_json(network, size, costs))
         return
     if args.data is None or args.out is None:
         raise TrainError("--data and --out are needed, or --list")
@@ -118,20 +121,31 @@ def _adapt(args: argparse.Namespace) -> None:
     start_run(args, config, replace(dataset, mean=expected.mean, std=expected.std), 0)
 
 
-def describe(network: LibraryNetwork, size: int) -> str:
-    """What `--list` prints: the stages, and the cost of each sub-network at `size` pixels."""
+def costs_of(network: LibraryNetwork, size: int) -> dict[str, int]:
+    """Multiply-accumulates of each sub-network at `size` pixels, the dearest first."""
+    costs = {
+        skip_flags.name_of(skip): complexity.count_macs(network, size, skip)
+        for skip in skip_flags.all_sub_networks(network.flags)
+    }
+    return dict(sorted(costs.items(), key=lambda entry: -entry[1]))
+
+
+def as_json(network: LibraryNetwork, size: int, costs: dict[str, int]) -> dict[str, Any]:
+    """What `--list --json` prints."""
+    stages = [
+        {"keeps": list(stage.kept), "skips": list(stage.skippable)} for stage in network.stages
+    ]
+    sub_networks = [{"skip": name, "macs": macs} for name, macs in costs.items()]
+    return {"model": network.model, "size": size, "stages": stages, "subNetworks": sub_networks}
+
+
+def describe(network: LibraryNetwork, size: int, costs: dict[str, int]) -> str:
+    """What `--list` prints: the stages, and the cost of each sub-network."""
     lines = [f"{network.model} at {size} px: {network.flags} skippable stages", ""]
     for index, stage in enumerate(network.stages, start=1):
         lines.append(f"  stage {index}: keeps {', '.join(stage.kept)}")
         lines.append(f"           skips {', '.join(stage.skippable)}")
     lines += ["", "  sub-network  MMACs  of the super-net"]
-    costs = {
-        skip_flags.name_of(skip): complexity.count_macs(network, size, skip)
-        for skip in skip_flags.all_sub_networks(network.flags)
-    }
     full = max(costs.values())
-    lines += [
-        f"  {name:11}  {macs / 1e6:5.0f}  {macs / full:.2f}"
-        for name, macs in sorted(costs.items(), key=lambda entry: -entry[1])
-    ]
+    lines += [f"  {name:11}  {macs / 1e6:5.0f}  {macs / full:.2f}" for name, macs in costs.items()]
     return "\n".join(lines)

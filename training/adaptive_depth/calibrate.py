@@ -11,6 +11,7 @@ from adaptive_depth.confidence import measure
 from adaptive_depth.data import Split
 from adaptive_depth.images import Frame
 from adaptive_depth.onnx_model import OnnxModel
+from adaptive_depth.output import tell
 
 
 def calibrate_folder(folder: Path, split: Split, name: str, threads: int = 0) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def _calibrate(args: argparse.Namespace) -> None:
     frame = Frame.from_manifest(manifest.read_model_folder(args.model)[0])
     split = data.load_val(args.data, frame, args.val_per_class, args.seed)
     described = calibrate_folder(args.model, split, "val", args.threads)
-    print(summary(described))
+    tell(args, summary(described), described["confidence"])
 
 
 def summary(described: dict[str, Any]) -> str:

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 
-from adaptive_depth import data, manifest, networks, published, report
+from adaptive_depth import __version__, data, manifest, networks, published, report
 from adaptive_depth import skip as skip_flags
 from adaptive_depth.adapt import add_adapt
 from adaptive_depth.augment import normalise
@@ -24,6 +24,7 @@ from adaptive_depth.export import export_model
 from adaptive_depth.images import Frame
 from adaptive_depth.onnx_model import OnnxModel
 from adaptive_depth.options import positive
+from adaptive_depth.output import note, tell, tell_failure
 from adaptive_depth.published_checkpoint import read_published
 from adaptive_depth.restate import restate
 from adaptive_depth.run_folder import TrainedRun, at_size, read_run, typed_option
@@ -71,8 +72,8 @@ def _evaluate(args: argparse.Namespace) -> None:
         evaluation = evaluate_checkpoint(run, held_out, resolve_device(args.device))
     folder = args.out or (args.model or args.run_folder) / "evaluation"
     files = report.write(evaluation, folder)
-    print(report.table(evaluation))
-    print("\nWritten: " + ", ".join(map(str, files)))
+    text = f"{report.table(evaluation)}\n\nWritten: {', '.join(map(str, files))}"
+    tell(args, text, report.as_json(evaluation))
 
 
 def _add_export(commands: Any) -> None:
@@ -120,18 +121,20 @@ def _export(args: argparse.Namespace) -> None:
         images = _training_images(run, source, args.restate_images)
         run = replace(run, network=restate(run.network, combinations, images))
     written = export_model(run, held_out, args.out, args.name, args.version, args.threads)
-    print(f"{args.out / written['file']}: {written['bytes']} bytes, sha256 {written['sha256']}")
-    _calibrate_exported(run, source, args)
-
-
-def _calibrate_exported(run: TrainedRun, source: Path, args: argparse.Namespace) -> None:
-    """Where images were held out of training that nothing else was measured on."""
+    text = _file_line(args.out, written)
     assert run.data is not None
     try:
+        # Images that were held out of training, and that nothing else was measured on.
         val = data.load_val(source, run.frame, run.data["val_per_class"], run.data["seed"])
-        print(summary(calibrate_folder(args.out, val, "val", args.threads)))
+        written = calibrate_folder(args.out, val, "val", args.threads)
+        text += f"\n{summary(written)}"
     except CalibrationError as error:
-        print(f"Confidence is not calibrated: {error}")
+        note(args, f"Confidence is not calibrated: {error}")
+    tell(args, text, written)
+
+
+def _file_line(folder: Path, written: dict[str, Any]) -> str:
+    return f"{folder / written['file']}: {written['bytes']} bytes, sha256 {written['sha256']}"
 
 
 def _training_images(run: TrainedRun, source: Path, count: int) -> Iterator[torch.Tensor]:
@@ -199,7 +202,7 @@ def _import(args: argparse.Namespace) -> None:
         args.threads,
         published=args.accuracies,
     )
-    print(f"{args.out / written['file']}: {written['bytes']} bytes, sha256 {written['sha256']}")
+    tell(args, _file_line(args.out, written), written)
 
 
 def _add_held_out(p: argparse.ArgumentParser) -> None:
@@ -221,8 +224,56 @@ def _named(source: Path | str | None) -> Path:
     return Path(source)
 
 
+class _UsageError(Exception):
+    """A command line that makes no sense."""
+
+    def __init__(self, parser: argparse.ArgumentParser, message: str) -> None:
+        super().__init__(message)
+        self.parser = parser
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise _UsageError(self, message)
+
+
+class _Completion(argparse.Action):
+    """Prints the shell's completion script."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        import shtab
+
+        print(shtab.complete(parser, values))
+        parser.exit()
+
+
+EXAMPLES = """\
+examples:
+  adaptive-depth adapt --model timm:tf_efficientnet_lite0 --list
+  adaptive-depth adapt --model timm:tf_efficientnet_lite0 --weights pretrained \\
+    --data photos --out runs/mine
+  adaptive-depth evaluate --run runs/mine
+  adaptive-depth export --run runs/mine --out models/mine --name mine --version 1.0.0
+  adaptive-depth --print-completion bash >> ~/.bashrc
+
+exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted
+"""
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="adaptive-depth", description=__doc__)
+    parser = _Parser(
+        prog="adaptive-depth",
+        description="Makes networks of adaptive depth: trains, judges and exports them.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument(
+        "--print-completion",
+        action=_Completion,
+        choices=["bash", "zsh", "tcsh"],
+        help="print a script that completes commands and options",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_adapt(commands)
     add_train(commands)
@@ -230,22 +281,34 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(commands)
     add_calibrate(commands)
     _add_import(commands)
+    for command in commands.choices.values():
+        command.add_argument(
+            "--json", action="store_true", help="for programs: the result as JSON; errors, too"
+        )
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0, 1 with one line on standard error when input is at fault, 2 for bad usage."""
     argv = sys.argv[1:] if argv is None else argv
-    args = _parser().parse_args(argv, argparse.Namespace(argv=argv))
+    as_json = "--json" in argv
     try:
+        args = _parser().parse_args(argv, argparse.Namespace(argv=argv))
         args.run(args)
+    except _UsageError as error:
+        if not as_json:
+            error.parser.print_usage(sys.stderr)
+        raise SystemExit(_failed(str(error), 2, as_json)) from None
     except (ToolkitError, ValueError, OSError) as error:
-        print(f"adaptive-depth: {error}", file=sys.stderr)
-        return 1
+        return _failed(str(error), 1, as_json)
     except KeyboardInterrupt:
-        print("adaptive-depth: interrupted", file=sys.stderr)
-        return 130
+        return _failed("interrupted", 130, as_json)
     return 0
+
+
+def _failed(message: str, exit_code: int, as_json: bool) -> int:
+    tell_failure(message, exit_code, as_json)
+    return exit_code
 
 
 if __name__ == "__main__":

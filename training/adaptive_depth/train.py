@@ -15,6 +15,7 @@ from adaptive_depth.data import Dataset
 from adaptive_depth.distill import DistillConfig
 from adaptive_depth.optimisation import OptimiserConfig
 from adaptive_depth.options import add_options, numbers, read_options
+from adaptive_depth.output import note, tell
 from adaptive_depth.train_config import TrainConfig
 from adaptive_depth.trainer import Trainer, TrainError
 from adaptive_depth.weights import statistics_of
@@ -92,12 +93,13 @@ def start_run(
         trainer.resume()
     elif (args.out / "checkpoint.pt").exists():
         raise TrainError(f"{args.out} already holds a run: --resume it, or name another folder")
-    # Resuming is no part of what it takes to train the network again.
-    typed = [argument for argument in args.argv if argument != "--resume"]
+    # Neither is part of what it takes to train the network again.
+    typed = [argument for argument in args.argv if argument not in ("--resume", "--json")]
     counts = dataset.counts()
     if group.is_first:
         shares = ", ".join(f"{count} for {name}" for name, count in counts.items())
-        print(f"{dataset.name}: {len(dataset.classes)} classes, {shares} ({dataset.split_rule})")
+        classes = f"{len(dataset.classes)} classes, {shares} ({dataset.split_rule})"
+        note(args, f"{dataset.name}: {classes}")
     about = {
         "source": str(args.data),
         "val_per_class": val_per_class,
@@ -107,7 +109,8 @@ def start_run(
     }
     trainer.run(shlex.join(["adaptive-depth", *typed]), about)
     if group.is_first:
-        print(json.dumps(trainer.history[-1]))
+        last = trainer.history[-1]
+        tell(args, json.dumps(last), last)
     group.leave()
 
 

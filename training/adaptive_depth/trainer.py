@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -154,7 +155,8 @@ class Trainer:
                 row = self._epoch(bar)
                 if first:
                     row |= self._validate()
-                    bar.write(", ".join(f"{key} {value:.4g}" for key, value in row.items()))
+                    said = ", ".join(f"{key} {value:.4g}" for key, value in row.items())
+                    bar.write(said, file=sys.stderr)
                 self.history.append(row)
                 self.epoch += 1
                 if first:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import write_folder_tree
 
+from adaptive_depth import __version__
 from adaptive_depth.cli import main
 from adaptive_depth.export import ExportError, check_equal
 from adaptive_depth.manifest import read_model_folder
@@ -62,6 +63,31 @@ def test_bad_usage_exits_with_2(arguments: list[str]):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert (stop.value.code, capsys.readouterr().out) == (0, f"{__version__}\n")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_the_shell_completes_commands_and_options(shell: str, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--print-completion", shell])
+    script = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert all(word in script for word in ("adapt", "calibrate", "--latency-rounds", "--restate"))
+
+
+def test_errors_are_json_where_json_is_asked_for(tmp_path: Path, capsys):
+    assert main(["evaluate", "--run", str(tmp_path), "--json"]) == 1
+    error = json.loads(capsys.readouterr().err)["error"]
+    assert error["exitCode"] == 1 and "checkpoint.pt" in error["message"]
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", "--limit", "0", "--json"])
+    assert stop.value.code == 2
+    assert json.loads(capsys.readouterr().err)["error"]["exitCode"] == 2
 
 
 def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -168,6 +194,28 @@ def test_fewer_images_are_not_compared_with_the_manifest(trained, tmp_path, caps
     assert main(["evaluate", *arguments, "--limit", "6", "--latency-rounds", "0"]) == 0
     assert "can't be compared with the manifest's" in capsys.readouterr().out
     assert "latency" not in json.loads((tmp_path / "evaluation.json").read_text())["paretoFront"]
+
+
+def test_results_are_json_where_json_is_asked_for(tmp_path: Path, capsys):
+    write_folder_tree(tmp_path / "data", {"train": 12, "val": 40, "test": 4})
+
+    def result(*arguments: str) -> dict:
+        capsys.readouterr()
+        assert main([*arguments, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    assert result(*train_arguments(tmp_path / "data", tmp_path / "run"))["epoch"] == 2
+    model = str(tmp_path / "model")
+    written = result(*export_arguments(tmp_path))
+    assert written == json.loads((tmp_path / "model" / "model.json").read_text())
+    assert "--json" not in written["training"]["command"]
+    calibrated = result("calibrate", "--model", model, "--data", str(tmp_path / "data"))
+    assert calibrated["split"] == "val" and set(calibrated["temperatures"]) >= {"FF", "TT"}
+    evaluated = result("evaluate", "--model", model, "--latency-rounds", "0")
+    assert [entry["skip"] for entry in evaluated["subNetworks"]] == ["FF", "FT", "TF", "TT"]
+    listed = result("adapt", "--model", "timm:resnet18", "--list", "--size", "64")
+    assert listed["stages"][1] == {"keeps": ["layer2.0"], "skips": ["layer2.1"]}
+    assert listed["subNetworks"][0]["skip"] == "FFFF"
 
 
 def test_a_file_with_other_weights_is_not_exported(trained: Path):

@@ -168,7 +168,7 @@ class LibraryNetwork(AdaptiveNetwork):
                     borrow_again(self.net, module)
         return self
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Parameters under the library's or the published names; norms' copies as ``*_skip``."""
         prefix = kwargs.get("prefix", args[1] if len(args) > 1 else "")
         state = super().state_dict(*args, **kwargs)
