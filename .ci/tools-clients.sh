@@ -1,7 +1,7 @@
 #!/bin/sh
 # What the clients' tests need beyond npm's packages: Chromium for the page, and Python clients
 # (tritonclient) and the API fuzzer in an environment of their own. May be run again at any time.
-# Tests skip with a message where a tool is missing.
+# Tests skip with a message where a tool is missing, except in CI.
 set -eu
 cd "$(dirname "$0")/.."
 

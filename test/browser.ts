@@ -1,16 +1,14 @@
-import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 import type { BrowserContext, BrowserContextOptions } from 'playwright-core';
+import { without } from './tools.ts';
 
 const CHROMIUM = process.env['CHROMIUM'] ?? '/usr/bin/chromium';
 
 /** Why the page can't be tested here; null: it can. */
-export const noBrowser = existsSync(CHROMIUM)
-  ? null
-  : `there is no ${CHROMIUM}: run .ci/tools-clients.sh, or set CHROMIUM`;
+export const noBrowser = without(CHROMIUM, 'run .ci/tools-clients.sh, or set CHROMIUM');
 
 export interface Browser {
   context(options: BrowserContextOptions): Promise<BrowserContext>;

@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 
 /** Runs a program to its end. */
 export function run(
@@ -13,6 +14,15 @@ export function run(
   });
   if (error) throw error;
   return { code: status ?? -1, output: stdout + stderr };
+}
+
+/**
+ * Why tests that need the program `file` are to be skipped; null: they run. CI has all of them, and
+ * a test whose tool is missing there fails.
+ */
+export function without(file: string, advice: string): string | null {
+  if (process.env['CI'] !== undefined || existsSync(file)) return null;
+  return `there is no ${file}: ${advice}`;
 }
 
 const missing = new Map<string, boolean>();

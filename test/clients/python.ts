@@ -1,14 +1,12 @@
 import { execFile } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { promisify } from 'node:util';
+import { without } from '../tools.ts';
 
 /** A Python that has what .ci/tools-clients.sh installs. */
 export const PYTHON = process.env['CLIENTS_PYTHON'] ?? '.venv-clients/bin/python';
 
 /** Why tests with Python clients can't run here; null: they can. */
-export const noPython = existsSync(PYTHON)
-  ? null
-  : `there is no ${PYTHON}: run .ci/tools-clients.sh, or set CLIENTS_PYTHON`;
+export const noPython = without(PYTHON, 'run .ci/tools-clients.sh, or set CLIENTS_PYTHON');
 
 /** Runs a program to its end; what it printed is in the error if it fails. */
 export async function runToEnd(command: string, args: readonly string[]): Promise<string> {

@@ -1,5 +1,4 @@
 import { execFile } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -8,6 +7,7 @@ import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
 import { createDecoder } from '../../src/preprocess/decode.ts';
 import type { Frame } from '../../src/preprocess/resize.ts';
+import { without } from '../tools.ts';
 
 /**
  * The tolerance: mean difference in grey levels, of 255, below which the pixels that the server gives
@@ -17,9 +17,7 @@ const TOLERANCE = 2;
 
 const PILLOW = 'test/fixtures/pillow';
 const TOOLKIT = process.env['TOOLKIT_PYTHON'] ?? '.venv/bin/python';
-const noToolkit = existsSync(TOOLKIT)
-  ? false
-  : `there is no ${TOOLKIT}: install the training toolkit, or set TOOLKIT_PYTHON`;
+const noToolkit = without(TOOLKIT, 'install the training toolkit, or set TOOLKIT_PYTHON');
 
 /** An entry of the index that test/fixtures/pillow.py writes. */
 interface Expected {
