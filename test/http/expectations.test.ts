@@ -1,5 +1,3 @@
-import { connect } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startServer } from '../server.ts';
@@ -15,24 +13,12 @@ afterAll(async () => {
   await server?.stop();
 });
 
-/** Sends pieces, with pauses in ms between them; everything that comes back, until it closes. */
-async function talk(...pieces: readonly (string | Buffer | number)[]): Promise<string> {
-  const { hostname, port } = new URL(server.url);
-  const socket = connect(Number(port), hostname);
-  let text = '';
-  const closed = new Promise((resolve) => socket.once('close', resolve));
-  socket.on('data', (chunk: Buffer) => {
-    text += chunk.toString('latin1');
-  });
-  socket.on('error', () => {});
-  for (const piece of pieces) {
-    if (typeof piece === 'number') await sleep(piece);
-    else if (socket.writable) socket.write(piece);
-  }
-  const timer = setTimeout(() => socket.destroy(), 5000);
-  await Promise.race([closed, sleep(1500)]);
-  clearTimeout(timer);
-  socket.destroy();
+/** What the service says to a request, to the end of its problem document. */
+async function answerTo(request: string): Promise<string> {
+  const connection = await RawConnection.open(server.url);
+  await connection.send(request);
+  const text = await connection.received(/\}$/);
+  connection.socket.destroy();
   return text;
 }
 
@@ -42,8 +28,12 @@ const head = (lines: readonly string[], length: number = CAT.length) =>
 
 describe('Expect: 100-continue', () => {
   it('goes on when the body is wanted', async () => {
-    const text = await talk(head(['Expect: 100-continue', 'X-Latency-Budget-Ms: 5000']), 200, CAT);
-    expect(text).toMatch(/^HTTP\/1.1 100 Continue\r\n\r\nHTTP\/1.1 200 /);
+    const connection = await RawConnection.open(server.url);
+    await connection.send(head(['Expect: 100-continue', 'X-Latency-Budget-Ms: 60000']));
+    expect(await connection.received(/\r\n\r\n$/)).toBe('HTTP/1.1 100 Continue\r\n\r\n');
+    await connection.send(CAT);
+    expect(await connection.received(/\}$/)).toMatch(/Continue\r\n\r\nHTTP\/1.1 200 /);
+    connection.socket.destroy();
   });
 
   it.each([
@@ -52,19 +42,19 @@ describe('Expect: 100-continue', () => {
     ['time', 503, head(['Expect: 100-continue', 'X-Latency-Budget-Ms: 0.01'])],
     ['type', 415, head(['Expect: 100-continue']).replace('image/jpeg', 'text/plain')],
   ])('is answered at once where the %s decides it: %i', async (_what, status, request) => {
-    const text = await talk(request);
+    const text = await answerTo(request);
     expect(text).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
     expect(text).not.toContain('100 Continue');
   });
 
   it('another expectation: 417 with a problem document', async () => {
-    const text = await talk(head(['Expect: miracles']));
+    const text = await answerTo(head(['Expect: miracles']));
     expect(text).toMatch(/^HTTP\/1.1 417 /);
     expect(text).toContain('"code":"expectation-failed"');
   });
 
   it('no Host: 400 with a problem document', async () => {
-    const text = await talk('GET /model HTTP/1.1\r\nConnection: close\r\n\r\n');
+    const text = await answerTo('GET /model HTTP/1.1\r\nConnection: close\r\n\r\n');
     expect(text).toMatch(/^HTTP\/1.1 400 /);
     expect(text).toContain('"code":"bad-request"');
   });
