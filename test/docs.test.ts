@@ -9,6 +9,8 @@ const PAGES = [
   ...readdirSync('docs')
     .filter((file) => file.endsWith('.md'))
     .map((file) => `docs/${file}`),
+  'bench/gpu/README.md',
+  'bench/peers/README.md',
   ...readdirSync('models')
     .map((folder) => `models/${folder}/README.md`)
     .filter((file) => existsSync(file)),
@@ -35,7 +37,30 @@ function targetsOf(page: string): readonly string[] {
   return links.map(([, link, image]) => (link ?? image)!).filter((to) => !to.includes('://'));
 }
 
+/** Files and folders of the repository that a page names as code. */
+function pathsIn(page: string): readonly string[] {
+  const text = readFileSync(page, 'utf8');
+  const names = text.matchAll(/`((?:src|test|bench|training|k8s|docker|\.ci)\/[^`\s]*)[^`]*`/g);
+  // Of a pattern, its folder.
+  return [...names].map(([, name]) => name!.replace(/[^/]*\*.*/, ''));
+}
+
+const SCRIPTS = Object.keys(
+  (JSON.parse(readFileSync('package.json', 'utf8')) as { scripts: object }).scripts,
+);
+
 describe.each(PAGES)('%s', (page) => {
+  test('names files and folders that there are', () => {
+    expect(pathsIn(page).filter((path) => !existsSync(path))).toEqual([]);
+  });
+
+  test('names commands that there are', () => {
+    const named = readFileSync(page, 'utf8').matchAll(/npm run (?:-s )?([\w:-]+)/g);
+    expect([...named].map(([, name]) => name!).filter((name) => !SCRIPTS.includes(name))).toEqual(
+      [],
+    );
+  });
+
   test('links to files and headings that there are', () => {
     const broken = targetsOf(page).filter((target) => {
       const [path = '', anchor] = target.split('#');
