@@ -68,16 +68,18 @@ const generator: Generator = {
 const say = (line: string) => process.stderr.write(`${line}\n`);
 
 async function main(): Promise<void> {
-  const results = Results.open(values.results, {
+  const setting = {
     budgetMs,
     seconds: generator.seconds,
     serverCores: values.serverCores,
     clientCores: values.clientCores,
-  });
+  };
+  const isReport = Number(values.rounds) === 0;
+  const results = isReport ? Results.read(values.results) : Results.open(values.results, setting);
   const names = values.peers.split(',').filter(Boolean);
   const unknown = names.filter((name) => !PEERS.some((peer) => peer.name === name));
   if (unknown.length > 0) throw new Error(`no such peer: ${unknown.join(', ')}`);
-  if (Number(values.rounds) > 0) {
+  if (!isReport) {
     const setup = ['bench/peers/setup.sh', values.data, ...names];
     const { status } = spawnSync('bash', setup, { stdio: 'inherit' });
     if (status !== 0) throw new Error('bench/peers/setup.sh failed');

@@ -42,11 +42,16 @@ export class Results {
         cells: [],
       });
     }
-    const stored = JSON.parse(readFileSync(file, 'utf8')) as Stored;
-    if (JSON.stringify(stored.conditions) !== JSON.stringify(conditions)) {
-      throw new Error(`${file} has results of ${JSON.stringify(stored.conditions)}`);
+    const results = Results.read(file);
+    if (JSON.stringify(results.conditions) !== JSON.stringify(conditions)) {
+      throw new Error(`${file} has results of ${JSON.stringify(results.conditions)}`);
     }
-    return new Results(file, stored);
+    return results;
+  }
+
+  /** Measurements that nothing is added to, whatever their conditions. */
+  static read(file: string): Results {
+    return new Results(file, JSON.parse(readFileSync(file, 'utf8')) as Stored);
   }
 
   get conditions(): Stored['conditions'] {
