@@ -1,6 +1,7 @@
 #!/bin/sh
 # What the clients' tests need beyond npm's packages: Chromium for the page, and Python clients
-# (tritonclient) and the API fuzzer in an environment of their own. May be run again at any time.
+# (tritonclient), their generator and the API fuzzer in an environment of their own. May be run
+# again at any time.
 # Tests skip with a message where a tool is missing, except in CI.
 set -eu
 cd "$(dirname "$0")/.."
@@ -12,6 +13,7 @@ fi
 
 venv=.venv-clients
 wanted='tritonclient[http,grpc]==2.73.0 schemathesis==4.32.5 requests==2.34.2 httpx==0.28.1'
+wanted="$wanted openapi-python-client==0.29.1"
 if [ "$(cat "$venv/wanted" 2>/dev/null)" != "$wanted" ]; then
   python3 -m venv "$venv"
   # shellcheck disable=SC2086

@@ -1,15 +1,26 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { Validator } from '@seriousme/openapi-schema-validator';
 import { expect, test } from 'vitest';
-import { runToEnd } from './clients/python.ts';
+import { PYTHON, runToEnd } from './clients/python.ts';
+import { startServer } from './server.ts';
+import { without } from './tools.ts';
+
+const GENERATOR = join(dirname(PYTHON), 'openapi-python-client');
+const noGenerator = without(GENERATOR, 'run .ci/tools-clients.sh');
+
+interface Operation {
+  summary?: string;
+  operationId?: string;
+  parameters?: { in: string; name: string }[];
+}
 
 const printed = JSON.parse(await runToEnd(process.execPath, ['dist/main.js', 'openapi'])) as Record<
   string,
   unknown
 > & {
-  paths: Record<string, Record<string, { summary?: string; operationId?: string }>>;
+  paths: Record<string, Record<string, Operation>>;
   servers: { url: string }[];
   components: { schemas: Record<string, object> };
 };
@@ -22,6 +33,16 @@ test('every operation says what it is for', () => {
   for (const [path, operations] of Object.entries(printed.paths)) {
     for (const [method, { summary }] of Object.entries(operations)) {
       expect(summary, `${method} ${path}`).toBeTruthy();
+    }
+  }
+});
+
+test('a path has the parameters that it names, and no others', () => {
+  for (const [path, operations] of Object.entries(printed.paths)) {
+    const named = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name);
+    for (const { parameters = [] } of Object.values(operations)) {
+      const declared = parameters.filter((each) => each.in === 'path').map(({ name }) => name);
+      expect(declared, path).toEqual(named);
     }
   }
 });
@@ -89,3 +110,19 @@ test('openapi-typescript makes types of it that a client can use', async () => {
     await rm(folder, { recursive: true });
   }
 }, 600_000);
+
+test.skipIf(noGenerator)('openapi-python-client makes a client of it that works', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'depthserve-openapi-'));
+  const server = await startServer();
+  try {
+    const target = ['--output-path', join(folder, 'depthserve_client'), '--meta', 'none'];
+    const said = await runToEnd(GENERATOR, ['generate', '--path', 'docs/openapi.json', ...target]);
+    expect(said).not.toContain('will not be generated');
+    const script = ['test/clients/generated_client.py', folder, server.url];
+    const photo = 'models/cifar10/samples/cat.jpg';
+    expect((await runToEnd(PYTHON, [...script, photo])).trim()).toBe('cat');
+  } finally {
+    await server.stop();
+    await rm(folder, { recursive: true });
+  }
+});
