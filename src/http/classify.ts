@@ -12,7 +12,7 @@ import { budgetOf, minAccuracyOf, minConfidenceOf } from './budget.ts';
 import { cancelOnDisconnect } from './disconnect.ts';
 import { readForm } from './form.ts';
 import { readWhole } from './intake.ts';
-import { FORM_TYPE, IMAGE_TYPES, imagesOf } from './images.ts';
+import { FORMAT_OF_TYPE, FORM_TYPE, IMAGE_TYPES, imagesOf } from './images.ts';
 import { refuseEarly } from './problem.ts';
 import { serveBy } from './serving.ts';
 import { Answer, Answers, RequestHeaders, problems } from './schemas.ts';
@@ -59,6 +59,7 @@ export function classifyRoute(service: Service): FastifyPluginAsyncTypebox {
     minAccuracy: minAccuracyOf(request),
     skip: undefined,
     minConfidence: minConfidenceOf(request),
+    format: FORMAT_OF_TYPE.get(request.raw.headers['content-type']),
     cancellation: undefined,
   });
 

@@ -16,6 +16,14 @@ export const IMAGE_TYPES = [
   'application/octet-stream',
 ];
 
+/** What a body that is called so most likely is. */
+export const FORMAT_OF_TYPE: ReadonlyMap<string | undefined, string> = new Map([
+  ['image/jpeg', 'jpeg'],
+  ['image/jpg', 'jpeg'],
+  ['image/png', 'png'],
+  ['image/webp', 'webp'],
+]);
+
 /** Bodies that hold several. */
 export const FORM_TYPE = 'multipart/form-data';
 

@@ -38,6 +38,8 @@ export class DecodeTimes {
   /** By format, then by octave. */
   readonly #seen = new Map<string, Map<number, Seen>>();
   readonly #any = new SlidingWindow(REMEMBERED);
+  /** The same by format. */
+  readonly #ofFormat = new Map<string, SlidingWindow>();
 
   /** @returns ms to decode and resize: this quantile (0 to 1) of recent images of similar size. */
   predict({ format, pixels }: EncodedImage, quantile: number): number {
@@ -73,9 +75,13 @@ export class DecodeTimes {
     return seen.lately.ms;
   }
 
-  /** @returns ms that recent images of any kind took: this quantile (0 to 1). */
-  ofAny(quantile: number): number {
-    return this.#any.quantile(quantile);
+  /**
+   * @param format of which something was decoded; else any.
+   * @returns ms that recent images took, of any size: this quantile (0 to 1).
+   */
+  ofAny(quantile: number, format?: string): number {
+    const times = (format !== undefined && this.#ofFormat.get(format)) || this.#any;
+    return times.quantile(quantile);
   }
 
   /** Median ms of decoding an image of this size, without the messages; 0: none is known. */
@@ -100,6 +106,9 @@ export class DecodeTimes {
     seen.times.add(ms);
     seen.work.add(workMs);
     this.#any.add(ms);
+    let ofFormat = this.#ofFormat.get(format);
+    if (!ofFormat) this.#ofFormat.set(format, (ofFormat = new SlidingWindow(REMEMBERED)));
+    ofFormat.add(ms);
     seen.last.push({ at: now, ms });
     if (seen.last.length > REMEMBERED) seen.last.shift();
   }

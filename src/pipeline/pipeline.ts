@@ -4,6 +4,7 @@
  */
 import type { MeasuredLatency } from '../scheduler/latency.ts';
 import type { Policy, Refusal, Tier, Waiting } from '../scheduler/policy.ts';
+import { SlidingWindow } from '../scheduler/sliding-window.ts';
 import { ExpiredError, Scheduler } from '../scheduler/scheduler.ts';
 import type { Clock, Engine, SchedulerEvents, Served, Wish } from '../scheduler/scheduler.ts';
 import type { Cancellation } from './cancellation.ts';
@@ -23,6 +24,8 @@ export interface ImageRequest {
   readonly skip?: string | undefined;
   /** Look again while less sure than this, 0 to 1, as far as the budget allows; absent: 0. */
   readonly minConfidence?: number | undefined;
+  /** What the head says that the images are: jpeg, png, webp; absent: nothing is known. */
+  readonly format?: string | undefined;
   /** Gives up whatever has not begun. */
   cancellation?: Cancellation | undefined;
 }
@@ -116,10 +119,15 @@ export class DecodeError extends Error {
   }
 }
 
+/** Answers that tell how long a request is neither here nor there. */
+const REMEMBERED = 64;
+
 export class Pipeline<File, Pixels, Output> {
   readonly scheduler: Scheduler<Pixels, Output>;
   readonly #options: PipelineOptions<File, Pixels, Output>;
   readonly #decoding: DecodeStage<File, Pixels, DecodeJob<File, Output>>;
+  /** Ms that answered images neither waited, nor were decoded, nor ran: bodies are read meanwhile. */
+  readonly #elsewhere = new SlidingWindow(REMEMBERED);
 
   constructor(options: PipelineOptions<File, Pixels, Output>) {
     const { policy, latency, engine, clock, maxBatch, decoder, events, confidence } = options;
@@ -162,7 +170,8 @@ export class Pipeline<File, Pixels, Output> {
   preview(request: ImageRequest): Refusal | null {
     const wish = wishOf(request);
     const waitMs = this.#decoding.waitMs(0, this.scheduler.latestReady(wish));
-    const atMostMs = waitMs + this.#options.decodeTimes.ofAny(0.95);
+    const decodeMs = this.#options.decodeTimes.ofAny(0.95, request.format);
+    const atMostMs = waitMs + decodeMs + this.#elsewhere.quantile(0.95);
     return this.scheduler.preview(wish, { mostlyMs: waitMs, atMostMs });
   }
 
@@ -298,6 +307,8 @@ export class Pipeline<File, Pixels, Output> {
           const stages = { enteredAt, decodedAt, finishedAt: this.#options.clock.now() };
           const answer = { ...served, arrivedAt, queueMs, decodeMs, warning, stages };
           flight.answers[index] = answer;
+          const { finishedAt } = stages;
+          this.#elsewhere.add(finishedAt - arrivedAt - queueMs - decodeMs - served.inferenceMs);
           this.#options.events?.answered?.(input, answer, flight.request);
           flight.left -= 1;
           if (flight.left > 0) return;

@@ -37,6 +37,16 @@ describe('decode times', () => {
     expect(times.predict({ format: 'png', pixels: 1e6 }, 0.5)).toBe(20);
   });
 
+  test('before its size is known, an image is judged by its format, or by all', () => {
+    const times = new DecodeTimes();
+    for (let i = 0; i < 10; i++) times.observe(jpeg(1e4), 2, 0);
+    for (let i = 0; i < 10; i++) times.observe({ format: 'webp', pixels: 1e4 }, 30, 0);
+    expect(times.ofAny(0.95, 'jpeg')).toBe(2);
+    expect(times.ofAny(0.95, 'webp')).toBe(30);
+    expect(times.ofAny(0.95, 'png')).toBe(30);
+    expect(times.ofAny(0.95)).toBe(30);
+  });
+
   test('of the last second only are a reason to refuse, and then the median', () => {
     const times = new DecodeTimes();
     expect(times.lately(jpeg(1e6), 0)).toBe(0);
