@@ -110,6 +110,30 @@ async function measure(
   };
 }
 
+/** Processor ms of a refusal, all of the server, by what is started: ours, and bare `node:http`. */
+interface Refused {
+  readonly server: string;
+  readonly perSecond: number;
+  readonly cpuMs: number;
+}
+
+/** Everything is refused: nobody can answer in so short a time, ms. */
+const HOPELESS_MS = 0.5;
+
+async function refuse(server: string, script?: string): Promise<Refused> {
+  const at = await MeasuredServer.start(script ? '.' : server, MODELS.shipped, '0', script);
+  const run = (seconds: number) => load(at.url, IMAGES['32x32']!, HOPELESS_MS, { seconds });
+  await run(4);
+  const before = at.cpu();
+  const { answered, refused, seconds } = await run(Number(values.seconds));
+  const after = at.cpu();
+  await at.stop();
+  if (answered > 0) throw new Error(`${answered} requests were answered`);
+  const used = (cpu: typeof after) => Object.values(cpu).reduce((a, b) => a + b, 0);
+  const cpuMs = (used(after) - used(before)) / refused;
+  return { server: script ?? server, perSecond: refused / seconds, cpuMs };
+}
+
 const CELLS: readonly (readonly [keyof typeof MODELS, string, string, number])[] = [
   ['shipped', '32x32', '', 40],
   ['shipped', '32x32', '0', 0],
@@ -121,7 +145,10 @@ const CELLS: readonly (readonly [keyof typeof MODELS, string, string, number])[]
 ];
 
 const rows: Row[] = [];
+const refusals: Refused[] = [];
 for (let round = 0; round < Number(values.rounds); round++) {
+  for (const checkout of values.checkout) refusals.push(await refuse(checkout));
+  refusals.push(await refuse('bare', 'bench/cost/bare.mjs'));
   for (const cell of CELLS) {
     for (const checkout of values.checkout) {
       const [model, image, cores, perSecond] = cell;
@@ -130,7 +157,7 @@ for (let round = 0; round < Number(values.rounds); round++) {
     }
   }
 }
-if (values.json) writeFileSync(values.json, `${JSON.stringify(rows, null, 1)}\n`);
+if (values.json) writeFileSync(values.json, `${JSON.stringify({ rows, refusals }, null, 1)}\n`);
 
 const keyOf = ({ checkout, model, image, load }: Row) => [checkout, model, image, load].join('|');
 const out = [
@@ -149,6 +176,14 @@ for (const key of new Set(rows.map(keyOf))) {
     `| ${key.split('|').join(' | ')} | ${of(({ rate }) => rate, 0)} | ${of(({ medianMs }) => medianMs, 1)} | ` +
       `${of(({ meanBatch }) => meanBatch, 1)} | ${roles.join(' | ')} | ${of(({ cpuMs }) => cpuMs)} | ` +
       `${of(({ limitMs }) => limitMs)} | ${of((row) => row.cpuMs / row.limitMs)} | ${of(({ startMs }) => startMs / 1000, 1)} |`,
+  );
+}
+out.push('', '| all refused, one core | refusals/s | CPU ms each |', '|---|---|---|');
+for (const server of new Set(refusals.map((refusal) => refusal.server))) {
+  const mine = refusals.filter((refusal) => refusal.server === server);
+  const rate = median(mine.map(({ perSecond }) => perSecond));
+  out.push(
+    `| ${server} | ${rate.toFixed(0)} | ${median(mine.map(({ cpuMs }) => cpuMs)).toFixed(3)} |`,
   );
 }
 process.stdout.write(`${out.join('\n')}\n`);

@@ -20,10 +20,18 @@ export class MeasuredServer {
     readonly startMs: number,
   ) {}
 
-  /** @param cores that it may use, as `taskset` takes them; empty: all. */
-  static async start(checkout: string, model: string, cores = ''): Promise<MeasuredServer> {
+  /**
+   * @param cores that it may use, as `taskset` takes them; empty: all.
+   * @param script of the checkout.
+   */
+  static async start(
+    checkout: string,
+    model: string,
+    cores = '',
+    script = 'dist/main.js',
+  ): Promise<MeasuredServer> {
     const rolesFile = join(mkdtempSync(join(tmpdir(), 'cost-')), 'roles');
-    const command = ['node', '--import', resolve('bench/cost/roles.mjs'), 'dist/main.js'];
+    const command = ['node', '--import', resolve('bench/cost/roles.mjs'), script];
     if (cores) command.unshift('taskset', '-c', cores);
     const began = performance.now();
     const child = spawn(command[0]!, command.slice(1), {
