@@ -1,4 +1,4 @@
-import { ServeError } from './errors.ts';
+import { ServeError, uploadLate } from './errors.ts';
 import { confidenceOf } from './model/confidence.ts';
 import { mostAccurate, paretoFront, rankedTiers, superNetOf } from './model/ladder.ts';
 import type { Manifest, Model } from './model/manifest.ts';
@@ -13,6 +13,7 @@ import { MeasuredLatency } from './scheduler/latency.ts';
 import type { LatencyTable } from './scheduler/latency.ts';
 import { remeasure } from './remeasure.ts';
 import { withPins } from './scheduler/pin.ts';
+import { RefusedError } from './scheduler/contract.ts';
 import { SharedCores } from './shared-cores.ts';
 import type { Tier } from './scheduler/policy.ts';
 import type { Clock, Engine } from './scheduler/scheduler.ts';
@@ -144,7 +145,6 @@ export class Deployment {
     const { decodeTimes } = this.#parts;
     const latency = this.#latency;
     const front = this.#front;
-    const decodeMs = decodeTimes.ofAny(0.95);
     return {
       manifest,
       provider: engine.provider,
@@ -152,7 +152,7 @@ export class Deployment {
       engines: engine.working,
       waiting: pipeline.waiting,
       oldestAgeMs: pipeline.scheduler.oldestAgeMs,
-      tiers: front.map((tier) => ({ ...tier, budgetMs: decodeMs + latency.predict(tier, 1) })),
+      tiers: front.map((tier) => ({ ...tier, budgetMs: this.#idleMs(tier) })),
       latency: latency.table,
       slowdown: latency.slowdown,
       spread: latency.spread,
@@ -185,7 +185,7 @@ export class Deployment {
     const answers = this.pipeline.classify(images, request).catch((error: unknown) => {
       throw error instanceof DecodeError ? numbered(error) : error;
     });
-    return this.#classified(answers);
+    return this.#classified(answers, request);
   }
 
   /**
@@ -197,7 +197,7 @@ export class Deployment {
     images: readonly Uint8Array[],
     request: ImageRequest,
   ): Promise<readonly Classified[]> {
-    return this.#classified(this.pipeline.classifyPixels(images, request));
+    return this.#classified(this.pipeline.classifyPixels(images, request), request);
   }
 
   /**
@@ -264,14 +264,32 @@ export class Deployment {
 
   async #classified(
     answers: Promise<readonly ImageAnswer<Float32Array>[]>,
+    request: ImageRequest,
   ): Promise<readonly Classified[]> {
     const release = this.hold();
+    const askedAt = this.#parts.clock.now();
     try {
       const { manifest } = this;
       return (await answers).map((answer) => ({ ...answer, manifest, best: this.#best }));
+    } catch (error) {
+      throw error instanceof RefusedError ? this.#explained(error, request, askedAt) : error;
     } finally {
       release();
     }
+  }
+
+  /** Tells a budget that is too small from one that the upload used up. */
+  #explained({ refusal }: RefusedError, request: ImageRequest, askedAt: number): Error {
+    const { arrivedAt, budgetMs } = request;
+    const isEnough = budgetMs >= this.#idleMs(this.#front[0]!);
+    if (refusal.reason !== 'budget-too-small' || !isEnough) return new RefusedError(refusal);
+    const leftMs = budgetMs - (askedAt - arrivedAt);
+    return leftMs > 0 ? new RefusedError({ ...refusal, leftMs }) : uploadLate();
+  }
+
+  /** The budget that is enough for a tier on an idle service. */
+  #idleMs(tier: Tier): number {
+    return this.#parts.decodeTimes.ofAny(0.95) + this.#latency.predict(tier, 1);
   }
 
   /** Finishes the requests that came in, then ends the sessions. No new ones from here on. */

@@ -136,6 +136,10 @@ export function fileProblem(error: unknown): string {
   return known[code ?? ''] ?? message;
 }
 
+/** A body that has not come, or came too late. */
+export const uploadLate = () =>
+  new ServeError('deadline-passed', 'The upload took longer than the budget.');
+
 /** The RFC 9457 document that answers `error`. */
 export function problemOf(error: ServeError, requestId: string) {
   const [status, title] = ERRORS[error.code];

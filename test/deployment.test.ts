@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { VirtualClock } from '../bench/simulator/clock.ts';
 import type { Profile } from '../bench/simulator/tables.ts';
 import { Deployment } from '../src/deployment.ts';
+import { toServeError } from '../src/http/problem.ts';
 import { fakeParts, jpegOf } from './fake-deployment.ts';
 import type { FakeOptions } from './fake-deployment.ts';
 import { read } from './monitoring/metrics.ts';
@@ -89,6 +90,44 @@ describe('a deployment', () => {
     expect(await value('depthserve_batch_size_sum{tier="F"}')).toBe(2);
     expect(await value('depthserve_macs_saved_total')).toBe(2);
     expect(await value('depthserve_prediction_ratio_count{of="decode",tier="none"}')).toBe(2);
+  });
+});
+
+describe('a budget that was used up while the request came in', () => {
+  /** What is told of a request that arrives at 0 and is here at `at`. */
+  async function told(at: number, budgetMs: number): Promise<unknown> {
+    const { clock, deployment } = deploy();
+    let outcome: Promise<unknown> | undefined;
+    clock.at(at, () => {
+      const answers = deployment.classify([PHOTO], { ...PATIENT, budgetMs });
+      outcome = answers.then(
+        () => 'answered',
+        (error: unknown) => toServeError(error),
+      );
+    });
+    await clock.run();
+    return outcome;
+  }
+
+  test('is not called too small: the upload took too long', async () => {
+    expect(await told(600, 300)).toMatchObject({ code: 'deadline-passed', status: 504 });
+  });
+
+  test('nor where little was left of it: the answer says how much', async () => {
+    expect(await told(250, 300)).toBe('answered');
+    expect(await told(295, 300)).toMatchObject({
+      code: 'budget-too-small',
+      explanation: expect.stringMatching(/^The upload left 5\.0 ms of the budget.*faster\.$/),
+    });
+  });
+
+  test('is called too small where it would have been at any time', async () => {
+    for (const at of [0, 4, 600]) {
+      expect(await told(at, 5)).toMatchObject({
+        code: 'budget-too-small',
+        explanation: expect.stringMatching(/even an idle server/),
+      });
+    }
   });
 });
 

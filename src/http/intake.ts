@@ -3,7 +3,7 @@ import { Transform } from 'node:stream';
 import type { Readable } from 'node:stream';
 import * as zlib from 'node:zlib';
 import type { FastifyInstance, FastifyRequest, RequestPayload } from 'fastify';
-import { ServeError } from '../errors.ts';
+import { ServeError, uploadLate } from '../errors.ts';
 import { FORM_TYPE } from './images.ts';
 
 declare module 'fastify' {
@@ -193,10 +193,7 @@ class Account {
 /** Ends an upload that takes longer than the request's budget. @returns stops that. */
 function watchUpload({ uploadDue }: FastifyRequest, end: (late: ServeError) => void): () => void {
   if (uploadDue === null) return () => {};
-  const late = () => {
-    end(new ServeError('deadline-passed', 'The upload took longer than the budget.'));
-  };
-  const timer = setTimeout(late, uploadDue - performance.now());
+  const timer = setTimeout(() => end(uploadLate()), uploadDue - performance.now());
   return () => clearTimeout(timer);
 }
 

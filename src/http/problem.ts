@@ -52,19 +52,21 @@ export function fromRefusal(refusal: Refusal): ServeError {
   }
   // Rounded up, so that a caller who sends exactly this is not refused for a fraction.
   const smallestBudgetMs = Math.ceil(refusal.smallestBudgetMs * 10) / 10;
-  return refusal.reason === 'overload'
-    ? new ServeError(
-        'overloaded',
-        'Not even the cheapest sub-network can answer within the budget now.',
-        { smallestBudgetMs },
-        smallestBudgetMs,
-      )
-    : new ServeError(
-        'budget-too-small',
-        'The budget is shorter than decoding and the cheapest sub-network take.',
-        // No Retry-After: the same budget fails at any time.
-        { smallestBudgetMs },
-      );
+  const extra = { smallestBudgetMs };
+  if (refusal.reason === 'overload') {
+    const detail = 'Not even the cheapest sub-network can answer within the budget now.';
+    return new ServeError('overloaded', detail, extra, smallestBudgetMs);
+  }
+  // No Retry-After: the same budget fails at any time.
+  if (refusal.leftMs === undefined) {
+    const detail = 'The budget is shorter than decoding and the cheapest sub-network take.';
+    return new ServeError('budget-too-small', detail, extra);
+  }
+  const detail =
+    `The upload left ${refusal.leftMs.toFixed(1)} ms of the budget, ` +
+    'less than decoding and the cheapest sub-network take.';
+  const advice = 'Send a budget of at least smallestBudgetMs, or the request faster.';
+  return new ServeError('budget-too-small', detail, extra, undefined, { advice });
 }
 
 /** Logs an error, notes the outcome, and sets what every protocol's answer has in common. */

@@ -121,6 +121,11 @@ export interface Refusal {
   readonly reason: 'overload' | 'budget-too-small' | 'accuracy-unavailable';
   /** The smallest budget in ms, counted from the request's arrival, that would have worked now. */
   readonly smallestBudgetMs: number;
+  /**
+   * What was left of a budget, of which all would have been enough: the request took its time to
+   * come in.
+   */
+  readonly leftMs?: number;
 }
 
 /** A request that was let in and is refused after all, for the sake of others. */
