@@ -1,4 +1,3 @@
-import { performance } from 'node:perf_hooks';
 import type { ServerUnaryCall, UntypedServiceImplementation, sendUnaryData } from '@grpc/grpc-js';
 import { ServeError } from '../errors.ts';
 import { isFault, toServeError } from '../http/problem.ts';
@@ -9,6 +8,7 @@ import { inProtocol } from '../http/v2/told.ts';
 import { Cancellation } from '../pipeline/cancellation.ts';
 import { messageOf, responseOf } from './convert.ts';
 import type { ModelInferRequest } from './convert.ts';
+import { isLate } from './heads.ts';
 import type { GrpcParts, Head, Heads } from './heads.ts';
 import { grpcStatus } from './status.ts';
 
@@ -29,7 +29,7 @@ export function handlers(parts: GrpcParts, heads: Heads): UntypedServiceImplemen
   const statistics = () => [service.tritonStatistics.report(service.manifest)];
 
   async function answer(call: Call<ModelInferRequest>, callback: sendUnaryData<object>) {
-    const head = heads.of(call.metadata);
+    const head = heads.take(call.metadata);
     try {
       const { response, subNetwork } = await inferred(parts, head, call);
       heads.over(head, null, subNetwork);
@@ -106,13 +106,11 @@ async function inferred(parts: GrpcParts, head: Head, call: Call<ModelInferReque
 }
 
 /** Cancels when the client does, or its deadline passes. */
-function endOf(call: Call<unknown>, { arrivedAt, budgetMs = Infinity }: Head): Cancellation {
+function endOf(call: Call<unknown>, head: Head): Cancellation {
   const cancellation = new Cancellation();
   const end = () => {
-    // A timer's grain is a millisecond.
-    const isLate = performance.now() - arrivedAt >= budgetMs - 1;
     cancellation.cancel(
-      isLate
+      isLate(head)
         ? new ServeError('deadline-passed', 'The deadline passed before the answer.')
         : new ServeError('cancelled', 'The client cancelled before the answer.'),
     );

@@ -4,7 +4,8 @@ import { ServerInterceptingCall, status } from '@grpc/grpc-js';
 import type { Metadata, ServerInterceptor } from '@grpc/grpc-js';
 import type { FastifyBaseLogger } from 'fastify';
 import type { Deployment } from '../deployment.ts';
-import type { ErrorCode, ServeError } from '../errors.ts';
+import { ServeError, uploadLate } from '../errors.ts';
+import type { ErrorCode } from '../errors.ts';
 import type { Access } from '../http/access.ts';
 import type { Intake } from '../http/intake.ts';
 import { fromRefusal, toServeError } from '../http/problem.ts';
@@ -40,6 +41,8 @@ export interface Head {
   /** The deadline, as a budget; absent: none. */
   readonly budgetMs: number | undefined;
   outcome: 'met' | 'late' | ErrorCode | null;
+  /** Its message has come, and a handler has it. */
+  isTaken: boolean;
   /** Null: nobody collects spans. */
   trace: RequestTrace | null;
   /** For the log. */
@@ -60,8 +63,11 @@ export class Heads {
     this.#parts = parts;
   }
 
-  of(metadata: Metadata): Head {
-    return this.#heads.get(metadata)!;
+  /** For the handler, which says by `over` what becomes of the call. */
+  take(metadata: Metadata): Head {
+    const head = this.#heads.get(metadata)!;
+    head.isTaken = true;
+    return head;
   }
 
   /** Counts and logs what became of an inference. */
@@ -90,18 +96,27 @@ export class Heads {
       const deadline = Number(call.getDeadline());
       const budgetMs = deadline === Infinity ? undefined : deadline - Date.now();
       const leave: (() => void)[] = [];
+      let head: Head | null = null;
+      // What the library answers by itself reaches no interceptor.
+      let answered: status | null = null;
+      const sendStatus = call.sendStatus.bind(call);
+      call.sendStatus = (answer) => {
+        answered = answer.code ?? null;
+        sendStatus(answer);
+      };
       return new ServerInterceptingCall(call, {
         start: (next) =>
           next({
             onReceiveMetadata: (metadata, pass) => {
               const id = idOf(metadata);
-              const head: Head = {
+              head = {
                 arrivedAt,
                 id,
                 deployment: null,
                 budgetMs,
                 leave,
                 outcome: null,
+                isTaken: false,
                 trace: null,
                 traceIds: null,
               };
@@ -119,6 +134,9 @@ export class Heads {
             },
             // Comes when a call is over, however it ended.
             onCancel: () => {
+              if (head && !head.isTaken && head.outcome === null && INFERS.test(path)) {
+                this.over(head, unread(head, answered));
+              }
               for (const each of leave.splice(0)) each();
             },
           }),
@@ -161,4 +179,22 @@ export class Heads {
 function idOf(metadata: Metadata): string {
   const given = metadata.get('x-request-id')[0]?.toString();
   return given !== undefined && /^[\w.-]{1,128}$/.test(given) ? given : randomUUID();
+}
+
+/** Whether a call ended by its deadline, which the client looks after, too. */
+export const isLate = ({ arrivedAt, budgetMs = Infinity }: Head): boolean =>
+  // A timer's grain is a millisecond.
+  performance.now() - arrivedAt >= budgetMs - 1;
+
+/** Why a call ended before a handler had its message. */
+function unread(head: Head, answered: status | null): ServeError {
+  if (isLate(head)) return uploadLate();
+  switch (answered) {
+    case status.RESOURCE_EXHAUSTED:
+      return new ServeError('body-too-large', 'The message is too large.');
+    case status.INTERNAL:
+      return new ServeError('bad-request', 'The message cannot be read.');
+    default:
+      return new ServeError('cancelled', 'The client went away before its message was here.');
+  }
 }

@@ -11,7 +11,7 @@ import type { RequestTrace, Tracing } from '../tracing/trace.ts';
 import { Access } from './access.ts';
 import { classifyRoute } from './classify.ts';
 import { allowOrigins } from './cors.ts';
-import { answerHalfOpen } from './disconnect.ts';
+import { answerHalfOpen, countUnanswered } from './disconnect.ts';
 import { meetExpectations } from './expectations.ts';
 import { feedbackRoute } from './feedback.ts';
 import { infoRoutes, metricsRoute } from './info.ts';
@@ -137,6 +137,7 @@ export async function buildApp(
     reply.headers({ 'x-request-id': request.id, ...SECURITY_HEADERS });
     reportLoad(request, reply);
     const { classifies } = request.routeOptions.config;
+    if (classifies) atClose.push(() => countUnanswered(service, request, reply));
     if (classifies && (tracing || request.headers.traceparent !== undefined)) {
       traceRequest(tracing, request);
     }

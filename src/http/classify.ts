@@ -9,6 +9,7 @@ import type { ImageRequest } from '../pipeline/pipeline.ts';
 import type { Service } from '../service.ts';
 import { answerOf, serverTimingOf, subNetworksOf } from './answer.ts';
 import { budgetOf, minAccuracyOf, minConfidenceOf } from './budget.ts';
+import { boundaryOf } from './delimiters.ts';
 import { cancelOnDisconnect } from './disconnect.ts';
 import { readForm } from './form.ts';
 import { readWhole } from './intake.ts';
@@ -133,7 +134,7 @@ export function classifyRoute(service: Service): FastifyPluginAsyncTypebox {
       async (request, reply) => {
         const files = imagesOf(request);
         const imageRequest = request.imageRequest!;
-        imageRequest.cancellation = cancelOnDisconnect(request, reply, service);
+        imageRequest.cancellation = cancelOnDisconnect(request, reply);
         const { budgetMs } = imageRequest;
         const results = await request.deployment!.classify(files, imageRequest);
 

@@ -3,6 +3,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ServeError } from '../errors.ts';
 import { Cancellation } from '../pipeline/cancellation.ts';
 import type { Service } from '../service.ts';
+import { brokenOffFor } from './problem.ts';
 import { recordUnanswered } from './serving.ts';
 import { endTrace } from './tracing.ts';
 
@@ -33,24 +34,29 @@ export function answerHalfOpen(app: FastifyInstance): void {
 }
 
 /**
+ * Counts and logs a request whose connection ended before its answer was written: Fastify's
+ * onResponse hook never comes for these.
+ */
+export function countUnanswered(service: Service, request: FastifyRequest, reply: FastifyReply) {
+  if (reply.raw.writableFinished) return;
+  const { complete, socket } = request.raw;
+  const outcome = (complete ? undefined : brokenOffFor(socket)) ?? 'cancelled';
+  request.outcome = outcome;
+  recordUnanswered(service, request, outcome);
+  request.log.info({ outcome }, 'classify');
+  endTrace(request, null);
+}
+
+/**
  * Cancels when the client goes away before its answer is written, so that no engine works for
  * nobody. (The request's own `close` event also comes when its body has merely been read.)
  */
-export function cancelOnDisconnect(
-  request: FastifyRequest,
-  reply: FastifyReply,
-  service: Service,
-): Cancellation {
+export function cancelOnDisconnect(request: FastifyRequest, reply: FastifyReply): Cancellation {
   const cancellation = new Cancellation();
   const stopLooking = lookForClient(request, reply);
   request.atClose.push(() => {
     stopLooking();
     if (reply.raw.writableFinished) return;
-    // Fastify's onResponse hook never comes for these.
-    request.outcome = 'cancelled';
-    recordUnanswered(service, request, 'cancelled');
-    request.log.info({ outcome: 'cancelled' }, 'classify');
-    endTrace(request, null);
     cancellation.cancel(new ServeError('cancelled', 'The client went away before the answer.'));
   });
   return cancellation;

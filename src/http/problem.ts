@@ -86,6 +86,11 @@ export function settleError(error: unknown, request: FastifyRequest, reply: Fast
   return { error: problem, document: problemOf(problem, request.id) };
 }
 
+const brokenOff = new WeakMap<Socket, ErrorCode>();
+
+/** Why a connection was closed in the middle of a request; undefined: it was not closed by us. */
+export const brokenOffFor = (socket: Socket) => brokenOff.get(socket);
+
 /** Of connections whose bytes are no request: answered, as far as anyone listens, and closed. */
 export function answerClientError(error: ConnectionError, socket: Socket): void {
   if (socket.writable && error.code !== 'ECONNRESET') {
@@ -93,6 +98,7 @@ export function answerClientError(error: ConnectionError, socket: Socket): void 
       CONNECTION_CODES[error.code] ?? 'bad-request',
       'The bytes that arrived are no whole HTTP request.',
     );
+    brokenOff.set(socket, problem.code);
     const body = JSON.stringify(problemOf(problem, randomUUID()));
     socket.write(
       `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status]}\r\n` +

@@ -245,9 +245,30 @@ describe('gRPC', () => {
     expect([error.code, error.details]).toEqual([code, expect.stringMatching(details)]);
   });
 
-  it('a message beyond the limit is refused', async () => {
+  it('a message beyond the limit is refused, and counted', async () => {
+    const refused = 'depthserve_requests_total{tier="none",outcome="body-too-large"}';
+    const before = await metric(server, refused);
     const error = await caller.error('ModelInfer', pixels(3000), within(60_000));
     expect(error.code).toBe(status.RESOURCE_EXHAUSTED);
+    while ((await metric(server, refused)) === before) await sleep(10);
+  });
+
+  it.each([
+    ['cancelled', 'the client goes away', 60_000],
+    ['deadline-passed', 'its deadline passes', 200],
+  ])('a call is counted as %s when %s before its message is here', async (outcome, _what, ms) => {
+    const counted = `depthserve_requests_total{tier="none",outcome="${outcome}"}`;
+    const before = await metric(server, counted);
+    const call = caller.stub.makeClientStreamRequest(
+      '/inference.GRPCInferenceService/ModelInfer',
+      (message: Buffer) => message,
+      (message: Buffer) => message,
+      new Metadata(),
+      within(ms),
+      () => {},
+    );
+    if (outcome === 'cancelled') setTimeout(() => call.cancel(), 100);
+    while ((await metric(server, counted)) === before) await sleep(10);
   });
 
   it('metadata say that encoded images are taken', async () => {

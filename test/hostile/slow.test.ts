@@ -3,7 +3,7 @@ import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, expect, it } from 'vitest';
-import { CAT, classify } from '../http/client.ts';
+import { CAT, classify, scrape } from '../http/client.ts';
 import type { Problem } from '../http/client.ts';
 import { startServer } from '../server.ts';
 import type { Server } from '../server.ts';
@@ -34,6 +34,12 @@ const head = (length: number) =>
   `POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nX-Latency-Budget-Ms: 60000\r\nContent-Length: ${length}\r\n\r\n`;
 const answersWell = async () => expect((await classify(server.url, CAT, PATIENT)).status).toBe(200);
 
+/** Waits until so many requests are in the metrics with this outcome. */
+async function counted(outcome: string, count = 1): Promise<void> {
+  const line = `depthserve_requests_total{tier="none",outcome="${outcome}"} ${count}\n`;
+  while (!(await scrape(server.url)).includes(line)) await sleep(20);
+}
+
 it('a head that does not end is answered 408, and the connection closed', async () => {
   server = await startServer({ HEAD_TIMEOUT_MS: '500' });
   const socket = open('GET /model HTTP/1.1\r\nHost: x\r\nX-Slow: ');
@@ -51,6 +57,24 @@ it('a body that does not end is answered 408, and the connection closed', async 
   await once(socket, 'close');
   clearInterval(dripping);
   expect(socket.received).toMatch(/^HTTP\/1\.1 408 .*"code":"request-timeout"/s);
+  await counted('request-timeout');
+  await answersWell();
+});
+
+it('an upload that is given up is counted, and nobody is alarmed', async () => {
+  server = await startServer();
+  for (const [type, path] of [
+    ['image/jpeg', '/classify'],
+    ['multipart/form-data; boundary=b', '/classify'],
+    ['application/json', '/v2/models/cifar10-small-resnet/infer'],
+  ] as const) {
+    const socket = open(head(100_000).replace('image/jpeg', type).replace('/classify', path));
+    socket.write('--b\r\n');
+    await sleep(100);
+    socket.resetAndDestroy();
+  }
+  await counted('cancelled', 3);
+  expect(server.log()).not.toMatch(/"level":50/);
   await answersWell();
 });
 

@@ -26,7 +26,7 @@ export function inferRoutes(service: Service): FastifyPluginAsync {
       arrivedAt: request.arrivedAt,
       head: headWishOf(request),
       id: request.id,
-      cancellation: cancelOnDisconnect(request, reply, service),
+      cancellation: cancelOnDisconnect(request, reply),
       allBinary: false,
       trace: request.trace,
     };
