@@ -170,6 +170,23 @@ describe('errors have the form of the protocol', () => {
     expect(answer.headers.get('allow')).toBe('POST');
   });
 
+  const nested = (depth: number) => `${'['.repeat(depth)}${']'.repeat(depth)}`;
+  test.each([
+    ['parameters', `{"inputs": [], "parameters": {"x": ${nested(50_000)}}}`],
+    ['inputs', `{"inputs": ${nested(50_000)}}`],
+    ['everything', nested(1000)],
+  ])('%s nested too deep: 400', async (_where, body) => {
+    const answer = await infer(body);
+    expect([answer.status, answer.body.error]).toEqual([
+      400,
+      expect.stringMatching(/^bad-request: The request is nested deeper than/),
+    ]);
+  });
+
+  test.each(['', 'nonsense', 'text/plain'])('whatever the body is called: %j', async (type) => {
+    expect((await infer({ inputs: [image()] }, { 'content-type': type })).status).toBe(200);
+  });
+
   test('a compression that is not known: 415', async () => {
     expect((await infer({ inputs: [image()] }, { 'content-encoding': 'zz' })).status).toBe(415);
   });

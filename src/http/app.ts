@@ -16,7 +16,7 @@ import { meetExpectations } from './expectations.ts';
 import { feedbackRoute } from './feedback.ts';
 import { infoRoutes, metricsRoute } from './info.ts';
 import { Intake, limitIntake } from './intake.ts';
-import { notFoundHandler } from './notfound.ts';
+import { answerNotFoundEarly, notFoundHandler } from './notfound.ts';
 import { loadReports } from './orca.ts';
 import { describeRoute, nameComponents } from './openapi.ts';
 import { pageRoutes } from './page.ts';
@@ -172,6 +172,7 @@ export async function buildApp(
     done();
   });
   meetExpectations(app);
+  answerNotFoundEarly(app);
   app.setErrorHandler(answerError);
   app.setNotFoundHandler(notFoundHandler(app));
 

@@ -46,9 +46,22 @@ const REQUEST_BODY = {
 
 const TAKEN: ReadonlySet<string> = new Set([...IMAGE_TYPES, FORM_TYPE]);
 
-/** Whether bodies of this Content-Type are read. */
-function isTaken(contentType: string): boolean {
-  return TAKEN.has(contentType) || TAKEN.has(contentType.split(';', 1)[0]!.trim().toLowerCase());
+/** A Content-Type without its parameters. */
+function mediaTypeOf(contentType: string): string {
+  if (TAKEN.has(contentType)) return contentType;
+  return contentType.split(';', 1)[0]!.trim().toLowerCase();
+}
+
+/**
+ * What Fastify checks only when it has read the body.
+ *
+ * @throws {ServeError} bad-request
+ */
+function assertQuery(request: FastifyRequest): void {
+  const validate = request.getValidationFunction('querystring')!;
+  if (validate(request.query)) return;
+  const [error] = validate.errors!;
+  throw new ServeError('bad-request', `querystring${error!.instancePath} ${error!.message}.`);
 }
 
 /** `POST /classify`: images and a latency budget in, labels and how they came about out. */
@@ -107,19 +120,24 @@ export function classifyRoute(service: Service): FastifyPluginAsyncTypebox {
         },
         // Before the body is read: under overload most requests end here.
         onRequest(request, reply, done) {
-          // `curl -T` and others name no type.
-          request.raw.headers['content-type'] ??= 'application/octet-stream';
+          // `curl -T` and others name no type, or an empty one.
+          request.raw.headers['content-type'] ||= 'application/octet-stream';
           const { pipeline } = serveBy(service, request);
           const type = request.raw.headers['content-type'];
-          if (!isTaken(type)) {
-            const detail = `The body is called ${JSON.stringify(type.split(';', 1)[0]!.slice(0, 60))}.`;
+          const mediaType = mediaTypeOf(type);
+          if (!TAKEN.has(mediaType)) {
+            const detail = `The body is called ${JSON.stringify(mediaType.slice(0, 60))}.`;
             return done(new ServeError('unsupported-media-type', detail));
+          }
+          if (mediaType === FORM_TYPE && boundaryOf(type) === null) {
+            return done(new ServeError('bad-multipart', 'The Content-Type names no boundary.'));
           }
           const unknown = Object.keys(request.query).find((name) => name !== 'topK');
           if (unknown !== undefined) {
             const detail = `There is no query parameter ${JSON.stringify(unknown.slice(0, 40))}, only topK.`;
             return done(new ServeError('bad-request', detail));
           }
+          assertQuery(request);
           const imageRequest = imageRequestOf(request);
           request.imageRequest = imageRequest;
           request.trace?.asks(imageRequest.budgetMs);

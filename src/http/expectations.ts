@@ -5,14 +5,16 @@ import { ServeError } from '../errors.ts';
 /** Requests whose clients wait for `100 Continue` before they send the body. */
 const waiting = new WeakSet<IncomingMessage>();
 
+const isContinue = (expectation: string) => expectation.trim().toLowerCase() === '100-continue';
+
 /**
  * A client that sends `Expect: 100-continue` is told to go on only when its body is about to be
  * read: what the head alone decides is answered before megabytes are sent. Other expectations, and
- * requests that do not say which host they are for, are refused.
+ * requests that do not say which host they are for, are refused. HTTP/1.0 knows neither.
  */
 export function meetExpectations(app: FastifyInstance): void {
   app.server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => {
-    waiting.add(request);
+    if (request.httpVersion === '1.1') waiting.add(request);
     app.server.emit('request', request, response);
   });
   app.server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) => {
@@ -21,11 +23,12 @@ export function meetExpectations(app: FastifyInstance): void {
   app.addHook('onRequest', ({ raw }, reply, done) => {
     // Whether the body will be sent after an answer without 100 is the client's choice.
     if (waiting.has(raw)) reply.header('connection', 'close');
+    if (raw.httpVersion !== '1.1') return done();
     const { expect, host } = raw.headers;
-    if (expect !== undefined && !waiting.has(raw)) {
+    if (expect && !expect.split(',').every(isContinue)) {
       const detail = `Expect is ${JSON.stringify(expect.slice(0, 40))}.`;
       done(new ServeError('expectation-failed', detail));
-    } else if (host === undefined && raw.httpVersion === '1.1') {
+    } else if (host === undefined) {
       done(new ServeError('bad-request', 'The request has no Host.'));
     } else {
       done();

@@ -12,7 +12,7 @@ export function notFoundHandler(app: FastifyInstance) {
     for (const each of [method].flat()) routes.push({ method: each, pattern });
   });
 
-  return async (request: FastifyRequest, reply: FastifyReply): Promise<never> => {
+  return (request: FastifyRequest, reply: FastifyReply): never => {
     const path = request.url.split('?', 1)[0]!;
     const fitting = routes.filter(({ pattern }) => pattern.test(path));
     if (fitting.length === 0) {
@@ -21,4 +21,16 @@ export function notFoundHandler(app: FastifyInstance) {
     reply.header('allow', [...new Set(fitting.map(({ method }) => method))].join(', '));
     throw new ServeError('method-not-allowed', `${request.method} does not go with ${path}.`);
   };
+}
+
+/**
+ * Answers requests for what is not there before their bodies are read. To be called after the hooks
+ * that decide who may enter.
+ */
+export function answerNotFoundEarly(app: FastifyInstance): void {
+  app.addHook('onRequest', (request, reply, done) => {
+    // The handler of the path's own protocol, which always throws.
+    if (request.is404) request.routeOptions.handler.call(app, request, reply);
+    done();
+  });
 }

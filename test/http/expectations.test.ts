@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startServer } from '../server.ts';
@@ -7,23 +8,28 @@ import { RawConnection } from './raw.ts';
 
 let server: Server;
 beforeAll(async () => {
-  server = await startServer({ MAX_BODY_BYTES: '200000' });
+  server = await startServer({ MAX_BODY_BYTES: '200000', DEFAULT_BUDGET_MS: '1000' });
 });
 afterAll(async () => {
   await server?.stop();
 });
 
-/** What the service says to a request, to the end of its problem document. */
-async function answerTo(request: string): Promise<string> {
+/** What the service says to a request, to the end of its JSON; a number waits so many ms. */
+async function answerTo(...pieces: readonly (string | Buffer | number)[]): Promise<string> {
   const connection = await RawConnection.open(server.url);
-  await connection.send(request);
+  for (const piece of pieces) {
+    await (typeof piece === 'number' ? sleep(piece) : connection.send(piece));
+  }
   const text = await connection.received(/\}$/);
   connection.socket.destroy();
   return text;
 }
 
-const head = (lines: readonly string[], length: number = CAT.length) =>
-  `POST /classify HTTP/1.1\r\nHost: test\r\nContent-Type: image/jpeg\r\n` +
+const WAITS = ['Expect: 100-continue'];
+const V2 = '/v2/models/cifar10-small-resnet/infer';
+
+const head = (lines: readonly string[], length: number = CAT.length, path = '/classify') =>
+  `POST ${path} HTTP/1.1\r\nHost: test\r\nContent-Type: image/jpeg\r\n` +
   `Content-Length: ${length}\r\n${lines.map((line) => `${line}\r\n`).join('')}\r\n`;
 
 describe('Expect: 100-continue', () => {
@@ -41,16 +47,34 @@ describe('Expect: 100-continue', () => {
     ['budget', 400, head(['Expect: 100-continue', 'X-Latency-Budget-Ms: none'])],
     ['time', 503, head(['Expect: 100-continue', 'X-Latency-Budget-Ms: 0.01'])],
     ['type', 415, head(['Expect: 100-continue']).replace('image/jpeg', 'text/plain')],
+    ['encoding', 415, head(['Expect: 100-continue', 'Content-Encoding: zz'])],
+    ['missing boundary', 400, head(WAITS).replace('image/jpeg', 'multipart/form-data')],
+    ['query', 400, head(WAITS).replace('/classify', '/classify?topK=0')],
+    ['route', 404, head(WAITS).replace('/classify', '/classification')],
+    ['method', 405, head(WAITS).replace('/classify', '/model')],
+    ['model', 404, head(WAITS).replace('/classify', '/v2/models/other/infer')],
+    ['extension', 400, head(WAITS).replace('/classify', '/v2/repository/index')],
+    ['length of the JSON', 400, head([...WAITS, 'Inference-Header-Content-Length: x'], 9, V2)],
   ])('is answered at once where the %s decides it: %i', async (_what, status, request) => {
     const text = await answerTo(request);
     expect(text).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
     expect(text).not.toContain('100 Continue');
   });
 
-  it('another expectation: 417 with a problem document', async () => {
-    const text = await answerTo(head(['Expect: miracles']));
-    expect(text).toMatch(/^HTTP\/1.1 417 /);
-    expect(text).toContain('"code":"expectation-failed"');
+  it.each(['miracles', '100-continue, miracles'])(
+    'another expectation, %s: 417 with a problem document',
+    async (expectation) => {
+      const text = await answerTo(head([`Expect: ${expectation}`]));
+      expect(text).toMatch(/^HTTP\/1.1 417 /);
+      expect(text).toContain('"code":"expectation-failed"');
+    },
+  );
+
+  // RFC 9110, 10.1.1.
+  it('is passed over by HTTP/1.0, which does not know it', async () => {
+    const lines = ['Expect: 100-continue', 'X-Latency-Budget-Ms: 60000'];
+    const text = await answerTo(head(lines).replace('HTTP/1.1', 'HTTP/1.0'), CAT);
+    expect(text).toMatch(/^HTTP\/1.1 200 /);
   });
 
   it('no Host: 400 with a problem document', async () => {
@@ -75,6 +99,17 @@ describe('an upload slower than its budget', () => {
     // Not before.
     expect(performance.now() - began).toBeGreaterThanOrEqual(299);
     connection.socket.destroy();
+  });
+
+  it.each([
+    ['its own', { parameters: { timeout: 1_000_000 } }],
+    ['the usual one', {}],
+  ])('v2: 504 when the budget in the body, %s, is used up', async (_which, more) => {
+    const input = { name: 'image', shape: [1], datatype: 'BYTES', data: [CAT.toString('base64')] };
+    const body = JSON.stringify({ inputs: [input], ...more });
+    const [start, rest] = [body.slice(0, 9), body.slice(9)];
+    const text = await answerTo(head([], body.length, V2) + start, 1100, rest);
+    expect(text).toMatch(/^HTTP\/1.1 504 [^]*"error":"deadline-passed: The upload/);
   });
 
   it.each(['/classify', '/v2/models/cifar10-small-resnet/infer'])(

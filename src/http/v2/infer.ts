@@ -7,7 +7,7 @@ import { fromRefusal } from '../problem.ts';
 import { serveBy } from '../serving.ts';
 import { infer } from './inference.ts';
 import { rawMessage } from './inputs.ts';
-import { readMessage } from './message.ts';
+import { jsonLengthOf, readMessage } from './message.ts';
 import { assertModel, MODEL_PATHS, ModelParams } from './model.ts';
 import { InferRequest, InferResponse, v2Errors } from './schemas.ts';
 import { headWishOf } from './wish.ts';
@@ -15,11 +15,9 @@ import { headWishOf } from './wish.ts';
 /** `POST …/infer`: tensors or encoded images in, tensors out, within the request's budget. */
 export function inferRoutes(service: Service): FastifyPluginAsync {
   async function answer(request: FastifyRequest, reply: FastifyReply): Promise<Buffer | object> {
-    assertModel(request.params as ModelParams, service.manifest);
     const deployment = request.deployment!;
-    const length = request.headers['inference-header-content-length'];
     const body = (request.body as Buffer | undefined) ?? Buffer.alloc(0);
-    const message = readMessage(body, length as string | undefined, (raw) =>
+    const message = readMessage(body, jsonLengthOf(request), (raw) =>
       rawMessage(raw, deployment.manifest.input),
     );
     const call = {
@@ -54,7 +52,11 @@ export function inferRoutes(service: Service): FastifyPluginAsync {
           config: { classifies: true },
           // Before the body is read: a budget in the head may be refused at once.
           onRequest(request, _reply, done) {
-            const { pipeline } = serveBy(service, request);
+            const { pipeline, manifest } = serveBy(service, request);
+            assertModel(request.params as ModelParams, manifest);
+            jsonLengthOf(request);
+            // Whatever the body is called: see the parser.
+            request.raw.headers['content-type'] = 'application/octet-stream';
             const { arrivedAt } = request;
             const { budgetMs } = headWishOf(request);
             if (budgetMs === undefined) return done();

@@ -1,10 +1,15 @@
 import { Ajv } from 'ajv';
+import type { FastifyRequest } from 'fastify';
 import { ServeError } from '../../errors.ts';
 import { refuseUnoffered } from './offered.ts';
 import { InferRequest } from './schemas.ts';
+import { shown } from './wish.ts';
 
 /** Some editors and frameworks begin UTF-8 with a byte order mark. */
 const withoutBom = (text: string) => text.replace(/^\uFEFF/, '');
+
+/** Deeper than any request needs. */
+const DEEPEST = 32;
 
 /** A request taken apart: its JSON, and the bytes that follow it (none: all tensors in JSON). */
 export interface Message {
@@ -17,26 +22,37 @@ const ajv = new Ajv({ strict: false });
 const validate = ajv.compile<InferRequest>(InferRequest);
 
 /**
+ * Bytes of JSON that a body begins with.
+ *
+ * @throws {ServeError} bad-request
+ */
+export function jsonLengthOf({ headers }: FastifyRequest): number | undefined {
+  const length = headers['inference-header-content-length'];
+  if (length === undefined) return undefined;
+  if (typeof length === 'string' && /^\d+$/.test(length)) return Number(length);
+  const detail = `Inference-Header-Content-Length is ${shown(length)}, no number of bytes.`;
+  throw new ServeError('bad-request', detail);
+}
+
+/**
  * Splits a body by Triton's binary tensor extension.
  *
- * @param jsonLength the header Inference-Header-Content-Length; absent: the body is all JSON; 0:
- *   there is none, the body is the input itself.
+ * @param jsonLength what `jsonLengthOf` says; absent: the body is all JSON; 0: there is none, the
+ *   body is the input itself.
  * @param rawInput the input of a body without JSON.
  * @throws {ServeError} bad-request, not-offered
  */
 export function readMessage(
   body: Buffer,
-  jsonLength: string | undefined,
+  jsonLength: number | undefined,
   rawInput: (body: Buffer) => Message,
 ): Message {
-  const end = jsonLength === undefined ? body.length : Number(jsonLength);
-  if (jsonLength !== undefined && (!/^\d+$/.test(jsonLength) || end > body.length)) {
-    throw new ServeError(
-      'bad-request',
-      `Inference-Header-Content-Length is ${jsonLength.slice(0, 20)}, the body has ${body.length} bytes.`,
-    );
+  const end = jsonLength ?? body.length;
+  if (end > body.length) {
+    const detail = `Inference-Header-Content-Length is ${end}, the body has ${body.length} bytes.`;
+    throw new ServeError('bad-request', detail);
   }
-  if (jsonLength !== undefined && end === 0) return rawInput(body);
+  if (jsonLength === 0) return rawInput(body);
   let json: unknown;
   try {
     json = JSON.parse(withoutBom(body.toString('utf8', 0, end)));
@@ -60,12 +76,18 @@ export function checked(json: unknown): InferRequest {
 }
 
 /** Clients generated from a schema send `null` for what they leave out; tensors have none. */
-function withoutNulls(json: unknown): unknown {
-  if (Array.isArray(json)) return json.map((each) => withoutNulls(each));
+function withoutNulls(json: unknown, depth = 1): unknown {
   if (typeof json !== 'object' || json === null) return json;
+  if (depth > DEEPEST) {
+    throw new ServeError('bad-request', `The request is nested deeper than ${DEEPEST} levels.`);
+  }
+  if (Array.isArray(json)) return json.map((each) => withoutNulls(each, depth + 1));
   const members = Object.entries(json).filter(([, value]) => value !== null);
   return Object.fromEntries(
     // The values of a tensor may be megabytes, and are judged one by one later.
-    members.map(([name, value]) => [name, name === 'data' ? value : withoutNulls(value)]),
+    members.map(([name, value]) => [
+      name,
+      name === 'data' ? value : withoutNulls(value, depth + 1),
+    ]),
   );
 }

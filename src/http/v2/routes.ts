@@ -23,9 +23,9 @@ export function v2Routes(service: Service, version: string): FastifyPluginAsync 
         .send({ error: sentence(known) });
     });
     const unknownRoute = notFoundHandler(app);
-    app.setNotFoundHandler(async (request, reply) => {
+    app.setNotFoundHandler((request, reply) => {
       refuseUnofferedRoute(request.url.split('?', 1)[0]!);
-      return unknownRoute(request, reply);
+      unknownRoute(request, reply);
     });
     await app.register(metadataRoutes(service, version));
     await app.register(inferRoutes(service));
