@@ -19,7 +19,7 @@ export class Delimiters extends Transform {
   #parts = 0;
 
   /** @param boundary as the header has it, without quotes. */
-  constructor(boundary: string) {
+  constructor(private readonly boundary: string) {
     super();
     this.#delimiter = Buffer.from(`${CRLF}--${boundary}`, 'latin1');
   }
@@ -27,6 +27,15 @@ export class Delimiters extends Transform {
   /** Parts that have begun until now. */
   get parts(): number {
     return this.#parts;
+  }
+
+  /** Which line a body that has ended lacks; null: none, or it has not ended. */
+  get missing(): string | null {
+    if (this.#isClosed || !this.writableEnded) return null;
+    const line = `--${this.boundary.slice(0, 70)}`;
+    return this.#parts === 0
+      ? `The body has no line ${line}, with the boundary that Content-Type names.`
+      : `The body does not end with a line ${line}-- (lines end with CR LF).`;
   }
 
   override _transform(chunk: Buffer, _encoding: string, done: TransformCallback): void {
@@ -80,9 +89,9 @@ export class Delimiters extends Transform {
   }
 }
 
-/** The boundary that a Content-Type names, if it names one. */
+/** The boundary that a Content-Type names; null: it names none. */
 export function boundaryOf(contentType: string | undefined): string | null {
   const [, quoted, plain] =
-    /;\s*boundary=(?:"((?:[^"\\]|\\.)*)"|([^;\s]+))/i.exec(contentType ?? '') ?? [];
+    /;\s*boundary\s*=\s*(?:"((?:[^"\\]|\\.)+)"|([^;\s"]+))/i.exec(contentType ?? '') ?? [];
   return quoted?.replaceAll(/\\(.)/g, '$1') ?? plain ?? null;
 }

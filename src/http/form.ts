@@ -3,6 +3,9 @@ import type { FastifyRequest } from 'fastify';
 import { ServeError } from '../errors.ts';
 import { Delimiters, boundaryOf } from './delimiters.ts';
 
+/** Content-Transfer-Encoding: of e-mail, but its libraries write forms, too. */
+const AS_IT_IS: ReadonlySet<string> = new Set(['7bit', '8bit', 'binary']);
+
 /** Fields beside the images that a form may have. */
 const MOST_OTHERS = 16;
 
@@ -34,6 +37,8 @@ export async function readForm(
 ): Promise<readonly Buffer[]> {
   const images: Buffer[] = [];
   const others = new Set<string>();
+  const encodings = new Set<string>();
+  let isEmpty = false;
   const options = {
     limits: {
       files: maxImages + MOST_OTHERS,
@@ -50,33 +55,44 @@ export async function readForm(
     isPartAFile: (name: string | undefined, _type?: string, fileName?: string) =>
       name === 'image' || fileName !== undefined,
   };
-  const boundary = boundaryOf(request.headers['content-type']);
-  const delimiters = boundary === null ? null : new Delimiters(boundary);
-  if (delimiters) body.once('error', (error) => delimiters.destroy(error)).pipe(delimiters);
+  const delimiters = new Delimiters(boundaryOf(request.headers['content-type'])!);
+  body.once('error', (error) => delimiters.destroy(error)).pipe(delimiters);
   let parts = 0;
   try {
-    for await (const part of partsOf(request, delimiters ?? body).parts(options)) {
+    for await (const part of partsOf(request, delimiters).parts(options)) {
       parts += 1;
       // Each must be read to its end, wanted or not: the next one comes after it.
       const bytes = part.type === 'file' ? await part.toBuffer() : null;
       if (part.fieldname !== 'image') others.add(part.fieldname);
-      else if (bytes && bytes.length > 0) images.push(bytes);
+      else if (!bytes || bytes.length === 0) isEmpty = true;
+      else if (part.encoding === 'base64')
+        images.push(Buffer.from(bytes.toString('latin1'), 'base64'));
+      else images.push(bytes);
+      if (part.encoding !== 'base64' && !AS_IT_IS.has(part.encoding)) encodings.add(part.encoding);
     }
   } catch (error) {
-    throw explain(error, maxImages);
+    throw error === body.errored ? error : explain(error, delimiters, maxImages);
   } finally {
     // Whatever the parser has left must not stand in the connection.
-    if (delimiters) body.unpipe(delimiters).resume();
+    body.unpipe(delimiters).resume();
   }
-  if (delimiters && delimiters.parts > parts) {
-    const detail = 'A part of the form has no Content-Disposition: form-data; name="...".';
+  if (delimiters.parts > parts) {
+    const detail =
+      'A part of the form has no Content-Disposition: form-data; name="...", ' +
+      'or its lines do not end with CR LF.';
     throw new ServeError('bad-multipart', detail);
+  }
+  if (encodings.size > 0) {
+    const detail = `A part has the Content-Transfer-Encoding ${[...encodings][0]!.slice(0, 40)}.`;
+    const advice = 'Send the bytes as they are, or base64.';
+    throw new ServeError('bad-multipart', detail, {}, undefined, { advice });
   }
   if (images.length > maxImages) {
     const detail = `The form has ${images.length} images, the most in a request is ${maxImages}.`;
     throw new ServeError('too-many-images', detail);
   }
   if (images.length > 0) return images;
+  if (isEmpty) throw new ServeError('no-image', 'The "image" of the form is empty.');
   const names = [...others].slice(0, 3).map((name) => JSON.stringify(name.slice(0, 40)));
   throw new ServeError(
     'no-image',
@@ -95,13 +111,13 @@ function partsOf(request: FastifyRequest, body: Readable): FastifyRequest {
   }) as FastifyRequest;
 }
 
-function explain(error: unknown, maxImages: number): unknown {
-  if (error instanceof ServeError) return error;
+function explain(error: unknown, delimiters: Delimiters, maxImages: number): unknown {
   const cause = { cause: error };
   const { code } = error as { code?: string };
   if (code !== undefined && TOO_MANY.has(code)) {
-    const detail = `The form has more than ${maxImages} images and ${MOST_OTHERS} other parts.`;
+    const detail = `The form has more than ${maxImages} images or ${MOST_OTHERS} other parts.`;
     return new ServeError('too-many-images', detail, {}, undefined, cause);
   }
-  return new ServeError('bad-multipart', 'The body is no whole form.', {}, undefined, cause);
+  const detail = delimiters.missing ?? 'The body is no whole form.';
+  return new ServeError('bad-multipart', detail, {}, undefined, cause);
 }

@@ -101,7 +101,7 @@ export function limitIntake(app: FastifyInstance, intake: Intake, maxBody: numbe
       },
     });
     const decoder = createDecoder?.() ?? null;
-    const unpacked = unpack(payload, decoder);
+    const unpacked = unpack(request, payload, decoder);
     // Fastify compares this with Content-Length, which counts the bytes on the wire.
     Object.defineProperty(counted, 'receivedEncodedLength', {
       get: () => decoder?.bytesWritten ?? account.bytes,
@@ -134,7 +134,7 @@ export function readWhole(intake: Intake, maxBody: number) {
     const account = new Account(request, intake, maxBody);
     const chunks: Buffer[] = [];
     const decoder = decoderOf(request, maxBody)?.() ?? null;
-    const body = unpack(payload, decoder);
+    const body = unpack(request, payload, decoder);
     let isOver = false;
     let stopWatching = () => {};
     const end = (error: Error | null) => {
@@ -210,18 +210,27 @@ type CreateDecoder = () => Decoder;
  */
 function decoderOf({ headers }: FastifyRequest, maxBody: number): CreateDecoder | null {
   if (Number(headers['content-length']) > maxBody) throw tooLarge(maxBody);
-  const encoding = headers['content-encoding']?.trim().toLowerCase();
-  if (encoding === undefined || encoding === '' || encoding === 'identity') return null;
+  const header = headers['content-encoding'];
+  if (header === undefined) return null;
+  // A list; empty elements mean nothing (RFC 9110, 5.6.1), nor does identity.
+  const encodings = header.split(',').map((each) => each.trim().toLowerCase());
+  const [encoding, ...more] = encodings.filter((each) => each !== '' && each !== 'identity');
+  if (encoding === undefined) return null;
   const create = Object.hasOwn(DECODERS, encoding) ? DECODERS[encoding] : undefined;
-  if (create) return create;
-  const taken = ['identity', ...Object.keys(DECODERS)].join(', ');
-  const detail = `Content-Encoding is ${encoding.slice(0, 40)}, not one of ${taken}.`;
+  if (create && more.length === 0) return create;
+  const taken = Object.keys(DECODERS).join(', ');
+  const detail = `Content-Encoding is ${header.slice(0, 40)}, not identity or one of ${taken}.`;
   throw new ServeError('unsupported-media-type', detail);
 }
 
-function unpack(payload: Readable, decoder: Decoder | null): Readable {
+function unpack(request: FastifyRequest, payload: Readable, decoder: Decoder | null): Readable {
   if (!decoder) return payload;
   payload.on('error', (error) => decoder.destroy(error));
-  decoder.on('error', (cause) => Object.assign(cause, { statusCode: 400 }));
+  decoder.on('error', (error) => {
+    if (error === payload.errored) return;
+    const encoding = request.headers['content-encoding'];
+    const message = `The body is not what its Content-Encoding, ${encoding}, says: ${error.message}`;
+    Object.assign(error, { statusCode: 400, message });
+  });
   return payload.pipe(decoder);
 }
