@@ -9,10 +9,12 @@ import type { ErrorCode } from '../errors.ts';
 import type { Refusal } from '../scheduler/policy.ts';
 import { ExpiredError, RefusedError } from '../scheduler/scheduler.ts';
 
+/** Of Fastify's own parsers, which read JSON; bodies that hold images are read by ours. */
 const FASTIFY_CODES: Readonly<Record<string, ErrorCode>> = {
   FST_ERR_CTP_BODY_TOO_LARGE: 'body-too-large',
   FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported-media-type',
 };
+const JSON_ADVICE = 'Send application/json, as GET /docs says.';
 
 /** Of Node's HTTP server. */
 const CONNECTION_CODES: Readonly<Record<string, ErrorCode>> = {
@@ -38,7 +40,13 @@ export function toServeError(error: unknown): ServeError {
   }
   const { code, statusCode, message } = error as Partial<FastifyError>;
   const known = code === undefined ? undefined : FASTIFY_CODES[code];
-  if (known) return new ServeError(known, `${message}.`, {}, undefined, cause);
+  if (known) {
+    const options = { ...cause, advice: JSON_ADVICE };
+    return new ServeError(known, `${message}.`, {}, undefined, options);
+  }
+  if (code === 'ECONNRESET') {
+    return new ServeError('cancelled', 'The client went away before its request was here.');
+  }
   if (statusCode === 408) return new ServeError('request-timeout', 'The request took too long.');
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
     return new ServeError('bad-request', `${message}.`, {}, undefined, cause);

@@ -76,4 +76,16 @@ describe('the idle re-run', () => {
     expect(metrics).toMatch(/depthserve_shadow_seconds_total [\d.e-]*[1-9]/);
     expect(metrics).toMatch(/depthserve_shadow_macs_total [1-9]/);
   });
+
+  it.each([
+    ['another type', 'image/jpeg', 'x', 415],
+    ['too much', 'application/json', JSON.stringify({ id: 'x'.repeat(5000) }), 413],
+  ])('%s: told in terms of this route', async (_what, type, body, status) => {
+    const headers = { 'content-type': type };
+    const answer = await fetch(`${server.url}/feedback`, { method: 'POST', headers, body });
+    expect(answer.status).toBe(status);
+    const { detail } = (await answer.json()) as { detail: string };
+    expect(detail).toContain('Send application/json');
+    expect(detail).not.toContain('image');
+  });
 });
