@@ -1,5 +1,5 @@
 import sharp from 'sharp';
-import type { Sharp } from 'sharp';
+import type { FailOnOptions, Sharp } from 'sharp';
 import { ServeError } from '../errors.ts';
 import { formatOf, headerOf } from './header.ts';
 import type { Header } from './header.ts';
@@ -46,11 +46,9 @@ export function createDecoder(options: DecoderOptions): Decode {
     const header = headerOf(file);
     const quick = header?.format === 'jpeg' ? jpeg.decode(file, pixels) : 'refused';
     if (quick === 'done') return undefined;
-    const { data, info } = await decode(file, header, options);
+    const { data, info, isDamaged } = await decode(file, header, options, quick === 'damaged');
     resizer.resize(data, info, pixels, options, header ? upright(header, info) : info);
-    return quick === 'damaged'
-      ? 'The file is damaged: parts of the image may be wrong.'
-      : undefined;
+    return isDamaged ? 'The file is damaged: parts of the image may be wrong.' : undefined;
   };
 }
 
@@ -64,23 +62,43 @@ function upright({ width, height }: Size, copy: Size): Size {
  * Decodes a JPEG, PNG or WebP file to RGB by libvips, and turns it upright (EXIF). Colour profiles
  * are followed, grey becomes RGB, transparency becomes white. Large pictures come smaller.
  *
+ * A JPEG that libjpeg complains about is decoded all the same; of one that comes smaller, libvips
+ * seldom tells.
+ *
  * @throws {ServeError} not-an-image, truncated-image, too-many-pixels
  */
-async function decode(file: Buffer, header: Header | null, options: DecoderOptions) {
+async function decode(
+  file: Buffer,
+  header: Header | null,
+  options: DecoderOptions,
+  isDamaged: boolean,
+) {
   if (formatOf(file) === null) {
     throw new ServeError('not-an-image', 'The bytes are no JPEG, PNG or WebP file.');
   }
+  const isStrict = header?.format === 'jpeg' && !isDamaged;
   try {
-    const whole = sharp(file, { limitInputPixels: options.maxPixels, failOn: 'truncated' });
-    const image = smaller(whole.autoOrient(), header, options).flatten({ background: '#ffffff' });
-    // Inks without a profile: libvips would guess one, training takes them for plain complements.
-    if (header?.isCmyk && !(await image.metadata()).hasProfile) {
-      return rgbOf(await raw(image.pipelineColourspace('cmyk').toColourspace('cmyk')));
-    }
-    return await raw(image.toColourspace('srgb'));
+    return { ...(await rgb(file, header, options, isStrict ? 'warning' : 'truncated')), isDamaged };
   } catch (error) {
-    throw explain(error, file, options);
+    const explained = explain(error, file, options);
+    if (!isStrict || explained.code !== 'not-an-image') throw explained;
+    return decode(file, header, options, true);
   }
+}
+
+async function rgb(
+  file: Buffer,
+  header: Header | null,
+  options: DecoderOptions,
+  failOn: FailOnOptions,
+): Promise<Raw> {
+  const whole = sharp(file, { limitInputPixels: options.maxPixels, failOn });
+  const image = smaller(whole.autoOrient(), header, options).flatten({ background: '#ffffff' });
+  // Inks without a profile: libvips would guess one, training takes them for plain complements.
+  if (header?.isCmyk && !(await image.metadata()).hasProfile) {
+    return rgbOf(await raw(image.pipelineColourspace('cmyk').toColourspace('cmyk')));
+  }
+  return raw(image.toColourspace('srgb'));
 }
 
 /** Large pictures are made smaller, by far the quickest while they are decoded. */
@@ -135,6 +153,6 @@ function endsEarly(file: Buffer, message: string): boolean {
     case 'webp':
       return file.length < 12 || file.readUInt32LE(4) + 8 > file.length;
     default:
-      return message.includes('premature end');
+      return message.includes('premature end of JPEG image');
   }
 }

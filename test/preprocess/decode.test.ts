@@ -91,6 +91,24 @@ describe('decoding', () => {
     expect(await decode(printed)).toHaveLength(32 * 32 * 3);
   });
 
+  // Those with EXIF, a profile or inks are decoded by libvips instead of libjpeg-turbo alone.
+  it.each([
+    ['plain', sharp(CAT)],
+    ['with EXIF', sharp(CAT).withMetadata({ orientation: 6 })],
+    ['with a profile', sharp(CAT).withIccProfile('p3')],
+    ['with inks', sharp(CAT).toColourspace('cmyk')],
+  ])('says of a JPEG %s that it is damaged', async (_what, image) => {
+    const whole = await image.jpeg().toBuffer();
+    // The blocks from here to the end are missing.
+    const damaged = Buffer.concat([
+      whole.subarray(0, whole.length >> 1),
+      Buffer.from('ffd9', 'hex'),
+    ]);
+    const pixels = new Uint8Array(32 * 32 * 3);
+    expect(await decodeInto(whole, pixels)).toBeUndefined();
+    expect(await decodeInto(damaged, pixels)).toContain('damaged');
+  });
+
   it('takes the first picture of an animation', async () => {
     const frames = Buffer.concat([
       await redBlue(64, 64).raw().toBuffer(),
