@@ -78,10 +78,11 @@ const Settings = Type.Object({
   MAX_IMAGE_PIXELS: integer('Largest image, width x height', 50_000_000, 1024, 1_000_000_000),
   MAX_IMAGES_PER_REQUEST: integer('Most images in one multipart request', 64, 1, 4096),
   MAX_DECODES: integer('Images decoded at the same time; 0: one for every core', 0, 0, 1024),
-  SECOND_LOOKS: Type.Union([Type.Literal('on'), Type.Literal('off')], {
-    description: 'on: unsure answers are looked at again by a deeper sub-network, if time allows',
-    default: 'on',
-  }),
+  SECOND_LOOKS: oneOf(
+    'on: unsure answers are looked at again by a deeper sub-network, if time allows',
+    'on',
+    ['on', 'off'],
+  ),
   SHADOW_CHECKS_PER_MINUTE: integer(
     'Shallow answers a minute that the super-net confirms while idle; 0: none, no session for it',
     0,

@@ -10,17 +10,23 @@ describe('settings', () => {
     expect(readConfig({ [name]: text })[name]).toBe(value);
   });
 
-  it.each([
-    [
-      'LOG_LEVEL',
-      'LOG_LEVEL (--log-level) must be one of fatal, error, warn, info, debug, trace, silent',
-    ],
-    [
-      'EXECUTION_PROVIDER',
-      'EXECUTION_PROVIDER (--execution-provider) must be one of auto, cuda, cpu',
-    ],
-  ])('%s=verbose is refused, and the values are named once', (name, message) => {
-    expect(() => readConfig({ [name]: 'verbose' })).toThrow(new ConfigError(message));
+  const enumerations = [
+    ['LOG_LEVEL', '--log-level', ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']],
+    ['LOG_FORMAT', '--log-format', ['auto', 'json', 'text']],
+    ['EXECUTION_PROVIDER', '--execution-provider', ['auto', 'cuda', 'cpu']],
+    ['SECOND_LOOKS', '--second-looks', ['on', 'off']],
+  ] as const;
+
+  it.each(enumerations)('%s: each value is taken in upper case, too', (name, _flag, values) => {
+    for (const value of values) {
+      expect(readConfig({ [name]: value.toUpperCase() })[name]).toBe(value);
+    }
+  });
+
+  it.each(enumerations)('%s=verbose is refused, the values named once', (name, flag, values) => {
+    expect(() => readConfig({ [name]: 'verbose' })).toThrow(
+      new ConfigError(`${name} (${flag}) must be one of ${values.join(', ')}`),
+    );
   });
 
   it('names every setting that is wrong', () => {
