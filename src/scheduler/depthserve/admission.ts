@@ -38,7 +38,9 @@ export function givenUp(view: View, start: number): GivenUp[] {
   const lost = firstFeasible(planOf(view), 0, start);
   return view.admitted.slice(0, lost).map((request): GivenUp => {
     const floor = costs.floor(request);
-    const smallestBudgetMs = (open[floor] ??= openFrom(view, start, floor)) - request.arrivedAt;
+    // Where floors differ there may be room for a deadline like its own, now that it is given up.
+    const from = Math.max(request.deadline, (open[floor] ??= openFrom(view, start, floor)));
+    const smallestBudgetMs = from - request.arrivedAt;
     return { request, refusal: { reason: 'overload', smallestBudgetMs } };
   });
 }

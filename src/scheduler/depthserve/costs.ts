@@ -70,12 +70,15 @@ export class Costs {
   /** Of the batches that take at most `limit` ms, the one with the least time per image. */
   efficient(tier: number, limit = Infinity): Efficient {
     let best: Efficient = { batch: 1, imageMs: this.busyMs(tier, 1) };
-    // Times are measured at powers of two, and the least is at one of them.
-    for (let batch = 1; batch < this.maxBatch;) {
-      batch = Math.min(2 * batch, this.maxBatch);
-      if (!(this.ms(tier, batch) <= limit)) break;
-      const imageMs = this.busyMs(tier, batch) / batch;
-      if (imageMs <= best.imageMs) best = { batch, imageMs };
+    let size = 1;
+    // Powers of two, at which times are measured, and on to the largest that is in time.
+    for (let step = 1, grows = 2; step >= 1; step *= grows) {
+      const batch = Math.min(size + step, this.maxBatch);
+      if (batch > size && this.ms(tier, batch) <= limit) {
+        size = batch;
+        const imageMs = this.busyMs(tier, batch) / batch;
+        if (imageMs <= best.imageMs) best = { batch, imageMs };
+      } else grows = 0.5;
     }
     return best;
   }

@@ -106,12 +106,12 @@ export const ROUNDING_MS = 1e-9;
  * first to come free, unless the others are so far behind that the work piles up for it.
  */
 export function startOf(view: View, freeAt = view.enginesFreeAt): number {
-  const free = freeAt.map((at) => Math.max(at, view.now));
-  if (free.length === 1) return free[0]!;
+  const free = freeAt.map((at) => Math.max(at - view.now, 0));
+  if (free.length === 1) return view.now + free[0]!;
   const mean = free.reduce((sum, at) => sum + at, 0) / free.length;
   // Evenly staggered engines come free, on average, half a batch after the first.
   const ahead = costsOf(view).busyMs(0, view.maxBatch) * (0.5 - 0.5 / free.length);
-  return Math.max(Math.min(...free), mean - ahead);
+  return view.now + Math.max(Math.min(...free), mean - ahead);
 }
 
 /** When the engines come free, but for one that is. */
