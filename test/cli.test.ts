@@ -1,5 +1,8 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { IncomingHttpHeaders } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -201,6 +204,29 @@ describe('classify', () => {
       .map((line) => JSON.parse(line) as { photo: string; predictions: unknown[] });
     expect(answers.map(({ photo }) => photo)).toEqual([CAT, 'test/fixtures/pillow/31x33-444.jpg']);
     expect(answers[0]!.predictions).toHaveLength(2);
+  });
+
+  test('passes on what is wished for', async () => {
+    let told: IncomingHttpHeaders = {};
+    const stub = createServer(({ headers }, reply) => {
+      told = headers;
+      reply.writeHead(503).end();
+    });
+    await once(stub.listen(0, '127.0.0.1'), 'listening');
+    const { port } = stub.address() as AddressInfo;
+    const wishes = ['--budget', '50', '--min-accuracy', '0.8', '--min-confidence', '0.9'];
+    await depthserve(['classify', CAT, ...wishes, '--url', `http://127.0.0.1:${port}`]);
+    stub.close();
+    expect(told).toMatchObject({
+      'x-latency-budget-ms': '50',
+      'x-min-accuracy': '0.8',
+      'x-min-confidence': '0.9',
+    });
+  });
+
+  test('a confidence that is none is a wrong command line', async () => {
+    const { code, err } = await depthserve(['classify', CAT, '--min-confidence', '2']);
+    expect([code, err]).toEqual([2, expect.stringContaining('--min-confidence')]);
   });
 
   test('no answer within the budget: 3, and what would have been enough', async () => {

@@ -16,6 +16,7 @@ export interface ClassifyArguments {
   readonly photos: readonly string[];
   readonly budget: number;
   readonly minAccuracy: number;
+  readonly minConfidence: number;
   readonly topK: number;
   readonly url?: string | undefined;
   readonly json: boolean;
@@ -23,7 +24,10 @@ export interface ClassifyArguments {
   readonly env: NodeJS.ProcessEnv;
 }
 
-type Wish = Pick<ImageRequest, 'budgetMs' | 'minAccuracy'> & { readonly topK: number };
+type Wish = Pick<ImageRequest, 'budgetMs' | 'minAccuracy'> & {
+  readonly minConfidence: number;
+  readonly topK: number;
+};
 
 /** There is no answer, for lack of time or because of the photo. */
 class NoAnswer extends Error {
@@ -45,6 +49,7 @@ export async function classify(args: ClassifyArguments): Promise<number> {
   const wish: Wish = {
     budgetMs: within('budget', args.budget, 0.001, 3_600_000),
     minAccuracy: within('min-accuracy', args.minAccuracy, 0, 1),
+    minConfidence: within('min-confidence', args.minConfidence, 0, 1),
     topK: within('top-k', args.topK, 1, 1000),
   };
   const photos = await Promise.all(args.photos.map(readPhoto));

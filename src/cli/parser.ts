@@ -63,6 +63,7 @@ export async function main(args: readonly string[]): Promise<number | null> {
           .positional('photo', { type: 'string', array: true, demandOption: true })
           .option('budget', number('Latency budget for all photos together, in ms', 100))
           .option('min-accuracy', number('Least expected accuracy, 0 to 1', 0))
+          .option('min-confidence', number('Look again until so sure, 0 to 1, as time allows', 0))
           .option('top-k', number('Number of predictions', 3))
           .option('url', {
             type: 'string',

@@ -92,7 +92,7 @@ async function inferred(parts: GrpcParts, head: Head, call: Call<ModelInferReque
     message,
     {
       arrivedAt: head.arrivedAt,
-      head: head.budgetMs === undefined ? {} : { budgetMs: head.budgetMs },
+      head: head.wish,
       id: head.id,
       cancellation: endOf(call, head),
       allBinary: true,

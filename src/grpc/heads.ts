@@ -10,6 +10,8 @@ import type { Access } from '../http/access.ts';
 import type { Intake } from '../http/intake.ts';
 import { fromRefusal, toServeError } from '../http/problem.ts';
 import { inProtocol } from '../http/v2/told.ts';
+import { headWishOf } from '../http/v2/wish.ts';
+import type { HeadWish } from '../http/v2/wish.ts';
 import type { Service } from '../service.ts';
 import { beginTrace } from '../tracing/trace.ts';
 import type { RequestTrace, TraceIds, Tracing } from '../tracing/trace.ts';
@@ -40,6 +42,8 @@ export interface Head {
   deployment: Deployment | null;
   /** The deadline, as a budget; absent: none. */
   readonly budgetMs: number | undefined;
+  /** What deadline and metadata ask for. */
+  wish: HeadWish;
   outcome: 'met' | 'late' | ErrorCode | null;
   /** Its message has come, and a handler has it. */
   isTaken: boolean;
@@ -114,6 +118,7 @@ export class Heads {
                 id,
                 deployment: null,
                 budgetMs,
+                wish: {},
                 leave,
                 outcome: null,
                 isTaken: false,
@@ -169,10 +174,22 @@ export class Heads {
     head.deployment = service.serving();
     head.leave.push(head.deployment.hold());
     const { arrivedAt, budgetMs } = head;
+    head.wish = headWishOf({ headers: wishesIn(metadata) });
     if (budgetMs === undefined) return;
+    head.wish = { ...head.wish, budgetMs };
     const refusal = head.deployment.pipeline.preview({ arrivedAt, budgetMs, minAccuracy: 0 });
     if (refusal) throw fromRefusal(refusal);
   }
+}
+
+/** Metadata that mean what the headers of HTTP with their names do. */
+const WISHES = ['x-min-accuracy', 'x-min-confidence'];
+
+/** Values of what is given more than once are joined, as by HTTP. */
+function wishesIn(metadata: Metadata): Record<string, string> {
+  const given = WISHES.map((name) => [name, metadata.get(name)] as const);
+  const present = given.filter(([, values]) => values.length > 0);
+  return Object.fromEntries(present.map(([name, values]) => [name, values.join(', ')]));
 }
 
 /** As with REST: the caller's own, where it is fit for a log. */

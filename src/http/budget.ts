@@ -1,5 +1,10 @@
-import type { FastifyRequest } from 'fastify';
+import type { IncomingHttpHeaders } from 'node:http';
 import { ServeError } from '../errors.ts';
+
+/** What has headers, or metadata of gRPC with the same names. */
+export interface Headed {
+  readonly headers: IncomingHttpHeaders;
+}
 
 const LONGEST_MS = 3_600_000;
 
@@ -17,7 +22,7 @@ export function isShare(value: unknown): value is number {
  *
  * @throws {ServeError} bad-budget
  */
-export function budgetOf(request: FastifyRequest, fallbackMs: number): number {
+export function budgetOf(request: Headed, fallbackMs: number): number {
   const header = request.headers['x-latency-budget-ms'];
   if (header === undefined) return fallbackMs;
   const budget = decimal(header);
@@ -30,7 +35,7 @@ export function budgetOf(request: FastifyRequest, fallbackMs: number): number {
  *
  * @throws {ServeError} bad-min-accuracy
  */
-export function minAccuracyOf(request: FastifyRequest): number {
+export function minAccuracyOf(request: Headed): number {
   const header = request.headers['x-min-accuracy'];
   if (header === undefined) return 0;
   const accuracy = decimal(header);
@@ -44,7 +49,7 @@ export function minAccuracyOf(request: FastifyRequest): number {
  *
  * @throws {ServeError} bad-min-confidence
  */
-export function minConfidenceOf(request: FastifyRequest): number | undefined {
+export function minConfidenceOf(request: Headed): number | undefined {
   const header = request.headers['x-min-confidence'];
   if (header === undefined) return undefined;
   const confidence = decimal(header);

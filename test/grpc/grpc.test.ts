@@ -155,6 +155,19 @@ describe('gRPC', () => {
     expect(await budgetOf(photo({ parameters: larger }), 30_000)).toBeLessThanOrEqual(30_000);
   });
 
+  it('metadata ask for accuracy and confidence as headers do, and parameters win', async () => {
+    const wished = (headers: Record<string, string>) => ({ ...within(60_000), headers });
+    const tooMuch = wished({ 'x-min-accuracy': '0.999' });
+    const error = await caller.error('ModelInfer', photo(), tooMuch);
+    expect(error.details).toMatch(/^accuracy-unavailable: /);
+    const parameters = { min_accuracy: { double_param: 0 } };
+    await caller.call('ModelInfer', photo({ parameters }), tooMuch);
+    const unsure = await caller.error('ModelInfer', photo(), wished({ 'x-min-confidence': '2' }));
+    expect(unsure.code).toBe(status.INVALID_ARGUMENT);
+    expect(unsure.details).toMatch(/^bad-min-confidence: /);
+    await caller.call('ModelInfer', photo(), wished({ 'x-min-confidence': '0.9' }));
+  });
+
   it('a hopeless budget is refused with what would work', async () => {
     const parameters = { timeout: { int64_param: 1 } };
     const error = await caller.error('ModelInfer', photo({ parameters }), within(60_000));

@@ -7,6 +7,11 @@ const asked = `sum(${rate('depthserve_budget_requests_total')})`;
 const inTime = `sum(${rate('depthserve_requests_total', 'outcome="met"')})`;
 const accuracy = `sum(${rate('depthserve_accuracy_delivered_total')}) / ${inTime}`;
 const lost = `sum(${rate('depthserve_accuracy_lost_total')}) / ${inTime}`;
+const sure = `sum(${rate('depthserve_confidence_delivered_total')}) / ${inTime}`;
+const answered = `sum(${rate('depthserve_looks_total', 'look="first"')})`;
+// There is no such series before the first of them.
+const again = `(sum(${rate('depthserve_looks_total', 'look="second"')}) or vector(0))`;
+const changed = `sum(${rate('depthserve_looks_changed_total')})`;
 const total = 'stage="total"';
 
 /** For whoever owns the service: are budgets kept, and with which accuracy? */
@@ -139,10 +144,13 @@ export function serviceDashboard(): Dashboard {
       graph(
         {
           title: 'Accuracy delivered',
-          description: 'Against the most accurate sub-network, which calm times deliver.',
+          description:
+            'Against the most accurate sub-network, which calm times deliver. What is expected of ' +
+            'these images follows from how sure their answers are, by calibration.',
           unit: 'percentunit',
         },
         [accuracy, 'delivered'],
+        [sure, 'expected of these images'],
         [`max(${series('depthserve_expected_accuracy_ratio')})`, 'best sub-network'],
       ),
     )
@@ -196,6 +204,45 @@ export function serviceDashboard(): Dashboard {
         [
           `sum(${rate('depthserve_macs_saved_total')}) / (sum(${rate('depthserve_macs_saved_total')}) + sum(${rate('depthserve_macs_total')}))`,
           'saved',
+        ],
+      ),
+    )
+    .withRow(new RowBuilder('Second looks'))
+    .withPanel(
+      graph(
+        {
+          title: 'Looks by tier',
+          description: 'Of the answers that have left. Second looks take time that is left over.',
+          unit: 'reqps',
+          stacked: 'values',
+          min: 0,
+        },
+        [`sum by (tier, look) (${rate('depthserve_looks_total')})`, '{{look}} by {{tier}}'],
+      ),
+    )
+    .withPanel(
+      graph(
+        {
+          title: 'Looked at again',
+          description: 'Share of the answers, and of them those that a second look changed.',
+          unit: 'percentunit',
+          min: 0,
+        },
+        [`${again} / ${answered}`, 'looked at again'],
+        [`${changed} / ${answered}`, 'changed by it'],
+      ),
+    )
+    .withPanel(
+      graph(
+        {
+          title: 'MACs per answer',
+          description: 'Multiply-accumulates of all batches, second looks included, by answer.',
+          min: 0,
+        },
+        [`sum(${rate('depthserve_macs_total')}) / ${answered}`, 'spent'],
+        [
+          `(sum(${rate('depthserve_macs_saved_total')}) + sum(${rate('depthserve_macs_total')})) / ${answered}`,
+          'by the super-net alone',
         ],
       ),
     )

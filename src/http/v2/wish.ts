@@ -1,8 +1,8 @@
-import type { FastifyRequest } from 'fastify';
 import { ServeError } from '../../errors.ts';
 import type { ErrorCode } from '../../errors.ts';
 import type { Manifest } from '../../model/manifest.ts';
 import { budgetOf, isBudget, isShare, minAccuracyOf, minConfidenceOf } from '../budget.ts';
+import type { Headed } from '../budget.ts';
 import type { InferRequest } from './schemas.ts';
 
 /**
@@ -16,11 +16,11 @@ export interface Wish {
   readonly skip: string | undefined;
 }
 
-/** What the head of a request asks for: headers, or a deadline of gRPC. */
+/** What the head of a request asks for: headers, or deadline and metadata of gRPC. */
 export type HeadWish = Partial<Pick<Wish, 'budgetMs' | 'minAccuracy' | 'minConfidence'>>;
 
 /** @throws {ServeError} bad-budget, bad-min-accuracy, bad-min-confidence */
-export function headWishOf(request: FastifyRequest): HeadWish {
+export function headWishOf(request: Headed): HeadWish {
   const { headers } = request;
   return {
     ...('x-latency-budget-ms' in headers && { budgetMs: budgetOf(request, 0) }),
