@@ -112,7 +112,9 @@ describe.skipIf(noBrowser)('the page', () => {
     await page.route('**/model', (route) => route.fulfill({ json: { ...model, tiers: tiers() } }));
     const end = async () => Number(await page.locator('#budget').getAttribute('max'));
     const field = async () => Number(await page.locator('#budget-number').inputValue());
-    const follows = () => expect.poll(end, { timeout: 30_000 }).toBe(trackOf(tiers()).to);
+    const follows = async () => {
+      await expect.poll(end, { timeout: 30_000 }).toBe(trackOf(tiers()).to);
+    };
     await follows();
     await page.locator('#budget').press('End');
     expect(await field()).toBe(await end());
@@ -228,7 +230,7 @@ describe.skipIf(noBrowser)('the page', () => {
       .locator('#depths tr')
       .evaluateAll((all) =>
         all.map((row) =>
-          [2, 3].map((column) => Number.parseFloat(row.children[column]!.textContent!)),
+          [2, 3].map((column) => Number.parseFloat(row.children[column]!.textContent)),
         ),
       );
     const times = rows.toSorted(([a], [b]) => a! - b!).map(([, ms]) => ms!);
