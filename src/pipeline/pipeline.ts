@@ -171,7 +171,7 @@ export class Pipeline<File, Pixels, Output> {
     const wish = wishOf(request);
     const waitMs = this.#decoding.waitMs(0, this.scheduler.latestReady(wish));
     const decodeMs = this.#options.decodeTimes.ofAny(0.95, request.format);
-    const atMostMs = waitMs + decodeMs + this.#elsewhere.quantile(0.95);
+    const atMostMs = waitMs + decodeMs + this.#elsewhere.quantile(0.5);
     return this.scheduler.preview(wish, { mostlyMs: waitMs, atMostMs });
   }
 
