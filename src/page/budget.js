@@ -30,11 +30,12 @@ export class Budget {
   }
 
   /**
-   * For a model that is new here.
+   * For a model that is new here, or the same with other sub-networks to choose among.
    *
    * @param {Model} model
+   * @param {boolean} isNew
    */
-  fit(model) {
+  fit(model, isNew) {
     this.#reach(model);
     const colours = tierColours(model.tiers);
     this.#stops.clear();
@@ -48,7 +49,8 @@ export class Budget {
     });
     byId('stops').replaceChildren(...buttons);
     this.update(model);
-    this.set(toStep(this.range.to * 0.75, this.#step), false);
+    if (isNew) this.set(toStep(this.range.to * 0.75, this.#step), false);
+    else this.#stay();
   }
 
   /** @param {Model} model */
@@ -70,10 +72,7 @@ export class Budget {
     const change = trackOf(model.tiers).to / this.range.to;
     if ((change < OTHER || change > 1 / OTHER) && document.activeElement !== slider) {
       this.#reach(model);
-      const { from, to } = this.range;
-      // What was chosen on the track stays on it.
-      const ms = this.#isTyped ? this.ms : Math.min(to, Math.max(from, this.ms));
-      this.set(ms, this.#isTyped);
+      this.#stay();
     }
     const { from, to } = this.range;
     const share = (/** @type {number} */ ms) =>
@@ -95,6 +94,13 @@ export class Budget {
       return tick;
     });
     byId('ticks').replaceChildren(edge, ...ticks);
+  }
+
+  /** After the track has changed: what was chosen on it stays on it, what was typed stays. */
+  #stay() {
+    const { from, to } = this.range;
+    const ms = this.#isTyped ? this.ms : Math.min(to, Math.max(from, this.ms));
+    this.set(ms, this.#isTyped);
   }
 
   get range() {

@@ -45,7 +45,7 @@ let soon;
 
 await untilReady();
 model = await withToken(getModel);
-introduce();
+introduce(true);
 photo = await offerPhotos((taken) => void usePhoto(taken));
 byId('token-form').hidden = true;
 void follow(
@@ -79,10 +79,10 @@ async function withToken(request) {
   }
 }
 
-/** Everything that depends on the model alone. */
-function introduce() {
+/** Everything that depends on the model alone. @param {boolean} isNew */
+function introduce(isNew) {
   const { labels, flags } = model.manifest;
-  budget.fit(model);
+  budget.fit(model, isNew);
   strip = new Strip(byId('strip'), model.tiers);
   drawNetwork(byId('network'), [{ skip: chosen }], flags.length);
   const floors = model.tiers.map(({ accuracy }) => {
@@ -104,7 +104,7 @@ async function refresh() {
   const key = (/** @type {Model} */ { tiers }) => tiers.map(({ skip }) => skip).join();
   const isSame = name === last.manifest.name && version === last.manifest.version;
   if (isSame && key(model) === key(last)) return budget.update(model);
-  introduce();
+  introduce(!isSame);
   await ask();
   await compare();
 }
