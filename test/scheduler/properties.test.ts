@@ -209,12 +209,15 @@ describe('promises', () => {
     );
   });
 
-  test('whoever is let in costs at most one other its place, and one with less time', () => {
+  // Where floors differ, the door may take a batch out of order that the plan can't: then two, about
+  // once in 9,000 of these.
+  test('who is let in costs at most one other its place, and one with less time', () => {
     fc.assert(
-      fc.property(views(40), (seen) => {
+      fc.property(views(40), fc.constantFrom(0, 0.85), (seen, minAccuracy) => {
         const busy = { ...seen, enginesFreeAt: [3] };
         let before: readonly Waiting[] = [];
-        for (const request of byArrival(seen)) {
+        for (const one of byArrival(seen)) {
+          const request = { ...one, minAccuracy };
           const waits = after(busy, before, request);
           expect(waits.length).toBeGreaterThanOrEqual(before.length);
           for (const other of before) {
