@@ -14,7 +14,10 @@ export function writeReport(results: Results): string {
   const { cells, conditions, peak } = results;
   if (cells.length === 0) return 'nothing measured\n';
   const loads = [...new Set(cells.map(({ load }) => load))].sort((a, b) => a - b);
-  const servers = [...new Set(cells.map(({ server }) => server))];
+  // Ours first, then by name: a server has the same colour in both panels.
+  const servers = [...new Set(cells.map(({ server }) => server))].sort((a, b) =>
+    a === OWN ? -1 : b === OWN ? 1 : a.localeCompare(b),
+  );
   const of = (server: string, load: number, read: Read): number | null =>
     median(cells.filter((cell) => cell.server === server && cell.load === load).map(read));
   const goodput = (server: string, load: number) => of(server, load, (cell) => cell.goodput) ?? 0;
