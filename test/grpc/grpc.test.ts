@@ -268,8 +268,8 @@ describe('gRPC', () => {
 
   it.each([
     ['cancelled', 'the client goes away', 60_000],
-    // Long enough for a busy server to let it in.
-    ['deadline-passed', 'its deadline passes', 2000],
+    // Long enough for a busy server to let it in, and to know it from a cancelled one.
+    ['deadline-passed', 'its deadline passes', 4000],
   ])('a call is counted as %s when %s before its message is here', async (outcome, _what, ms) => {
     const counted = `depthserve_requests_total{tier="none",outcome="${outcome}"}`;
     const before = await metric(server, counted);
