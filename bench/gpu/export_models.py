@@ -1,11 +1,12 @@
 """What check.mjs and measure.mjs run: ResNet-50 with random weights, and static exports.
 
-    python bench/gpu/export_models.py --out FOLDER [--model models/cifar10] [--size 224]
+    python bench/gpu/export_models.py --out FOLDER [--model FOLDER ...] [--size 224]
 
-Writes FOLDER/resnet50 (a model folder with one file for all sub-networks) and, per model,
-FOLDER/static/<model>/<skip>.onnx for every rung of the ladder: the same sub-network without
-flags. ResNet-50's are exported as networks of their own; the shipped model has no checkpoint
-here, so there the flags become constants, which onnxruntime folds away at load.
+Writes FOLDER/resnet50 (a model folder with one file for all sub-networks) and, for it and each
+--model, FOLDER/static/<model>/<skip>.onnx for every rung of the ladder: the same sub-network
+without flags. ResNet-50's are exported as networks of their own; the shipped models have no
+checkpoint here, so there the flags become constants, which onnxruntime folds away at load.
+Without a --model: only FOLDER/resnet50.
 """
 
 from __future__ import annotations
@@ -59,23 +60,24 @@ def pin(source: Path, path: Path, skip: tuple[bool, ...]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--model", type=Path, default=Path("models/cifar10"))
+    parser.add_argument("--model", type=Path, action="append", default=[])
     parser.add_argument("--size", type=int, default=224, help="of ResNet-50's images, in pixels")
     parser.add_argument("--processes", type=int, default=6)
     args = parser.parse_args()
     static = args.out / "static"
 
-    described, file = manifest.read_model_folder(args.model)
-    (static / described["name"]).mkdir(parents=True, exist_ok=True)
-    flags = len(described["flags"])
-    for count in range(flags + 1):
-        skip = parse("T" * count + "F" * (flags - count), flags)
-        pin(file, static / described["name"] / f"{name_of(skip)}.onnx", skip)
+    for folder in args.model:
+        described, file = manifest.read_model_folder(folder)
+        (static / described["name"]).mkdir(parents=True, exist_ok=True)
+        flags = len(described["flags"])
+        for count in range(flags + 1):
+            skip = parse("T" * count + "F" * (flags - count), flags)
+            pin(file, static / described["name"] / f"{name_of(skip)}.onnx", skip)
 
-    (static / FAMILY).mkdir(exist_ok=True)
+    (static / FAMILY).mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(args.processes) as pool:
         jobs = [pool.submit(export_one_file, args.out / FAMILY, args.size)]
-        for skip in ladder(FAMILY, 4):
+        for skip in ladder(FAMILY, 4) if args.model else []:
             path = static / FAMILY / f"{name_of(skip)}.onnx"
             jobs.append(pool.submit(export_static, path, skip, args.size))
         for job in jobs:

@@ -1,75 +1,184 @@
-/** Images per second over HTTP: several client processes, each with connections always busy. */
-import { fork } from 'node:child_process';
+/**
+ * Measures one model through the server, with clients in processes of their own.
+ *
+ *   node bench/gpu/http.mjs --what throughput,looks,neighbour [--provider cuda|cpu]
+ *                           [--model FOLDER] [--out FOLDER] [--port N] [--quick]
+ *
+ * throughput: connections that are always busy, with one or two engine workers, and with several
+ *             servers on the one GPU; beside it what was busy: processor, engine, GPU
+ *             (comes first: the others send shares of what it found)
+ * looks:      a burst above the super-net's capacity, second looks on and off
+ * neighbour:  a second process on the GPU: what becomes of predictions and budgets
+ * Results: http-<model>.json in --out, written again after each row.
+ */
+import { fork, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { availableParallelism } from 'node:os';
 import { performance } from 'node:perf_hooks';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { photosOf, readModel, readOptions, writeResults } from './model.mjs';
 import { startServer } from './server.mjs';
 
-const PORT = '18081';
+const options = readOptions();
+const { provider, model, out, port, quick, what } = options;
+const { manifest } = await readModel(model);
+const photos = await photosOf(model);
+const cores = availableParallelism();
+/** Client processes; the servers have the other cores. */
+const processes = quick ? 1 : Math.max(2, Math.floor(cores / 4));
+const seconds = quick ? 2 : 6;
+const results = { model: manifest.name, provider, cores, processes, seconds };
+const note = () => writeResults(out, `http-${manifest.name}`, results);
 
-/** One row per number of engine workers. */
-export async function throughput({ provider, model, photo, quick }) {
-  const cores = availableParallelism();
-  const clients = quick ? 1 : Math.max(2, Math.floor(cores / 4));
-  const seconds = quick ? 1 : 8;
-  const rows = [];
-  for (const workers of [1, 2]) {
-    const server = await startServer({
-      PORT,
-      MODEL_DIR: model,
-      EXECUTION_PROVIDER: provider,
-      ENGINE_WORKERS: String(workers),
-      // sharp decodes on libuv's threads, of which there are only four by default.
-      UV_THREADPOOL_SIZE: String(cores),
+const measurements = { throughput, looks, neighbour };
+for (const name of what.split(',')) await measurements[name]();
+
+async function throughput() {
+  results.throughput = [];
+  const layouts = quick
+    ? [[1, 1]]
+    : [
+        [1, 1],
+        [1, 2],
+        [2, 1],
+      ];
+  const connections = quick ? 8 : Math.ceil(128 / processes);
+  for (const [servers, workers] of layouts) {
+    await withServers(servers, { ENGINE_WORKERS: String(workers) }, async (urls) => {
+      // Time enough for the super-net, and so little that depth gives way.
+      for (const budgetMs of [10_000, 100]) {
+        const row = await load(urls, { connections, budgetMs });
+        results.throughput.push({ servers, workers, budgetMs, ...row });
+        await note();
+      }
     });
-    try {
-      const before = await cpuSeconds(server.url);
-      const started = performance.now();
-      const counts = await Promise.all(
-        Array.from({ length: clients }, () => runClient(server.url, photo, seconds)),
+  }
+}
+
+/** Answers/s of the super-net, by one server with one worker. */
+function capacity() {
+  const { perSecond } = results.throughput[0];
+  if (perSecond === 0) throw new Error('nothing was answered, so there is no capacity');
+  return perSecond;
+}
+
+async function looks() {
+  results.looks = [];
+  for (const secondLooks of ['on', 'off']) {
+    const settings = { ENGINE_WORKERS: '1', SECOND_LOOKS: secondLooks };
+    const rows = await withServers(1, settings, async (urls) => {
+      const calm = await load(urls, { rate: capacity() * 0.3, budgetMs: 100 });
+      return { calm, burst: await load(urls, { rate: capacity() * 1.2, budgetMs: 100 }) };
+    });
+    for (const [moment, row] of Object.entries(rows)) {
+      results.looks.push({ setting: secondLooks, moment, ...row });
+    }
+    await note();
+  }
+}
+
+async function neighbour() {
+  results.neighbour = [];
+  const traffic = { rate: capacity() * 0.3, budgetMs: 100 };
+  await withServers(1, { ENGINE_WORKERS: '1' }, async (urls) => {
+    results.neighbour.push({ second: 'none', ...(await load(urls, traffic)) });
+    const path = new URL('neighbour.mjs', import.meta.url).pathname;
+    const other = spawn(process.execPath, [path, '--provider', provider, '--model', model], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    await once(other.stdout, 'data');
+    // At once, and after the server had time to correct its latency table.
+    for (const second of ['new', 'known']) {
+      results.neighbour.push({ second, ...(await load(urls, traffic)) });
+      await note();
+    }
+    other.kill('SIGTERM');
+    await once(other, 'exit');
+    results.neighbour.push({ second: 'gone', ...(await load(urls, traffic)) });
+  });
+  await note();
+}
+
+/** Runs `task` with the URLs of so many servers that share the device. */
+async function withServers(count, settings, task) {
+  const servers = [];
+  try {
+    for (let index = 0; index < count; index++) {
+      servers.push(
+        await startServer({
+          PORT: String(Number(port) + index),
+          MODEL_DIR: model,
+          EXECUTION_PROVIDER: provider,
+          GPU_SAMPLE_SECONDS: provider === 'cuda' ? '1' : '0',
+          ...settings,
+        }),
       );
-      const elapsed = (performance.now() - started) / 1000;
-      const serverCores = ((await cpuSeconds(server.url)) - before) / elapsed;
-      const [tiers, refused] = sum(counts);
-      const images = Object.values(tiers).reduce((total, count) => total + count, 0);
-      rows.push({
-        workers,
-        clients,
-        imagesPerSecond: images / seconds,
-        refused,
-        serverCores,
-        tiers,
-      });
-    } finally {
-      await server.stop();
     }
+    return await task(servers.map(({ url }) => url));
+  } finally {
+    await Promise.all(servers.map((server) => server.stop()));
   }
-  return rows;
 }
 
-async function cpuSeconds(url) {
+/** Load from all client processes, spread over the servers; the sum of what they saw. */
+async function load(urls, { rate, ...traffic }) {
+  const count = Math.max(processes, urls.length);
+  const before = await Promise.all(urls.map(readMetrics));
+  const started = performance.now();
+  const clients = Array.from({ length: count }, (_, index) => {
+    const url = urls[index % urls.length];
+    return runClient({ url, photos, seconds, ...(rate && { rate: rate / count }), ...traffic });
+  });
+  await sleep(1000 + seconds * 500);
+  const gpu = (await readMetrics(urls[0])).gpu;
+  const seen = await Promise.all(clients);
+  const after = await Promise.all(urls.map(readMetrics));
+  const elapsed = (performance.now() - started) / 1000;
+  const used = (name) =>
+    after.reduce((total, now, index) => total + now[name] - before[index][name], 0) / elapsed;
+  const total = (name) => seen.reduce((sum, row) => sum + row[name], 0);
+  const worst = (name) => Math.max(...seen.map((row) => row[name] ?? 0));
+  return {
+    perSecond: total('answered') / seconds,
+    asked: rate ?? null,
+    late: total('late'),
+    secondLooks: total('secondLooks'),
+    failed: merged(seen.map((row) => row.failed)),
+    tiers: merged(seen.map((row) => row.tiers)),
+    // Of the client process that fared worst.
+    p50Ms: worst('p50Ms'),
+    p99Ms: worst('p99Ms'),
+    p50Ratio: worst('p50Ratio'),
+    p95Ratio: worst('p95Ratio'),
+    serverCores: used('cpu'),
+    engineBusy: used('engine') / urls.length,
+    gpuUtilisation: gpu,
+  };
+}
+
+/** Seconds of processor and engine so far, and the share of time that the GPU is busy. */
+async function readMetrics(url) {
   const text = await (await fetch(`${url}/metrics`)).text();
-  return Number(/^process_cpu_seconds_total(?:{[^}]*})? (\S+)/m.exec(text)[1]);
+  const sum = (name) => {
+    const lines = [...text.matchAll(new RegExp(`^${name}(?:{[^}]*})? (\\S+)`, 'gm'))];
+    return lines.length > 0 ? lines.reduce((total, [, value]) => total + Number(value), 0) : null;
+  };
+  return {
+    cpu: sum('process_cpu_seconds_total'),
+    engine: sum('depthserve_engine_busy_seconds_total'),
+    gpu: sum('depthserve_gpu_utilization_ratio'),
+  };
 }
 
-function sum(counts) {
-  const tiers = {};
-  let refused = 0;
-  for (const count of counts) {
-    refused += count.refused;
-    for (const [tier, images] of Object.entries(count.tiers)) {
-      tiers[tier] = (tiers[tier] ?? 0) + images;
-    }
-  }
-  return [tiers, refused];
+function merged(counts) {
+  const all = {};
+  for (const [key, count] of counts.flatMap(Object.entries)) all[key] = (all[key] ?? 0) + count;
+  return all;
 }
 
-async function runClient(url, photo, seconds) {
-  const child = fork(new URL('http_client.mjs', import.meta.url).pathname, [
-    url,
-    photo,
-    String(seconds),
-  ]);
+async function runClient(settings) {
+  const path = new URL('http_client.mjs', import.meta.url).pathname;
+  const child = fork(path, [JSON.stringify(settings)]);
   const [message] = await once(child, 'message');
   await once(child, 'exit');
   return message;

@@ -1,116 +1,84 @@
 /**
- * Measures one model on the execution provider.
+ * Measures one model on the execution provider, without the server.
  *
- *   node bench/gpu/measure.mjs [--provider cuda|cpu] [--model FOLDER] [--exports FOLDER]
- *                              [--photo FILE] [--out FOLDER] [--quick]
+ *   node bench/gpu/measure.mjs --what latency,switching,workers [--provider cuda|cpu]
+ *                              [--model FOLDER] [--exports FOLDER] [--out FOLDER] [--quick]
  *
- * --exports: written by export_models.py; --photo: turns on the measurement over HTTP.
- * Full results: measure-<model>.json in --out; a short table comes last.
+ * --exports: static exports, written by export_models.py, to compare with.
+ * Results: measure-<model>-<what>.json in --out, written again after each row.
  */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { availableParallelism, cpus } from 'node:os';
 import { performance } from 'node:perf_hooks';
 import { join } from 'node:path';
 import { InferenceEngine } from '../../dist/engine/engine.js';
-import {
-  createSession,
-  feedsOf,
-  ladderOf,
-  median,
-  readModel,
-  readOptions,
-  timed,
-  writeResults,
-} from './model.mjs';
-import { throughput } from './http.mjs';
+import { createSession, feedsOf, ladderOf, readModel, readOptions } from './model.mjs';
+import { timed, writeResults } from './model.mjs';
 
 const options = readOptions();
-const { provider, model, exports, photo, out, quick } = options;
+const { provider, model, exports, out, quick, what } = options;
 const { manifest, file } = await readModel(model);
 const ladder = ladderOf(manifest);
 const [superNet, baseNet] = [ladder[0], ladder.at(-1)];
-const batches = quick ? [1, 4] : [1, 2, 4, 8, 16, 32];
+const batches = quick ? [1, 4] : [1, 4, 8, 16, 32];
+const results = { model: manifest.name, provider, latency: {}, switching: {}, workers: [] };
+const note = () => writeResults(out, `measure-${manifest.name}-${what}`, results);
 
-const results = {
-  model: manifest.name,
-  provider,
-  processor: `${availableParallelism()} x ${cpus()[0].model.trim()}`,
-  node: process.version,
-};
-results.latency = await latency();
-results.switching = await switching();
-results.neighbour = await neighbour();
-results.workers = [await saturate(1), await saturate(2)];
-if (photo) results.http = await throughput(options, manifest);
-await writeResults(out, `measure-${manifest.name}`, results);
-report();
+const measurements = { latency, switching, workers };
+for (const name of what.split(',')) await measurements[name]();
 
 /** Median ms by sub-network and batch size: in the one file, and as a static export. */
 async function latency() {
   const one = await createSession(file, provider);
-  const table = {};
-  for (const skip of ladder) {
+  // The two ends first: should time run out, they say most.
+  for (const skip of [superNet, baseNet, ...ladder.slice(1, -1)]) {
     const path = exports && join(exports, 'static', manifest.name, `${skip}.onnx`);
     const alone = path ? await createSession(path, provider) : null;
-    table[skip] = {};
+    results.latency[skip] = {};
     for (const batch of batches) {
       const ms = await timed(() => one.run(feedsOnce(skip, batch)), options);
       const staticMs = alone && (await timed(() => alone.run(feedsOnce('', batch)), options));
-      table[skip][batch] = { ms, staticMs };
+      results.latency[skip][batch] = { ms, staticMs };
     }
     await alone?.release();
+    await note();
   }
   await one.release();
-  return table;
 }
 
 /** Median ms of super-net and base-net called in turn, against twice each in a row. */
 async function switching() {
   const session = await createSession(file, provider);
-  const rows = {};
   for (const batch of batches) {
     const call = (skip) => session.run(feedsOnce(skip, batch));
     const orders = {
       switched: [superNet, baseNet, superNet, baseNet],
       unswitched: [superNet, superNet, baseNet, baseNet],
     };
-    rows[batch] = {};
+    const row = {};
     for (const [name, order] of Object.entries(orders)) {
       const runAll = async () => {
         for (const skip of order) await call(skip);
       };
-      rows[batch][name] = (await timed(runAll, options)) / order.length;
+      row[name] = (await timed(runAll, options)) / order.length;
     }
+    results.switching[batch] = row;
+    await note();
   }
   await session.release();
-  return rows;
-}
-
-/** Median ms of the super-net at the largest batch size, alone and beside a second process. */
-async function neighbour() {
-  const session = await createSession(file, provider);
-  const batch = batches.at(-1);
-  const call = () => session.run(feedsOnce(superNet, batch));
-  const alone = await timed(call, options);
-  const path = new URL('neighbour.mjs', import.meta.url).pathname;
-  const other = spawn(process.execPath, [path, '--provider', provider, '--model', model], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  await once(other.stdout, 'data');
-  const beside = await timed(call, options);
-  other.kill('SIGTERM');
-  await once(other, 'exit');
-  await session.release();
-  return { batch, alone, beside };
 }
 
 /** Images/s of the server's engine when every worker always has a batch. */
-async function saturate(workers) {
+async function workers() {
+  for (const count of [1, 2]) {
+    results.workers.push(await saturate(count));
+    await note();
+  }
+}
+
+async function saturate(count) {
   const { name: inputName, height, width } = manifest.input;
   const shape = { inputName, height, width, flags: manifest.flags, intraOpThreads: 1 };
   const engine = await InferenceEngine.start(
-    { ...shape, modelFile: file, provider, workers },
+    { ...shape, modelFile: file, provider, workers: count },
     { failed: (error) => process.stderr.write(`${error}\n`) },
   );
   const image = Uint8Array.from({ length: height * width * 3 }, (_, i) => (i * 31) % 256);
@@ -118,7 +86,7 @@ async function saturate(workers) {
   const imagesPerSecond = {};
   for (const skip of [superNet, baseNet]) {
     const run = (worker) => engine.run(worker, { skip }, images);
-    const all = Array.from({ length: workers }, (_, worker) => worker);
+    const all = Array.from({ length: count }, (_, worker) => worker);
     await Promise.all(all.map(run));
     const started = performance.now();
     const stopAt = started + (quick ? 500 : 3000);
@@ -133,7 +101,7 @@ async function saturate(workers) {
     imagesPerSecond[skip] = counts.reduce((sum, done) => sum + done, 0) / seconds;
   }
   await engine.release();
-  return { workers, batch: images.length, imagesPerSecond };
+  return { workers: count, batch: images.length, imagesPerSecond };
 }
 
 /** Inputs are made once: making them takes longer than a GPU takes to use them. */
@@ -142,35 +110,4 @@ function feedsOnce(skip, batch) {
   const key = `${skip} ${batch}`;
   if (!feedsOnce.made.has(key)) feedsOnce.made.set(key, feedsOf(manifest, skip, batch));
   return feedsOnce.made.get(key);
-}
-
-function report() {
-  const lines = [`${manifest.name} on ${provider}, ${results.processor}`];
-  lines.push(
-    `| ms/call (static) | ${batches.join(' | ')} |`,
-    `|---${'|---'.repeat(batches.length)}|`,
-  );
-  for (const [skip, row] of Object.entries(results.latency)) {
-    const cells = Object.values(row).map(
-      ({ ms, staticMs }) => ms.toFixed(2) + (staticMs ? ` (${staticMs.toFixed(2)})` : ''),
-    );
-    lines.push(`| ${skip} | ${cells.join(' | ')} |`);
-  }
-  const ratios = Object.values(results.switching).map((row) => row.switched / row.unswitched);
-  lines.push(`switching depth at every call: x ${median(ratios).toFixed(3)}`);
-  const { alone, beside, batch } = results.neighbour;
-  lines.push(`beside a second process (batch ${batch}): x ${(beside / alone).toFixed(2)}`);
-  for (const { workers, imagesPerSecond } of results.workers) {
-    const rates = Object.entries(imagesPerSecond).map(
-      ([skip, rate]) => `${skip} ${rate.toFixed(0)}`,
-    );
-    lines.push(`${workers} engine worker(s), images/s: ${rates.join(', ')}`);
-  }
-  for (const row of results.http ?? []) {
-    lines.push(
-      `HTTP, ${row.workers} worker(s), ${row.clients} clients: ${row.imagesPerSecond.toFixed(0)} images/s, ` +
-        `server used ${row.serverCores.toFixed(1)} cores, tiers ${JSON.stringify(row.tiers)}`,
-    );
-  }
-  process.stdout.write(`${lines.join('\n')}\n`);
 }
