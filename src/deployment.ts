@@ -1,3 +1,4 @@
+import { trialImage } from './engine/warmup.ts';
 import { ServeError, uploadLate } from './errors.ts';
 import { confidenceOf } from './model/confidence.ts';
 import { mostAccurate, paretoFront, rankedTiers, superNetOf } from './model/ladder.ts';
@@ -6,16 +7,15 @@ import type { Decoder } from './pipeline/decode-stage.ts';
 import type { DecodeTimes } from './pipeline/decode-times.ts';
 import { DecodeError, Pipeline } from './pipeline/pipeline.ts';
 import type { ImageAnswer, ImageRequest, PipelineOptions } from './pipeline/pipeline.ts';
-import { trialImage } from './engine/warmup.ts';
 import { headerOf } from './preprocess/header.ts';
+import { remeasure } from './remeasure.ts';
 import { depthserve } from './scheduler/depthserve/policy.ts';
 import { MeasuredLatency } from './scheduler/latency.ts';
 import type { LatencyTable } from './scheduler/latency.ts';
-import { remeasure } from './remeasure.ts';
 import { withPins } from './scheduler/pin.ts';
-import { RefusedError } from './scheduler/contract.ts';
 import { SharedCores } from './shared-cores.ts';
 import type { Tier } from './scheduler/policy.ts';
+import { RefusedError } from './scheduler/scheduler.ts';
 import type { Clock, Engine } from './scheduler/scheduler.ts';
 import type { Metrics } from './telemetry/metrics.ts';
 import type { Classified } from './telemetry/recorder.ts';
@@ -225,7 +225,8 @@ export class Deployment {
       table: () => this.#latency.table,
       trial: async (skip: string) => {
         const tier = this.#tiers.find((one) => one.skip === skip)!;
-        const ran = await this.pipeline.scheduler.trial(tier, inputs);
+        // An engine that fails is replaced, and told elsewhere.
+        const ran = await this.pipeline.scheduler.trial(tier, inputs).catch(() => null);
         return ran && ran.workMs;
       },
       measured: (rows: LatencyTable) => {
@@ -234,8 +235,7 @@ export class Deployment {
         this.#parts.remeasured?.(this.#latency.table);
       },
     };
-    // An engine that fails is somebody else's business.
-    remeasure(what, this.#parts.clock, this.#released.signal).catch(() => {});
+    void remeasure(what, this.#parts.clock, this.#released.signal);
   }
 
   /** Sub-networks that no longer pay leave the front, and others come back to it. */

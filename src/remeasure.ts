@@ -8,9 +8,9 @@ import type { Clock } from './scheduler/scheduler.ts';
 const RUNS = 4;
 /** Pause after each run, as a multiple of its time: the processor is for others. */
 const PAUSE = 19;
-/** Between two tries while there is work, and between two measurements that do not agree, ms. */
+/** Between two tries while there is work, ms; after the first measurement, doubled each time. */
 const RETRY_MS = 500;
-/** After two that agree, ms: a machine does not change often. */
+/** After two measurements that agree, ms, and at most: a machine does not change often. */
 const SETTLED_MS = 600_000;
 /** Times that differ by less than this factor agree. */
 const AGREES = 1.15;
@@ -20,16 +20,16 @@ export interface Remeasured {
   readonly subNetworks: readonly Pick<Tier, 'skip' | 'macs'>[];
   /** The table so far. */
   table(): LatencyTable;
-  /** Runs one image; null: there is other work. @returns ms of work. */
+  /** Runs one image. @returns ms of work; null: there is other work, or it failed. */
   trial(skip: string): Promise<number | null>;
   /** Told of the rows that have changed; none: two measurements agree. */
   measured(rows: LatencyTable): void;
 }
 
 /**
- * Measures single images again while nothing is asked, until two measurements agree: a table that
- * was taken beside a busy neighbour would otherwise be believed for the life of the process. How
- * times grow with the batch is kept.
+ * Measures single images again while nothing is asked, ever more rarely, and once two measurements
+ * agree every ten minutes: a table that was taken beside a busy neighbour would otherwise be believed
+ * for the life of the process. How times grow with the batch is kept.
  *
  * @param signal ends it.
  */
@@ -59,6 +59,7 @@ export async function remeasure(
       if (ms !== null) return ms;
     }
   };
+  let pauseMs = RETRY_MS;
   try {
     for (;;) {
       const times = new Map<string, number>();
@@ -70,7 +71,9 @@ export async function remeasure(
       }
       const rows = changed(what.table(), evenedOut(what.subNetworks, times));
       what.measured(rows);
-      await pause(Object.keys(rows).length > 0 ? RETRY_MS : SETTLED_MS);
+      // Where times scatter too much to agree, it must not go on for ever at this pace.
+      pauseMs = Object.keys(rows).length > 0 ? Math.min(2 * pauseMs, SETTLED_MS) : SETTLED_MS;
+      await pause(pauseMs);
     }
   } catch (error) {
     if (!signal.aborted) throw error;

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { VirtualClock } from '../bench/simulator/clock.ts';
 import { Deployment } from '../src/deployment.ts';
+import type { ServingEngine } from '../src/deployment.ts';
 import { remeasure } from '../src/remeasure.ts';
 import type { LatencyTable } from '../src/scheduler/latency.ts';
 import { fakeParts, jpegOf } from './fake-deployment.ts';
@@ -66,6 +67,16 @@ describe('a latency table that was taken beside a busy neighbour', () => {
     expect(again.runs.length).toBeGreaterThan(runs.length);
   });
 
+  test('is measured ever more rarely where times scatter too much to agree', async () => {
+    let runs = 0;
+    const scattering = (skip: string) => TRUTH[skip]! * (Math.floor(runs++ / 20) % 2 ? 2 : 1);
+    const first = await play(60_000, scattering);
+    runs = 0;
+    const later = await play(600_000, scattering);
+    // Ten times as long, and less than three times as many.
+    expect(later.runs.length).toBeLessThan(3 * first.runs.length);
+  });
+
   test('waits for a time without work', async () => {
     const { table, runs } = await play(60_000, (skip, at) => (at < 10_000 ? null : TRUTH[skip]!));
     expect(Math.min(...runs)).toBeGreaterThanOrEqual(10_000);
@@ -92,18 +103,27 @@ describe('the front of a deployment', () => {
   };
   const skips = (deployment: Deployment) => deployment.status().tiers.map(({ skip }) => skip);
 
-  function start() {
+  /** @param failures batches that fail, the first ones. */
+  function start(failures = 0) {
     const clock = new VirtualClock();
     const parts = fakeParts(profile, clock);
+    let batches = 0;
+    const engine: ServingEngine = {
+      ...parts.engine,
+      run: async (...batch) => {
+        if (batches++ < failures) throw new Error('broken');
+        return parts.engine.run(...batch);
+      },
+    };
     const table = { ...profile.latency, T: { 1: 25, 8: 100 } };
-    const deployment = new Deployment({ ...parts, table });
+    const deployment = new Deployment({ ...parts, engine, table });
     return { clock, deployment };
   }
 
-  test('gets back what was measured too slow at start', async () => {
-    const { clock, deployment } = start();
+  test.each([0, 3])('gets back what was measured too slow, after %i failures', async (failures) => {
+    const { clock, deployment } = start(failures);
     expect(skips(deployment)).toEqual(['F']);
-    deployment.keepCurrent();
+    clock.at(0, () => deployment.keepCurrent());
     clock.at(60_000, () => {
       expect(skips(deployment)).toEqual(['T', 'F']);
       void deployment.release();
