@@ -22,7 +22,7 @@ export interface Remeasured {
   table(): LatencyTable;
   /** Runs one image. @returns ms of work; null: there is other work, or it failed. */
   trial(skip: string): Promise<number | null>;
-  /** Told of the rows that have changed; none: two measurements agree. */
+  /** Told of the table that is true now; empty: two measurements agree. */
   measured(rows: LatencyTable): void;
 }
 
@@ -80,14 +80,16 @@ export async function remeasure(
   }
 }
 
-/** The rows whose single image takes another time now, in proportion. */
+/**
+ * The table in proportion to what single images take now; nothing where none has changed. Never a
+ * part of it: rows of two measurements do not compare.
+ */
 function changed(table: LatencyTable, single: ReadonlyMap<string, number>): LatencyTable {
-  const rows = [...single].flatMap(([skip, ms]) => {
-    const row = table[skip]!;
-    const factor = ms / row[1]!;
-    if (factor < AGREES && factor > 1 / AGREES) return [];
-    const scaled = Object.entries(row).map(([size, old]) => [size, old * factor]);
-    return [[skip, Object.fromEntries(scaled) as Record<number, number>] as const];
+  const factors = [...single].map(([skip, ms]) => [skip, ms / table[skip]![1]!] as const);
+  if (factors.every(([, factor]) => factor < AGREES && factor > 1 / AGREES)) return {};
+  const rows = factors.map(([skip, factor]) => {
+    const scaled = Object.entries(table[skip]!).map(([size, old]) => [size, old * factor]);
+    return [skip, Object.fromEntries(scaled)];
   });
-  return Object.fromEntries(rows);
+  return Object.fromEntries(rows) as LatencyTable;
 }

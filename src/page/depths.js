@@ -20,7 +20,7 @@ export async function fillDepths(place, model, photo, all, signal) {
   const deepestFirst = shown.toSorted((a, b) => b.macs - a.macs || a.skip.localeCompare(b.skip));
   const rows = deepestFirst.map(({ skip, macs, top1 }) => {
     const says = html('td', {}, '…');
-    const ms = model.latency[skip]?.['1'];
+    const ms = model.latencyNow[skip]?.['1'];
     const row = html(
       'tr',
       { 'data-skip': skip },

@@ -93,7 +93,7 @@ function introduce(isNew) {
   byId('classes').replaceChildren(...labels.map((label) => html('li', {}, label)));
   byId('depths-words').textContent =
     `The service chooses among ${model.tiers.length} of ${2 ** flags.length} sub-networks: ` +
-    'those that no other beats in accuracy and in time, as measured on this machine at its start.';
+    'those that no other beats in accuracy and in time, over batches of all sizes on this machine.';
 }
 
 /** The model as it is now; another version begins anew. */
