@@ -103,7 +103,7 @@ export class Deployment {
     const { workers, threadsEach } = engine;
     const currentFront = () => this.#front;
     const sharedCores = new SharedCores({ workers, threadsEach }, (ms) => {
-      this.#latency.besidesMs = ms;
+      this.#latency.observeBesides(ms);
     });
     this.#options = {
       policy: withPins(depthserve, tiers),
@@ -122,9 +122,9 @@ export class Deployment {
         return currentFront();
       },
       events: {
-        finished: (tier, size, predictedMs, actualMs) => {
+        finished: (tier, size, predictedMs, actualMs, workMs) => {
           metrics.ranBatch(superNet, tier, size, predictedMs, actualMs);
-          sharedCores.ran(size, actualMs);
+          sharedCores.ran(size, workMs);
           this.#sinceFront += 1;
           if (this.#sinceFront >= BATCHES_PER_FRONT) this.#refreshFront();
         },

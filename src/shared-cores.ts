@@ -25,16 +25,21 @@ const THIS_MACHINE: Machine = {
   cores: availableParallelism(),
 };
 
+/** Since when, what the process had computed by then, and what engines did since. */
+interface Window {
+  readonly since: number;
+  readonly cpuMs: number;
+  images: number;
+  engineMs: number;
+}
+
 /**
  * What an image costs the processor besides its inference (HTTP, decoding, refusing others), where
  * engines use every core: then an engine is held up by that, too, and a plan that counts inference
  * alone would choose sub-networks that the machine has no time for.
  */
 export class SharedCores {
-  #cpuMs: number;
-  #since: number;
-  #images = 0;
-  #engineMs = 0;
+  #window: Window | null = null;
   #msPerImage: number | null = null;
 
   /**
@@ -45,29 +50,28 @@ export class SharedCores {
     private readonly engines: { readonly workers: number; readonly threadsEach: number },
     private readonly learned: (msPerImage: number) => void,
     private readonly machine = THIS_MACHINE,
-  ) {
-    this.#cpuMs = machine.cpuMs();
-    this.#since = machine.now();
-  }
+  ) {}
 
-  /** A batch has run for `ms`. */
+  /** A batch has run, on which an engine worked for `ms`. */
   ran(images: number, ms: number): void {
     const { workers, threadsEach } = this.engines;
     if (workers * threadsEach < this.machine.cores) return;
-    this.#images += images;
-    this.#engineMs += ms * threadsEach;
-    const now = this.machine.now();
-    if (this.#images < WINDOW_IMAGES || now - this.#since < WINDOW_MS) return;
-    const cpuMs = this.machine.cpuMs();
-    const besides =
-      now - this.#since > LONGEST_MS
-        ? 0
-        : Math.max(0, cpuMs - this.#cpuMs - this.#engineMs) / this.#images / threadsEach;
+    // What was computed before the first batch is not its doing.
+    if (!this.#window) return this.#begin();
+    const window = this.#window;
+    window.images += images;
+    window.engineMs += ms * threadsEach;
+    const tookMs = this.machine.now() - window.since;
+    if (window.images < WINDOW_IMAGES || tookMs < WINDOW_MS) return;
+    const othersMs = this.machine.cpuMs() - window.cpuMs - window.engineMs;
+    const besides = tookMs > LONGEST_MS ? 0 : Math.max(0, othersMs) / window.images / threadsEach;
     this.#msPerImage = this.#msPerImage === null ? besides : (this.#msPerImage + besides) / 2;
-    this.#cpuMs = cpuMs;
-    this.#since = now;
-    this.#images = 0;
-    this.#engineMs = 0;
+    this.#begin();
     this.learned(this.#msPerImage);
+  }
+
+  #begin(): void {
+    const { machine } = this;
+    this.#window = { since: machine.now(), cpuMs: machine.cpuMs(), images: 0, engineMs: 0 };
   }
 }

@@ -35,7 +35,7 @@ export type FromWorker =
       readonly type: 'result';
       /** float32 `[count, classes]`. */
       readonly logits: ArrayBuffer;
-      /** ms that the worker worked on it. */
+      /** ms that the worker worked on it, while it had a core. */
       readonly workMs: number;
     }
   | { readonly type: 'failed'; readonly message: string };

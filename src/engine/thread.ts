@@ -10,7 +10,7 @@ process.env['ORT_DISABLE_TELEMETRY'] ??= '1';
 export interface Result {
   /** float32 `[count, classes]`. */
   readonly logits: Float32Array;
-  /** ms that the worker worked on it; on top of that come the messages there and back. */
+  /** ms that the worker worked on it: without messages there and back, or waits for a core. */
   readonly workMs: number;
 }
 

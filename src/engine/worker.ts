@@ -6,10 +6,12 @@ import { constants, setPriority } from 'node:os';
 import { performance } from 'node:perf_hooks';
 import { parentPort, workerData } from 'node:worker_threads';
 import * as ort from 'onnxruntime-node';
+import { processorWait } from './processor-wait.ts';
 import type { FromWorker, ToWorker, WorkerOptions } from './protocol.ts';
 
 const options = workerData as WorkerOptions;
 const port = parentPort!;
+const waited = processorWait();
 const FLAG = {
   T: new ort.Tensor('bool', Uint8Array.of(1), []),
   F: new ort.Tensor('bool', Uint8Array.of(0), []),
@@ -37,7 +39,7 @@ async function run(
   session: ort.InferenceSession,
   message: Extract<ToWorker, { type: 'run' }>,
 ): Promise<void> {
-  const started = performance.now();
+  const started = performance.now() - waited();
   const shape = [message.count, options.height, options.width, 3];
   const feeds: Record<string, ort.Tensor> = {
     [options.inputName]: new ort.Tensor('uint8', new Uint8Array(message.pixels), shape),
@@ -52,7 +54,7 @@ async function run(
   let sum = 0;
   for (let index = 0; index < copy.length; index++) sum += copy[index]!;
   if (!Number.isFinite(sum)) throw new Error('the logits are not finite');
-  const workMs = performance.now() - started;
+  const workMs = performance.now() - waited() - started;
   post({ type: 'result', logits: copy.buffer, workMs }, [copy.buffer]);
 }
 

@@ -53,7 +53,8 @@ export interface Served<Output> {
 /** Told of everything that happens; feeds the metrics. */
 export interface SchedulerEvents {
   dispatched?(tier: Tier, batchSize: number): void;
-  finished?(tier: Tier, batchSize: number, predictedMs: number, actualMs: number): void;
+  /** @param workMs the engine's own part of `actualMs`. */
+  finished?(tier: Tier, size: number, predictedMs: number, actualMs: number, workMs: number): void;
 }
 
 /** Refused, on arrival or as soon as others had to be preferred: it would miss its deadline. */

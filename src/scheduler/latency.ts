@@ -101,11 +101,11 @@ export class MeasuredLatency implements LatencyModel {
     return this.#delay;
   }
 
-  get besidesMs(): number {
-    return this.#besidesMs;
-  }
-
-  set besidesMs(ms: number) {
+  /**
+   * Learns that each image costs the engine's core this much other work, in ms: a batch ends later
+   * by that, or by the delay that batches have seen, which is mostly the same work.
+   */
+  observeBesides(ms: number): void {
     this.#besidesMs = ms;
     this.#revision++;
   }
@@ -115,11 +115,13 @@ export class MeasuredLatency implements LatencyModel {
   }
 
   predict(tier: Tier, batch: number): number {
-    return this.#corrected(this.#row(tier), batch) * this.#slowdown * this.#spread + this.#delay;
+    const work = this.#corrected(this.#row(tier), batch) * this.#slowdown;
+    return work * this.#spread + Math.max(this.#delay, batch * this.#besidesMs);
   }
 
   typical(tier: Tier, batch: number): number {
-    return this.#corrected(this.#row(tier), batch) * this.#slowdown + this.#typicalDelay;
+    const work = this.#corrected(this.#row(tier), batch) * this.#slowdown;
+    return work + Math.max(this.#typicalDelay, batch * this.#besidesMs);
   }
 
   /** What the table would be if it were measured now: typical ms of work, without delay. */

@@ -74,11 +74,6 @@ export interface LatencyModel {
   predict(tier: Tier, batch: number): number;
   /** The same, typically: what the engine is occupied for. */
   typical(tier: Tier, batch: number): number;
-  /**
-   * Ms that each image occupies an engine beyond that, because the engine's core does other work for
-   * it; absent: 0, it has cores to itself.
-   */
-  readonly besidesMs?: number;
   /** Another number whenever predictions may have changed; absent: they may at any time. */
   readonly revision?: number;
 }

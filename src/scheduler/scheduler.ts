@@ -328,7 +328,7 @@ export class Scheduler<Input, Output> {
       const inferenceMs = clock.now() - dispatchedAt;
       latency.observe(tier, batch.length, workMs, inferenceMs - workMs);
       this.#restingSince = clock.now();
-      events?.finished?.(tier, batch.length, predictedMs, inferenceMs);
+      events?.finished?.(tier, batch.length, predictedMs, inferenceMs, workMs);
       const sureness = (output: Output) => confidence?.(output, tier) ?? tier.accuracy;
       const answers = running.answers(outputs, sureness, { dispatchedAt, predictedMs });
       for (const [entry, served] of answers) this.#inHand.keepOrLeave(entry, served);

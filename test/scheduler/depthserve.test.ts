@@ -54,7 +54,11 @@ describe('depth', () => {
   test('where the engine has no core to itself, what else an image costs makes depth dear', () => {
     const queue = queueOf([40, 40, 40, 40]);
     const arrivals = { rate: 0.3, dispersion: 1, budgets: [20, 40] };
-    const latency = { ...linear(1), besidesMs: 2 };
+    const own = linear(1);
+    const latency: LatencyModel = {
+      predict: (tier, batch) => own.predict(tier, batch) + 2 * batch,
+      typical: (tier, batch) => own.typical(tier, batch) + 2 * batch,
+    };
     expect(tierOf(queue, { arrivals })).toBe('FF');
     expect(tierOf(queue, { arrivals, latency })).not.toBe('FF');
   });

@@ -92,6 +92,23 @@ describe('delay', () => {
   });
 });
 
+describe('other work of the core that an engine computes on', () => {
+  test('holds up a batch for as long as its images cost', () => {
+    const latency = model();
+    latency.observeBesides(3);
+    expect(latency.typical(shallow, 4)).toBe(5 + 4 * 3);
+    expect(latency.predict(shallow, 4)).toBe(5 + 4 * 3);
+  });
+
+  test('is not counted again where the delay of batches shows it', () => {
+    const latency = model();
+    for (let i = 0; i < 256; i++) latency.observe(shallow, 4, 5, 20);
+    latency.observeBesides(3);
+    expect(latency.typical(shallow, 1)).toBeCloseTo(2 + 20);
+    expect(latency.typical(shallow, 8)).toBeCloseTo(9 + 8 * 3);
+  });
+});
+
 test('what an engine is occupied for is told apart from what a deadline must leave', () => {
   const latency = model();
   for (let i = 0; i < 256; i++) latency.observe(shallow, 4, i % 10 === 0 ? 15 : 5, i % 10);

@@ -57,7 +57,7 @@ export class Costs {
     const tier = this.tiers[index];
     if (!tier) return;
     this.#ms[at] = this.latency.predict(tier, batch);
-    this.#busyMs[at] = this.latency.typical(tier, batch) + batch * (this.latency.besidesMs ?? 0);
+    this.#busyMs[at] = this.latency.typical(tier, batch);
   }
 
   /** Index of the cheapest tier accurate enough; `tiers.length` when there is none. */

@@ -1,0 +1,28 @@
+import { openSync, readSync } from 'node:fs';
+
+/**
+ * How long the calling thread has been ready to run while others had the processor, so far, in ms.
+ * Taken off a batch's time, what is left is the batch's own: it does not grow with the work of
+ * other threads and programs, which says nothing of other batches.
+ *
+ * Linux counts it for each thread (`Documentation/scheduler/sched-stats.rst`); elsewhere it is 0.
+ */
+export function processorWait(): () => number {
+  const file = openOwnStatistics();
+  if (file === null) return () => 0;
+  const buffer = Buffer.alloc(64);
+  return () => {
+    const length = readSync(file, buffer, 0, buffer.length, 0);
+    // Time on the processor and time ready for it, in ns; number of time slices.
+    return Number(buffer.toString('latin1', 0, length).split(' ')[1]) / 1e6;
+  };
+}
+
+function openOwnStatistics(): number | null {
+  try {
+    // Whose thread it is, is settled when it is opened.
+    return openSync('/proc/thread-self/schedstat', 'r');
+  } catch {
+    return null;
+  }
+}
