@@ -5,24 +5,21 @@ import { openSync, readSync } from 'node:fs';
  * Taken off a batch's time, what is left is the batch's own: it does not grow with the work of
  * other threads and programs, which says nothing of other batches.
  *
- * Linux counts it for each thread (`Documentation/scheduler/sched-stats.rst`); elsewhere it is 0.
+ * Linux counts it for each thread (`Documentation/scheduler/sched-stats.rst`); where it is not
+ * told, it is 0.
  */
 export function processorWait(): () => number {
-  const file = openOwnStatistics();
-  if (file === null) return () => 0;
-  const buffer = Buffer.alloc(64);
-  return () => {
-    const length = readSync(file, buffer, 0, buffer.length, 0);
-    // Time on the processor and time ready for it, in ns; number of time slices.
-    return Number(buffer.toString('latin1', 0, length).split(' ')[1]) / 1e6;
-  };
-}
-
-function openOwnStatistics(): number | null {
   try {
-    // Whose thread it is, is settled when it is opened.
-    return openSync('/proc/thread-self/schedstat', 'r');
+    // Whose thread it is, is settled when it is opened. Node closes it when a worker thread ends.
+    const file = openSync('/proc/thread-self/schedstat', 'r');
+    const buffer = Buffer.alloc(64);
+    const waited = () => {
+      const length = readSync(file, buffer, 0, buffer.length, 0);
+      // Time on the processor and time ready for it, in ns; number of time slices.
+      return Number(buffer.toString('latin1', 0, length).split(' ')[1]) / 1e6;
+    };
+    return Number.isFinite(waited()) ? waited : () => 0;
   } catch {
-    return null;
+    return () => 0;
   }
 }
