@@ -32,10 +32,10 @@ describe.skipIf(noBrowser)('the page', () => {
   });
   afterEach(() => open?.close());
 
-  const visit = async (options?: BrowserContextOptions, isQuiet?: boolean) => {
-    // Each time: what the service chooses among may change when it measures again.
+  /** The page is told of one model throughout: what the service chooses among changes with time. */
+  const visit = async (options?: BrowserContextOptions) => {
     model = (await (await fetch(`${server.url}/model`)).json()) as Model;
-    open = await OpenPage.open(browser, server.url, options, isQuiet);
+    open = await OpenPage.open(browser, server.url, { ...options, model });
     return open.page;
   };
 

@@ -73,16 +73,18 @@ it('an upload that is given up is counted, and nobody is alarmed', async () => {
     ['application/json', '/v2/models/cifar10-small-resnet/infer'],
   ] as const) {
     const before = await cancelled();
-    // A busy server may not have read the head yet: then there is nothing to be counted.
+    // A busy server may not have read the head yet: then there is nothing to be counted, or later.
+    let tries = 0;
     for (let pause = 100; (await cancelled()) === before; pause *= 2) {
       expect(pause).toBeLessThan(10_000);
+      tries++;
       const socket = open(head(100_000).replace('image/jpeg', type).replace('/classify', path));
       socket.write('--b\r\n');
       await sleep(pause);
       socket.resetAndDestroy();
       await sleep(pause);
     }
-    expect(await cancelled()).toBe(before + 1);
+    expect((await cancelled()) - before, 'each once').toBeLessThanOrEqual(tries);
   }
   expect(server.log()).not.toMatch(/"level":50/);
   await answersWell();

@@ -20,15 +20,19 @@ export class OpenPage {
     readonly url: string,
   ) {}
 
-  /** @param isQuiet false: without waiting until everything is drawn. */
+  /**
+   * @param options the browser's, and `model`: what `/model` says, instead of the server's own.
+   * @param isQuiet false: without waiting until everything is drawn.
+   */
   static async open(
     browser: Browser,
     url: string,
-    options: BrowserContextOptions = DESKTOP,
+    { model, ...options }: BrowserContextOptions & { model?: unknown } = {},
     isQuiet = true,
   ): Promise<OpenPage> {
-    const context = await browser.context({ reducedMotion: 'reduce', ...options });
+    const context = await browser.context({ reducedMotion: 'reduce', ...DESKTOP, ...options });
     const page = await context.newPage();
+    if (model) await page.route('**/model', (route) => route.fulfill({ json: model }));
     const opened = new OpenPage(page, url);
     page.on('console', (message) => {
       // A refusal is an answer; Chromium reports its status as an error all the same.
