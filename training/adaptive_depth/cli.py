@@ -109,6 +109,11 @@ def _add_export(commands: Any) -> None:
 
 def _export(args: argparse.Namespace) -> None:
     run = read_run(args.run_folder)
+    if run.alone:
+        raise ValueError(
+            f"{args.run_folder} trained one depth alone ({skip_flags.name_of(run.alone)}), for"
+            " comparison: evaluate it, and export a run of all"
+        )
     if args.size is not None:
         run = at_size(run, args.size)
     source = _source(run, args)

@@ -148,7 +148,7 @@ def evaluate_exported(
         latencies[:] = median_latencies(model.path, held_out.split.images[:1], latency_rounds)
     found = manifest.get("confidence")
     temperatures = found["temperatures"] if found else {}
-    correct, sure, errors = answers(model.logits, model.flags, held_out.split, temperatures)
+    correct, sure, errors = answers(model.logits, sub_networks, held_out.split, temperatures)
     subject = {
         "model": manifest["name"],
         "version": manifest["version"],
@@ -194,42 +194,36 @@ def torch_classifier(run: TrainedRun, device: torch.device) -> Classifier:
 
 
 def evaluate_run(run: TrainedRun, logits: Classifier, split: Split) -> list[SubNetwork]:
-    """All sub-networks of a run as classified by `logits`: PyTorch, or the file exported."""
-    flags = run.network.flags
+    """All sub-networks that were trained, as classified by `logits`: PyTorch, or the file
+    exported."""
+    trained = [run.alone] if run.alone else skip_flags.all_sub_networks(run.network.flags)
+    correct, _, _ = answers(logits, trained, split, {})
     return [
         SubNetwork(
             skip,
-            correct,
+            right,
             complexity.count_macs(run.network, run.size, skip),
             complexity.count_parameters_used(run.network, run.size, skip),
         )
-        for skip, correct in zip(
-            skip_flags.all_sub_networks(flags), correct_answers(logits, flags, split), strict=True
-        )
+        for skip, right in zip(trained, correct, strict=True)
     ]
-
-
-def correct_answers(logits: Classifier, flags: int, split: Split) -> np.ndarray:
-    """Whether each sub-network gets each image right: bool ``[2^flags,N]``."""
-    return answers(logits, flags, split, {})[0]
 
 
 def answers(
     logits: Classifier,
-    flags: int,
+    sub_networks: list[SkipFlags],
     split: Split,
     temperatures: dict[str, float],
     batch_size: int = 250,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
-    """Every sub-network on every image.
+    """These sub-networks on every image.
 
     Args:
         temperatures: by sub-network, see `calibrate`; absent: 1.
     Returns:
-        Whether it is right, bool ``[2^flags,N]``; how sure it is, 0 to 1 ``[2^flags,N]``; and
+        Whether each is right, bool ``[sub-networks,N]``; how sure, 0 to 1, of the same shape; and
         the expected calibration error of each that has a temperature.
     """
-    sub_networks = skip_flags.all_sub_networks(flags)
     correct = np.empty((len(sub_networks), len(split)), bool)
     sure = np.empty(correct.shape)
     errors = {}

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 
 from adaptive_depth import networks
+from adaptive_depth import skip as skip_flags
 from adaptive_depth.images import Frame
+from adaptive_depth.skip import SkipFlags
 from adaptive_depth.trainer import TrainError, read_checkpoint
 
 
@@ -26,6 +28,7 @@ class TrainedRun:
         epochs: epochs trained so far; None where unknown.
         data: what it was trained on: "source", "val_per_class", "seed" and "lazy", as
             `data.load` takes them; None where unknown.
+        alone: the one sub-network that was trained, of a run for comparison; None: all.
     """
 
     network: networks.AdaptiveNetwork
@@ -36,6 +39,7 @@ class TrainedRun:
     command: str | None
     epochs: int | None
     data: dict[str, Any] | None = None
+    alone: SkipFlags | None = None
 
     @property
     def size(self) -> int:
@@ -57,6 +61,7 @@ def read_run(folder: Path) -> TrainedRun:
             if name.startswith(prefix)
         }
     network.load_state_dict(weights)
+    alone = config.get("distill", {}).get("alone")
     try:
         recorded = json.loads((folder / "run.json").read_text())
         command = recorded["command"]
@@ -74,6 +79,7 @@ def read_run(folder: Path) -> TrainedRun:
             **(recorded.get("data") or _data_of(command, config)),
             "lazy": config["crop"] == "resized",
         },
+        skip_flags.parse(alone, network.flags) if alone else None,
     )
 
 

@@ -166,6 +166,17 @@ def test_a_checkpoint_is_evaluated(trained: Path, tmp_path: Path, capsys):
     assert all(f" {name} " in table for name in ("FF", "FT", "TF", "TT"))
 
 
+def test_of_a_depth_trained_alone_only_that_depth_is_evaluated(trained: Path, capsys):
+    run = trained / "alone"
+    assert main([*train_arguments(trained / "data", run), "--alone", "TT"]) == 0
+    assert main(["evaluate", "--run", str(run), "--device", "cpu"]) == 0
+    report = json.loads((run / "evaluation" / "evaluation.json").read_text())
+    assert [entry["skip"] for entry in report["subNetworks"]] == ["TT"]
+    export = ["export", "--run", str(run), "--out", str(trained / "none")]
+    message = error_of([*export, "--name", "none", "--version", "1.0.0"], capsys)
+    assert "trained one depth alone (TT)" in message
+
+
 def test_an_exported_model_is_evaluated_without_its_run(trained: Path, tmp_path: Path, capsys):
     model = shutil.copytree(trained / "model", tmp_path / "model")
     arguments = ["evaluate", "--model", str(model), "--latency-rounds", "3", "--threads", "1"]
