@@ -1,4 +1,5 @@
-import { availableParallelism } from 'node:os';
+import { readdirSync } from 'node:fs';
+import { availableParallelism, setPriority } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
 
 /*
@@ -18,3 +19,22 @@ setFlagsFromString(isNode20 ? '--interrupt-budget=10000' : '--invocation-count-f
  * The other helpers of the garbage collector can't be turned off at run time.
  */
 if (availableParallelism() === 1) setFlagsFromString('--no-parallel-scavenge');
+
+/** Priority of V8's helper threads on one core, as `nice` counts; weighed in the docs named above. */
+const HELPERS_NICE = 14;
+
+/**
+ * V8's four helper threads compile what has become hot. On one core they take it, each as much as
+ * the thread that serves, from the requests that they compile for. Linux counts priorities by
+ * thread; no other threads than V8's, Node's sleeping ones and this one exist so early.
+ */
+if (availableParallelism() === 1 && process.platform === 'linux') {
+  for (const thread of readdirSync('/proc/self/task').map(Number)) {
+    if (thread === process.pid) continue;
+    try {
+      setPriority(thread, HELPERS_NICE);
+    } catch {
+      // It has ended, or the platform forbids it: a matter of speed alone.
+    }
+  }
+}
