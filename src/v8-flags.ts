@@ -1,5 +1,5 @@
 import { readdirSync } from 'node:fs';
-import { availableParallelism, setPriority } from 'node:os';
+import { availableParallelism, constants, getPriority, setPriority } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
 
 /*
@@ -20,8 +20,8 @@ setFlagsFromString(isNode20 ? '--interrupt-budget=10000' : '--invocation-count-f
  */
 if (availableParallelism() === 1) setFlagsFromString('--no-parallel-scavenge');
 
-/** Priority of V8's helper threads on one core, as `nice` counts; weighed in the docs named above. */
-const HELPERS_NICE = 14;
+/** How far below this thread V8's helpers are on one core, as `nice` counts; see the docs named above. */
+const HELPERS_BELOW = 14;
 
 /**
  * V8's four helper threads compile what has become hot. On one core they take it, each as much as
@@ -32,7 +32,7 @@ if (availableParallelism() === 1 && process.platform === 'linux') {
   for (const thread of readdirSync('/proc/self/task').map(Number)) {
     if (thread === process.pid) continue;
     try {
-      setPriority(thread, HELPERS_NICE);
+      setPriority(thread, Math.min(getPriority() + HELPERS_BELOW, constants.priority.PRIORITY_LOW));
     } catch {
       // It has ended, or the platform forbids it: a matter of speed alone.
     }

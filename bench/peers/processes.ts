@@ -1,5 +1,5 @@
 import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
-import { setPriority } from 'node:os';
+import { getPriority, setPriority } from 'node:os';
 
 /** Seconds of a tick of /proc/PID/stat, on every Linux that has a /proc. */
 const TICK_SECONDS = 0.01;
@@ -27,12 +27,18 @@ export function processesOf(mark: string): number[] {
   return [...found];
 }
 
-/** Of all threads, and of the sessions that Linux may weigh instead; as `nice` counts. */
+/**
+ * Of processes, with all threads as far below as they are, and of the sessions that Linux may weigh
+ * instead; as `nice` counts.
+ */
 export function prioritise(pids: readonly number[], priority: number): void {
   for (const pid of pids) {
     try {
       writeFileSync(`/proc/${pid}/autogroup`, String(priority));
-      for (const thread of readdirSync(`/proc/${pid}/task`)) setPriority(Number(thread), priority);
+      const higher = priority - getPriority(pid);
+      for (const thread of readdirSync(`/proc/${pid}/task`).map(Number)) {
+        setPriority(thread, getPriority(thread) + higher);
+      }
     } catch {
       // It has ended meanwhile.
     }
