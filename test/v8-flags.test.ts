@@ -22,7 +22,8 @@ function priorities(cores: string): { own: number; nice: number[] } {
 
 it.skipIf(!linux)('on one core, V8 compiles with what is left over', () => {
   const { own, nice } = priorities('0');
-  expect(nice.filter((each) => each > own).length).toBeGreaterThanOrEqual(4);
+  const below = Math.min(own + 14, 19);
+  expect(nice.filter((each) => each === below).length).toBeGreaterThanOrEqual(4);
   expect(nice.filter((each) => each === own).length).toBeGreaterThanOrEqual(1);
 });
 
