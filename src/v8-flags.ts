@@ -20,7 +20,7 @@ setFlagsFromString(isNode20 ? '--interrupt-budget=10000' : '--invocation-count-f
  */
 if (availableParallelism() === 1) setFlagsFromString('--no-parallel-scavenge');
 
-/** How far below this thread V8's helpers are on one core, as `nice` counts; see the docs named above. */
+/** How far below this thread V8's helpers are, as `nice` counts; the docs weigh other values. */
 const HELPERS_BELOW = 14;
 
 /**

@@ -1,5 +1,7 @@
 import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
-import { getPriority, setPriority } from 'node:os';
+import { constants, getPriority, setPriority } from 'node:os';
+
+const LOWEST = constants.priority.PRIORITY_LOW;
 
 /** Seconds of a tick of /proc/PID/stat, on every Linux that has a /proc. */
 const TICK_SECONDS = 0.01;
@@ -37,7 +39,7 @@ export function prioritise(pids: readonly number[], priority: number): void {
       writeFileSync(`/proc/${pid}/autogroup`, String(priority));
       const higher = priority - getPriority(pid);
       for (const thread of readdirSync(`/proc/${pid}/task`).map(Number)) {
-        setPriority(thread, getPriority(thread) + higher);
+        setPriority(thread, Math.min(getPriority(thread) + higher, LOWEST));
       }
     } catch {
       // It has ended meanwhile.
