@@ -75,10 +75,11 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
   let decoder: DecoderPool | undefined;
   let isWarm = false;
   try {
-    // Before that, the run that fails throws.
-    engine = await startEngine(engineOptions, options, (error) => {
+    // Before it is warm, the run that fails throws.
+    const failed = (error: EngineError) => {
       if (isWarm) options.onFailed(error);
-    });
+    };
+    [engine, decoder] = await startThreads(engineOptions, options, failed);
     await assertLabels(engine, model);
     const sizes = BATCH_SIZES.filter((size) => size <= config.MAX_BATCH);
     const cache = cacheOf(options, engine, sizes);
@@ -96,7 +97,6 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
     const isKept = kept ? await stillHolds(kept, engine, measuring) : false;
     const table = isKept ? kept! : await measureTable(engine, measuring);
     if (!isKept) void cache?.write(table);
-    decoder = await startDecoders(options);
     const decodeTimes = new DecodeTimes();
     const observe = (header: Header, ms: number, workMs?: number) =>
       decodeTimes.observe(header, ms, clock.now(), workMs);
@@ -164,6 +164,24 @@ async function startShadow(
     log.warn({ err }, 'shallow answers are not checked');
     return null;
   }
+}
+
+/** Side by side: threads spend most of their start on loading code. */
+async function startThreads(
+  engineOptions: EngineOptions,
+  options: DeploymentOptions,
+  failed: (error: EngineError) => void,
+): Promise<[InferenceEngine, DecoderPool]> {
+  const [engine, decoder] = await Promise.allSettled([
+    startEngine(engineOptions, options, failed),
+    startDecoders(options),
+  ]);
+  if (engine.status === 'fulfilled' && decoder.status === 'fulfilled') {
+    return [engine.value, decoder.value];
+  }
+  if (engine.status === 'fulfilled') await engine.value.release();
+  if (decoder.status === 'fulfilled') await decoder.value.release();
+  throw engine.status === 'rejected' ? engine.reason : (decoder as PromiseRejectedResult).reason;
 }
 
 async function startEngine(

@@ -99,9 +99,12 @@ async function start(config: Config): Promise<void> {
   if (config.OTEL_EXPORTER_OTLP_ENDPOINT !== '') {
     tracing = (await import('../tracing/tracing.ts')).startTracing(version);
   }
+  // Its threads load while the routes are built.
+  starting = service.start();
+  starting.catch(() => {});
   const built = await buildApp(service, log, version, tracing);
   app = built;
-  // Listening before the warm-up, so that probes can tell "starting" from "dead".
+  // Listening before it is warm, so that probes can tell "starting" from "dead".
   await listen(app, config.HOST, config.PORT, 'port');
   if (config.INTERNAL_PORT !== 0) {
     internal = await buildInternalApp(service, log, app);
@@ -112,7 +115,6 @@ async function start(config: Config): Promise<void> {
     const parts = { service, log, version, tracing, ...built.shared };
     grpc = await GrpcServer.start(parts, config.HOST, config.GRPC_PORT);
   }
-  starting = service.start();
   await starting;
   progress('');
   if (service.state === 'ready') tell(readyLine(service, app));

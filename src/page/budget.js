@@ -1,7 +1,8 @@
 // The budget: a track that reaches as far as this machine's times do, with a stop for each
 // sub-network, and a field for any other number.
 import { byId, html, tierColours } from './dom.js';
-import { formatMs, stopOf, toStep, trackOf } from './figures.js';
+import { formatMs } from './figures.js';
+import { Track, stopsOf } from './track.js';
 
 /** @import { Model } from './api.js' */
 
@@ -9,10 +10,12 @@ const slider = /** @type {HTMLInputElement} */ (byId('budget'));
 const field = /** @type {HTMLInputElement} */ (byId('budget-number'));
 
 /** A track this much shorter is another one. */
-const OTHER = 0.65;
+const OTHER = 0.8;
+/** Positions below the end of the track, to begin with. */
+const AT_FIRST = 5;
 
 export class Budget {
-  #step = 0.1;
+  track = new Track([]);
   /** By sub-network. @type {Map<string, HTMLButtonElement>} */
   #stops = new Map();
   /** A number that was typed or offered may lie beyond the track. */
@@ -23,7 +26,9 @@ export class Budget {
     this.changed = changed;
     /** In ms. @type {number} */
     this.ms = 100;
-    slider.addEventListener('input', () => this.#chosen(Number(slider.value), false));
+    slider.addEventListener('input', () => {
+      this.#chosen(this.track.at(Number(slider.value)), false);
+    });
     field.addEventListener('change', () => {
       if (field.checkValidity()) this.#chosen(Number(field.value), true);
     });
@@ -49,17 +54,17 @@ export class Budget {
     });
     byId('stops').replaceChildren(...buttons);
     this.update(model);
-    if (isNew) this.set(toStep(this.range.to * 0.75, this.#step), false);
+    // Enough for the super-net, with some room.
+    if (isNew) this.set(this.track.at(this.track.last - AT_FIRST), false);
     else this.#stay();
   }
 
   /** @param {Model} model */
   #reach(model) {
-    const { from, to, step } = trackOf(model.tiers);
-    this.#step = step;
-    Object.assign(slider, { min: String(from), max: String(to), step: String(step) });
-    byId('track-from').textContent = formatMs(from);
-    byId('track-to').textContent = formatMs(to);
+    this.track = new Track(model.tiers);
+    slider.max = String(this.track.last);
+    byId('track-from').textContent = formatMs(this.track.from);
+    byId('track-to').textContent = formatMs(this.track.to);
   }
 
   /**
@@ -69,28 +74,27 @@ export class Budget {
    */
   update(model) {
     // A machine that was busy when it was measured: another track, but not under someone's thumb.
-    const change = trackOf(model.tiers).to / this.range.to;
+    const stops = stopsOf(model.tiers);
+    const change = (2 * (stops.at(-1) ?? 1)) / this.track.to;
     if ((change < OTHER || change > 1 / OTHER) && document.activeElement !== slider) {
       this.#reach(model);
       this.#stay();
     }
-    const { from, to } = this.range;
-    const share = (/** @type {number} */ ms) =>
-      Math.min(1, Math.max(0, (ms - from) / (to - from))) * 100;
+    const share = (/** @type {number} */ ms) => (this.track.positionOf(ms) / this.track.last) * 100;
     const colours = tierColours(model.tiers);
     const edge = html('i', { class: 'too-short' });
-    edge.style.width = `${share(stopOf(model.tiers[0] ?? { budgetMs: from }))}%`;
-    const ticks = model.tiers.map((tier) => {
-      const ms = toStep(stopOf(tier), this.#step);
-      const stop = this.#stops.get(tier.skip);
+    edge.style.width = `${share(stops[0] ?? 0)}%`;
+    const ticks = model.tiers.map(({ skip }, index) => {
+      const ms = stops[index] ?? 0;
+      const stop = this.#stops.get(skip);
       if (stop) {
         stop.value = String(ms);
-        stop.title = `${formatMs(ms)} are enough for ${tier.skip} now`;
-        stop.setAttribute('aria-label', `${tier.skip}: ${formatMs(ms)}`);
+        stop.title = `${formatMs(ms)} are enough for ${skip} now`;
+        stop.setAttribute('aria-label', `${skip}: ${formatMs(ms)}`);
       }
       const tick = html('i', { class: 'tick' });
       tick.style.left = `${share(ms)}%`;
-      tick.style.background = colours.get(tier.skip) ?? '';
+      tick.style.background = colours.get(skip) ?? '';
       return tick;
     });
     byId('ticks').replaceChildren(edge, ...ticks);
@@ -98,20 +102,16 @@ export class Budget {
 
   /** After the track has changed: what was chosen on it stays on it, what was typed stays. */
   #stay() {
-    const { from, to } = this.range;
+    const { from, to } = this.track;
     const ms = this.#isTyped ? this.ms : Math.min(to, Math.max(from, this.ms));
     this.set(ms, this.#isTyped);
-  }
-
-  get range() {
-    return { from: Number(slider.min), to: Number(slider.max) };
   }
 
   /** @param {number} ms without a request for it @param {boolean} isTyped rather than chosen */
   set(ms, isTyped = true) {
     this.ms = ms;
     this.#isTyped = isTyped;
-    slider.value = String(ms);
+    slider.value = String(this.track.positionOf(ms));
     slider.setAttribute('aria-valuetext', formatMs(ms));
     field.value = String(ms);
   }

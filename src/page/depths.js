@@ -11,9 +11,10 @@ import { glyph } from './network.js';
  * @param {Model} model
  * @param {Blob | null} photo
  * @param {boolean} all also the combinations that the service never chooses
+ * @param {() => Promise<unknown>} quiet nothing else is asked: a row must not make an answer late
  * @param {AbortSignal} signal
  */
-export async function fillDepths(place, model, photo, all, signal) {
+export async function fillDepths(place, model, photo, all, quiet, signal) {
   const colours = tierColours(model.tiers);
   const { subNetworks } = model.manifest;
   const shown = subNetworks.filter(({ skip }) => all || colours.has(skip));
@@ -39,6 +40,7 @@ export async function fillDepths(place, model, photo, all, signal) {
       says.textContent = '–';
       continue;
     }
+    await quiet();
     try {
       const { label, probability } = await askSubNetwork(model, photo, skip, signal);
       says.textContent = `${label} (${percent(probability)})`;

@@ -37,39 +37,6 @@ export function enough(smallestMs) {
   return ms < 20 ? Math.ceil(ms * 2) / 2 : Math.ceil(ms);
 }
 
-/**
- * The track of budgets: from a little below what this machine needs at least, so that a refusal
- * can be seen, to twice what the super-net needs.
- *
- * @param {readonly { budgetMs: number }[]} tiers cheapest first
- * @returns {{ from: number, to: number, step: number }} ms
- */
-export function trackOf(tiers) {
-  const stops = tiers.map(stopOf);
-  const edge = Math.min(...stops);
-  const to = 2 * Math.max(...stops);
-  // As fine as the numbers are written.
-  const step = to < 100 ? 0.1 : 1;
-  return { from: Math.max(step, toStep(edge * 0.85, step)), to: toStep(to, step), step };
-}
-
-/** What reading a request and writing its answer takes beside the predicted time, in ms. */
-const AROUND_MS = 1.5;
-
-/**
- * The budget at which a sub-network is offered: some more than the service reckons with.
- *
- * @param {{ budgetMs: number }} tier
- */
-export function stopOf({ budgetMs }) {
-  return Number((budgetMs * 1.1 + AROUND_MS).toFixed(1));
-}
-
-/** @param {number} ms @param {number} step */
-export function toStep(ms, step) {
-  return Number((Math.round(ms / step) * step).toFixed(1));
-}
-
 /** @param {string} text for a POSIX shell */
 function quoted(text) {
   return /^[\w./@:=-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;

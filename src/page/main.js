@@ -5,11 +5,12 @@ import { Budget } from './budget.js';
 import { burst, drawStep } from './burst.js';
 import { fillDepths, markChosen } from './depths.js';
 import { byId, html } from './dom.js';
-import { curlOf, enough, percent, stopOf } from './figures.js';
+import { curlOf, enough, percent } from './figures.js';
 import { follow, sleep, untilReady } from './health.js';
 import { drawNetwork, inWords, passesOf } from './network.js';
 import { offerPhotos, pixelsOf } from './photo.js';
 import { Strip } from './strip.js';
+import { stopsOf } from './track.js';
 
 /** @import { Answer, Model } from './api.js' */
 /** @import { Photo } from './photo.js' */
@@ -34,6 +35,8 @@ let asking = new AbortController();
 let comparing = new AbortController();
 let sweeping = new AbortController();
 let chosen = '';
+/** What was asked last, until it is answered. @type {Promise<unknown>} */
+let asked = Promise.resolve();
 
 const budget = new Budget(() => {
   sweeping.abort();
@@ -104,6 +107,7 @@ async function refresh() {
   const key = (/** @type {Model} */ { tiers }) => tiers.map(({ skip }) => skip).join();
   const isSame = name === last.manifest.name && version === last.manifest.version;
   if (isSame && key(model) === key(last)) return budget.update(model);
+  sweeping.abort();
   introduce(!isSame);
   await ask();
   await compare();
@@ -116,15 +120,15 @@ async function sweep() {
   sweeping = new AbortController();
   const verdict = byId('verdict');
   verdict.setAttribute('aria-live', 'off');
-  const stops = model.tiers.map(stopOf).toReversed();
-  for (const ms of [budget.range.to, ...stops]) {
+  const stops = stopsOf(model.tiers).toReversed();
+  for (const ms of [budget.track.to, ...stops]) {
     budget.set(ms, false);
     await Promise.all([ask(0), sleep(SWEEP_STEP_MS)]);
     if (sweeping.signal.aborted) break;
   }
   verdict.removeAttribute('aria-live');
   if (sweeping.signal.aborted) return;
-  budget.set(Math.min(settled, budget.range.to), false);
+  budget.set(Math.min(settled, budget.track.to), false);
   await ask(RAISES);
 }
 
@@ -141,7 +145,9 @@ async function ask(raises = 0) {
   const { signal } = asking;
   const minAccuracy = Number(floor.value);
   try {
-    const answer = await classify(photo.blob, budget.ms, minAccuracy, signal);
+    const answering = classify(photo.blob, budget.ms, minAccuracy, signal);
+    asked = answering.catch(() => {});
+    const answer = await answering;
     if (signal.aborted) return;
     chosen = answer.subNetwork.skip;
     drawAnswer(answer, lines);
@@ -193,7 +199,7 @@ async function compare() {
   comparing = new AbortController();
   const { signal } = comparing;
   const all = isPressed(allDepths);
-  const filled = fillDepths(byId('depths'), model, photo?.blob ?? null, all, signal);
+  const filled = fillDepths(byId('depths'), model, photo?.blob ?? null, all, () => asked, signal);
   markChosen(byId('depths'), chosen);
   await filled;
 }
@@ -212,7 +218,7 @@ async function sendBurst() {
   sweeping.abort();
   burstButton.disabled = true;
   const { input } = model.manifest;
-  const ms = Math.max(budget.ms, budget.range.to);
+  const ms = Math.max(budget.ms, budget.track.to);
   try {
     // What it can do now is where the burst begins.
     await refresh();

@@ -1,15 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import {
-  curlOf,
-  enough,
-  formatMacs,
-  formatMs,
-  kept,
-  stopOf,
-  toStep,
-  trackOf,
-} from '../../src/page/figures.js';
+import { curlOf, enough, formatMacs, formatMs, kept } from '../../src/page/figures.js';
 import { Pace, capacityOf } from '../../src/page/pace.js';
+import { Track, stopsOf } from '../../src/page/track.js';
 
 describe('figures of the page', () => {
   it.each([
@@ -42,25 +34,6 @@ describe('figures of the page', () => {
     expect([enough(4), enough(8.2), enough(100)]).toEqual([6, 10.5, 125]);
   });
 
-  it.each([
-    ['small photos on a quick machine', [3, 4.5, 7]],
-    ['large photos', [40, 62, 80]],
-    ['a slow machine', [400, 700, 1100]],
-  ])('the track holds every stop, and no two positions show the same number: %s', (_, budgets) => {
-    const tiers = budgets.map((budgetMs) => ({ budgetMs }));
-    const { from, to, step } = trackOf(tiers);
-    const stops = tiers.map(stopOf);
-    expect(from).toBeLessThan(stops[0]!);
-    expect(from).toBeGreaterThan(stops[0]! / 2);
-    expect(to).toBeCloseTo(2 * stops.at(-1)!, 0);
-    // A stop is a budget that is answered, not the time of inference alone.
-    for (const [index, stop] of stops.entries()) expect(stop).toBeGreaterThan(budgets[index]!);
-    const positions = Array.from({ length: Math.round((to - from) / step) + 1 }, (_, index) =>
-      formatMs(toStep(from + index * step, step)),
-    );
-    expect(new Set(positions).size).toBe(positions.length);
-  });
-
   it('names the command that asks the same, safe to paste', () => {
     expect(curlOf('http://localhost:8080', 'cat.jpg', 12.5, 0)).toBe(
       "curl http://localhost:8080/classify -H 'X-Latency-Budget-Ms: 12.5' -F image=@cat.jpg",
@@ -70,6 +43,60 @@ describe('figures of the page', () => {
         "-F 'image=@Anne'\\''s photo.jpg'",
     );
   });
+});
+
+describe.each([
+  ['small photos on a quick machine', [3, 4.5, 7]],
+  ['large photos', [40, 62, 80]],
+  ['a slow machine', [400, 700, 1100]],
+  ['much that every depth needs alike', [34.7, 36, 38.5, 41, 46]],
+  ['hardly any difference', [3, 3.1, 3.2]],
+  ['learned a moment ago, out of order', [30, 28, 45]],
+  ['one sub-network', [12]],
+])('the track of budgets: %s', (_, budgets) => {
+  const tiers = budgets.map((budgetMs) => ({ budgetMs }));
+  const stops = stopsOf(tiers);
+  const track = new Track(tiers);
+  const positions = Array.from({ length: track.last + 1 }, (_, position) => position);
+
+  it('reaches from below the first stop to twice the last', () => {
+    expect(track.from).toBeLessThan(stops[0]!);
+    expect(track.from).toBeGreaterThan(stops[0]! / 2);
+    expect(track.to).toBeCloseTo(2 * stops.at(-1)!, 0);
+  });
+
+  it('has stops that are enough, each larger than the one before', () => {
+    for (const [index, stop] of stops.entries()) {
+      expect(stop).toBeGreaterThan(budgets[index]!);
+      if (index > 0) expect(stop).toBeGreaterThan(stops[index - 1]!);
+    }
+  });
+
+  it('shows another number at each position, larger to the right, and finds each again', () => {
+    const shown = positions.map((position) => formatMs(track.at(position)));
+    expect(new Set(shown).size).toBe(positions.length);
+    for (const position of positions) expect(track.positionOf(track.at(position))).toBe(position);
+    expect(track.positionOf(0)).toBe(0);
+    expect(track.positionOf(track.to * 9)).toBe(track.last);
+  });
+});
+
+it('a stop is not enough for the next sub-network, where that takes a tenth longer', () => {
+  const budgets = [40, 44, 49, 54];
+  const stops = stopsOf(budgets.map((budgetMs) => ({ budgetMs })));
+  // Of which reading and answering take 1.5 ms.
+  for (const [index, next] of budgets.slice(1).entries()) {
+    expect(stops[index]! - 1.5).toBeLessThan(next);
+  }
+});
+
+it('every sub-network has as much of the track as any other, however close their times', () => {
+  const tiers = [34.7, 36, 38.5, 41, 92].map((budgetMs) => ({ budgetMs }));
+  const track = new Track(tiers);
+  const shares = stopsOf(tiers).map((stop) => track.positionOf(stop) / track.last);
+  expect(shares[0]).toBeLessThan(0.1);
+  const widths = shares.slice(1).map((share, index) => share - shares[index]!);
+  for (const width of widths) expect(width).toBeCloseTo(0.18, 1);
 });
 
 describe('the pace of a burst', () => {

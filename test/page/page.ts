@@ -67,6 +67,12 @@ export class OpenPage {
     await answered;
   }
 
+  /** The budget at an end of the track, reached by its key. */
+  async atEnd(key: 'Home' | 'End'): Promise<number> {
+    await this.page.locator('#budget').press(key);
+    return Number(await this.page.locator('#budget-number').inputValue());
+  }
+
   text(selector: string): Promise<string | null> {
     return this.page.locator(selector).textContent();
   }
