@@ -198,7 +198,7 @@ def _export(module: nn.Module, inputs: Sequence[Tensor], weights: set[str]) -> o
         reads_weights = any(value is not None and value.name in weights for value in node.inputs)
         return False if reads_weights and node.op_type not in {"Shape", "Size"} else None
 
-    with _quietly():
+    with _quietly(), _out_of_place(module):
         program = torch.onnx.export(
             module,
             tuple(inputs),
@@ -215,6 +215,19 @@ def _export(module: nn.Module, inputs: Sequence[Tensor], weights: set[str]) -> o
     optimizer.fold_constants_ir(program.model, should_fold=should_fold)
     optimizer.remove_unused_nodes(program.model)
     return program.model_proto
+
+
+@contextlib.contextmanager
+def _out_of_place(module: nn.Module) -> Iterator[None]:
+    """Activations that write to their input are taken apart by the exporter, which is slow."""
+    in_place = [m for m in module.modules() if getattr(m, "inplace", False) is True]
+    try:
+        for part in in_place:
+            part.__dict__["inplace"] = False
+        yield
+    finally:
+        for part in in_place:
+            part.__dict__["inplace"] = True
 
 
 @contextlib.contextmanager
