@@ -15,7 +15,7 @@ export interface Price {
 }
 
 /** Looks this many longest budgets ahead; what comes later can still be mended. */
-const HORIZONS = [1, 2];
+const HORIZON = 2;
 
 /** A level that is kept up, or not, but for this chance makes no deeper one any different. */
 const NEGLIGIBLE = 1e-3;
@@ -65,10 +65,8 @@ function duesOf(view: View, demand: Demand, gone: number): Due[] {
   for (let i = gone; i < admitted.length; i += size[i]!) {
     add(size[i]!, tier[i]!, admitted[i + size[i]! - 1]!.deadline);
   }
-  const longest = arrivals.budgets.at(-1) ?? 0;
-  for (const horizons of HORIZONS) {
-    add(0, 0, Math.max(now + horizons * longest, admitted.at(-1)?.deadline ?? now));
-  }
+  const ahead = now + HORIZON * (arrivals.budgets.at(-1) ?? 0);
+  add(0, 0, Math.max(ahead, admitted.at(-1)?.deadline ?? now));
   return dues;
 }
 
