@@ -15,7 +15,7 @@ import { writeInto } from './write-into.ts';
 
 const CONSTANTS = [
   ['YIELDS', 'admission', "share of a newcomer's time left that makes another lose its place"],
-  ['HORIZONS', 'price', 'longest budgets ahead for which demand and time are compared'],
+  ['HORIZON', 'price', 'longest budgets ahead for which demand and time are compared'],
   ['CAUTION', 'demand', 'times that the variance of the demand is taken'],
   ['BATCH_SHARE', 'levels', 'share of the median budget that an efficient batch may take'],
   ['COMES_ABOUT', 'levels', 'share of the second looks hoped for that come about'],
@@ -45,10 +45,8 @@ function played(change?: { name: string; file: string; factor: number }): Map<st
       const text = readFileSync(file, 'utf8');
       const pattern = new RegExp(`const ${change.name} = (.*);`);
       const value = text.match(pattern)![1]!;
-      const changed = value.startsWith('[')
-        ? `${value}.map((each) => ${change.factor} * each)`
-        : `${change.factor} * (${value})`;
-      writeFileSync(file, text.replace(pattern, `const ${change.name} = ${changed};`));
+      const changed = `const ${change.name} = ${change.factor} * (${value});`;
+      writeFileSync(file, text.replace(pattern, changed));
     }
     const json = join(folder, 'records.json');
     const others = join(folder, 'none.json');

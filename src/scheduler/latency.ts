@@ -35,10 +35,13 @@ interface Cell {
 }
 
 interface Row {
+  readonly skip: string;
   /** Ms for every batch size from 0 to the largest measured. */
   readonly times: readonly number[];
   /** For every batch size the cell that it belongs to: the next measured size. */
   readonly cells: readonly Cell[];
+  /** `times`, corrected: a decision asks for hundreds. */
+  corrected: readonly number[];
 }
 
 /**
@@ -53,6 +56,8 @@ interface Row {
  */
 export class MeasuredLatency implements LatencyModel {
   readonly #rows: Map<string, Row>;
+  /** The row that was asked for last: who decides asks for all sizes of one, then of the next. */
+  #asked: Row | undefined;
   readonly #ratios = new SlidingWindow(SLOWDOWN_BATCHES);
   readonly #scatter = new SlidingWindow(SPREAD_BATCHES);
   readonly #delays = new SlidingWindow(DELAY_BATCHES);
@@ -148,6 +153,7 @@ export class MeasuredLatency implements LatencyModel {
     const cell = cellOf(row, batch);
     cell.factors.add(ms / (measured(row, batch) * this.#slowdown));
     cell.correction = cell.factors.quantile(0.5) ** CELL_BELIEF;
+    row.corrected = row.times.map((time, size) => time * cellOf(row, size).correction);
     this.#revision++;
   }
 
@@ -155,6 +161,7 @@ export class MeasuredLatency implements LatencyModel {
   restate(rows: LatencyTable): void {
     this.#table = { ...this.#table, ...rows };
     for (const [skip, row] of Object.entries(rows)) this.#rows.set(skip, rowOf(skip, row));
+    this.#asked = undefined;
     this.#revision++;
   }
 
@@ -182,14 +189,15 @@ export class MeasuredLatency implements LatencyModel {
     this.#typicalDelay = this.#delays.quantile(0.5);
   }
 
-  #row(tier: Tier): Row {
-    const row = this.#rows.get(tier.skip);
-    if (!row) throw new RangeError(`no latency measured for ${tier.skip}`);
-    return row;
+  #row({ skip }: Tier): Row {
+    if (this.#asked?.skip === skip) return this.#asked;
+    this.#asked = this.#rows.get(skip);
+    if (!this.#asked) throw new RangeError(`no latency measured for ${skip}`);
+    return this.#asked;
   }
 
   #corrected(row: Row, batch: number): number {
-    return measured(row, batch) * cellOf(row, batch).correction;
+    return row.corrected[batch] ?? measured(row, batch) * cellOf(row, batch).correction;
   }
 }
 
@@ -198,7 +206,8 @@ function rowOf(skip: string, row: Readonly<Record<number, number>>): Row {
   if (Object.keys(row).length === 0) throw new RangeError(`no latency measured for ${skip}`);
   const wrong = Object.entries(row).find(([, ms]) => !(ms > 0 && ms < Infinity));
   if (wrong) throw new RangeError(`${skip} cannot take ${wrong[1]} ms for ${wrong[0]} images`);
-  return { times: dense(row), cells: cells(row) };
+  const times = dense(row);
+  return { skip, times, cells: cells(row), corrected: times };
 }
 
 /** The table; proportional beyond the largest measured batch. */

@@ -1,5 +1,5 @@
 import type { GivenUp, Refusal, View, Waiting } from '../policy.ts';
-import { costsOf } from './costs.ts';
+import { busyMs, floorOf } from './costs.ts';
 import { firstFeasible, planOf, startOf } from './plan.ts';
 
 /**
@@ -13,16 +13,15 @@ const YIELDS = 2 / 3;
  * for, on the cheapest tier, without anybody losing a place, or only one with much less time.
  */
 export function admit(view: View, request: Waiting): Refusal | null {
-  const costs = costsOf(view);
-  const floor = costs.floor(request);
-  if (floor === costs.tiers.length) {
+  const floor = floorOf(view, request);
+  if (floor === view.tiers.length) {
     return { reason: 'accuracy-unavailable', smallestBudgetMs: Infinity };
   }
   const open = openFrom(view, startOf(view), floor);
   if (request.deadline >= open) return null;
   return {
     // Were the server idle, this budget would still be too small: patience does not help.
-    reason: view.now + costs.busyMs(floor, 1) > request.deadline ? 'budget-too-small' : 'overload',
+    reason: view.now + busyMs(view, floor, 1) > request.deadline ? 'budget-too-small' : 'overload',
     smallestBudgetMs: open - request.arrivedAt,
   };
 }
@@ -32,12 +31,11 @@ export function admit(view: View, request: Waiting): Refusal | null {
  * answer with the others. To be told at once, while another replica may still be tried.
  */
 export function givenUp(view: View, start: number): GivenUp[] {
-  const costs = costsOf(view);
   /** By floor. */
   const open: number[] = [];
   const lost = firstFeasible(planOf(view), 0, start);
   return view.admitted.slice(0, lost).map((request): GivenUp => {
-    const floor = costs.floor(request);
+    const floor = floorOf(view, request);
     // Where floors differ there may be room for a deadline like its own, now that it is given up.
     const from = Math.max(request.deadline, (open[floor] ??= openFrom(view, start, floor)));
     const smallestBudgetMs = from - request.arrivedAt;
@@ -58,19 +56,20 @@ function openFrom(view: View, start: number, floor: number): number {
 
 /** When one more could be answered, at the earliest, with all from position `from` on in time. */
 function roomFrom(view: View, from: number, start: number, floor: number): number {
-  const { costs, engines, largest, latest, size, tier } = planOf(view);
-  const alone = costs.busyMs(floor, 1);
+  const { largest, latest, size, tier } = planOf(view);
+  const engines = view.enginesFreeAt.length;
+  const alone = busyMs(view, floor, 1);
   let at = start;
   for (let i = from; i < view.admitted.length; i += size[i]!) {
     const batch = size[i]!;
     // In a batch of its own before this one, or as one more in it.
     if (at + alone / engines <= latest[i]!) break;
     if (batch < largest) {
-      const ms = costs.busyMs(Math.max(tier[i]!, floor), batch + 1);
+      const ms = busyMs(view, Math.max(tier[i]!, floor), batch + 1);
       const inTime = at + ms <= view.admitted[i]!.deadline;
       if (inTime && at + ms / engines <= latest[i + batch]!) return at + ms;
     }
-    at += costs.busyMs(tier[i]!, batch) / engines;
+    at += busyMs(view, tier[i]!, batch) / engines;
   }
   return at + alone;
 }

@@ -1,6 +1,6 @@
 import type { Tier, View } from '../policy.ts';
-import { costsOf } from './costs.ts';
-import type { Costs, Efficient } from './costs.ts';
+import { efficient } from './costs.ts';
+import type { Efficient } from './costs.ts';
 
 /** A batch may take this share of the median budget: the rest is for waiting for an engine. */
 const BATCH_SHARE = 0.5;
@@ -11,86 +11,64 @@ const BATCH_SHARE = 0.5;
  */
 const COMES_ABOUT = 0.9;
 
-/** A way to answer everything: by one tier, or with second looks at those it is least sure of. */
-export interface Way {
+/**
+ * A way to answer everything: by one tier, or with second looks at those it is least sure of. The
+ * batches are those of first looks.
+ */
+export interface Way extends Efficient {
   readonly tier: number;
   readonly accuracy: number;
   /** Engine time per image in efficient batches, ms, second looks included. */
   readonly ms: number;
-  /** The batches of first looks. */
-  readonly first: Efficient;
-}
-
-/** A way that is worth mixing with its neighbours: a corner of the hull of accuracy over time. */
-export interface Level {
-  readonly way: Way;
-  /** Accuracy gained per ms over the level below; the lowest: over no answer. */
-  readonly slope: number;
-}
-
-interface Levels {
-  readonly limit: number;
-  /** By tier. */
-  readonly efficient: readonly Efficient[];
-  readonly ways: readonly Way[];
-  /** Cheapest first. */
-  readonly levels: readonly Level[];
-}
-
-const known = new WeakMap<Costs, Levels>();
-
-export function levelsOf(view: View): Levels {
-  const costs = costsOf(view);
-  const { budgets } = view.arrivals;
-  const limit = BATCH_SHARE * (budgets[budgets.length >> 1] ?? Infinity);
-  const last = known.get(costs);
-  if (last?.limit === limit) return last;
-  const efficient = costs.tiers.map((_, tier) => costs.efficient(tier, limit));
-  const ways = waysOf(costs, efficient);
-  const levels = { limit, efficient, ways, levels: hullOf(ways) };
-  known.set(costs, levels);
-  return levels;
 }
 
 /** Index of the tier of the second look; -1: there is none on the front. */
-export function secondOf({ again }: Tier, { tiers }: Costs): number {
+export function secondOf({ again }: Tier, { tiers }: View): number {
   return again ? tiers.findIndex(({ skip }) => skip === again.skip) : -1;
 }
 
-function waysOf(costs: Costs, efficient: readonly Efficient[]): Way[] {
+/** By tier, the one without second looks first. */
+export function waysOf(view: View): Way[] {
+  const { budgets } = view.arrivals;
+  const limit = BATCH_SHARE * (budgets[budgets.length >> 1] ?? Infinity);
+  const firsts = view.tiers.map((_, tier) => efficient(view, tier, limit));
   const ways: Way[] = [];
-  efficient.forEach((first, tier) => {
-    const { accuracy: alone, again } = costs.tiers[tier]!;
+  firsts.forEach(({ batch, imageMs }, tier) => {
+    const { accuracy: alone, again } = view.tiers[tier]!;
     let accuracy = alone;
-    let ms = first.imageMs;
-    ways.push({ tier, accuracy, ms, first });
-    const second = efficient[secondOf(costs.tiers[tier]!, costs)];
+    let ms = imageMs;
+    ways.push({ tier, batch, imageMs, accuracy, ms });
+    const second = firsts[secondOf(view.tiers[tier]!, view)];
     for (const bin of second ? again!.bins : []) {
       if (bin.second <= bin.first) break;
       accuracy += COMES_ABOUT * bin.share * (bin.second - bin.first);
       ms += bin.share * second!.imageMs;
-      ways.push({ tier, accuracy, ms, first });
+      ways.push({ tier, batch, imageMs, accuracy, ms });
     }
   });
   return ways;
 }
 
-/** Corners of the concave hull of accuracy over time, from the cheapest way on. */
-function hullOf(ways: readonly Way[]): Level[] {
-  const levels: Level[] = [];
-  let next: Way | undefined = ways[0];
-  let slope = ways[0]!.accuracy / ways[0]!.ms;
-  while (next) {
-    const way: Way = next;
-    levels.push({ way, slope });
+/** Accuracy gained for each ms more. */
+export function slope(from: Pick<Way, 'accuracy' | 'ms'>, to: Way): number {
+  return (to.accuracy - from.accuracy) / (to.ms - from.ms);
+}
+
+/**
+ * Those that are worth mixing with their neighbours: corners of the concave hull of accuracy over
+ * time, from the cheapest way on.
+ */
+export function levelsOf(ways: readonly Way[]): Way[] {
+  const levels: Way[] = [];
+  for (let next = ways[0]; next;) {
+    const level: Way = next;
+    levels.push(level);
     next = undefined;
-    slope = 0;
-    for (const other of ways) {
-      const steeper = (other.accuracy - way.accuracy) / (other.ms - way.ms);
-      if (other.ms > way.ms && steeper > slope) {
-        slope = steeper;
-        next = other;
-      }
+    let steepest = 0;
+    for (const way of ways) {
+      if (way.ms <= level.ms || !(slope(level, way) > steepest)) continue;
+      steepest = slope(level, way);
+      next = way;
     }
   }
   return levels;

@@ -1,6 +1,5 @@
 import type { View, Waiting } from '../policy.ts';
-import { costsOf } from './costs.ts';
-import type { Costs } from './costs.ts';
+import { busyMs, efficient, floorOf } from './costs.ts';
 
 /**
  * The latest schedule that still answers a whole queue in time, on the cheapest tiers that floors
@@ -13,8 +12,6 @@ import type { Costs } from './costs.ts';
  * a batch every L / engines.
  */
 export interface Plan {
-  readonly costs: Costs;
-  readonly engines: number;
   /** Size of the largest batch in it, if there are enough. */
   readonly largest: number;
   /**
@@ -29,16 +26,16 @@ export interface Plan {
 }
 
 /** The plan of each list of requests that there is: between two changes it is asked many times. */
-const known = new WeakMap<readonly Waiting[], Plan>();
+const known = new WeakMap<readonly Waiting[], { plan: Plan; basis: readonly unknown[] }>();
 
 export function planOf(view: View): Plan {
-  const queue = view.admitted;
-  const costs = costsOf(view);
-  const engines = view.enginesFreeAt.length;
-  const last = known.get(queue);
-  if (last && last.costs === costs && last.engines === engines) return last;
-  const plan = latestPlan(queue, costs, engines);
-  known.set(queue, plan);
+  const { admitted, tiers, latency, maxBatch, enginesFreeAt } = view;
+  const basis = [tiers, latency, latency.revision, maxBatch, enginesFreeAt.length];
+  // Predictions that do not tell when they change may have.
+  const last = latency.revision === undefined ? undefined : known.get(admitted);
+  if (last?.basis.every((part, i) => part === basis[i])) return last.plan;
+  const plan = latestPlan(view);
+  known.set(admitted, { plan, basis });
   return plan;
 }
 
@@ -48,33 +45,32 @@ export function planOf(view: View): Plan {
  * batch one place later, and the search from there down ends where time behind it gets scarcer.
  * Where floors differ, all sizes are tried.
  */
-function latestPlan(queue: readonly Waiting[], costs: Costs, engines: number): Plan {
-  const length = queue.length;
-  const floors = queue.map((request) => costs.floor(request));
+function latestPlan(view: View): Plan {
+  const { admitted, maxBatch } = view;
+  const { length: engines } = view.enginesFreeAt;
+  const { length } = admitted;
+  const floors = admitted.map((request) => floorOf(view, request));
   const alike = floors.every((floor) => floor === floors[0]);
-  const largest = alike && length > 0 ? costs.efficient(floors[0]!).batch : costs.maxBatch;
+  const largest = alike && length > 0 ? efficient(view, floors[0]!).batch : maxBatch;
   const latest = Array<number>(length + 1).fill(Infinity);
   const size = Array<number>(length + 1).fill(0);
   const tier = Array<number>(length + 1).fill(0);
   /** By the size of a batch that starts at `i`: the cheapest tier, and what it takes. */
-  const cheapest = Array<number>(costs.maxBatch + 1).fill(0);
-  const busyMs = Array<number>(costs.maxBatch + 1).fill(NaN);
-  const startWith = (floor: number, most: number) => {
-    for (let batch = most; batch > 0; batch--) {
-      cheapest[batch] = Math.max(floor, cheapest[batch - 1]!);
-      busyMs[batch] = costs.busyMs(cheapest[batch]!, batch);
-    }
-  };
-  if (alike) startWith(floors[0] ?? 0, largest);
+  const cheapest = Array<number>(largest + 1).fill(-1);
+  const times = Array<number>(largest + 1).fill(NaN);
   for (let i = length - 1; i >= 0; i--) {
-    const { deadline } = queue[i]!;
-    const most = Math.min(largest, length - i, alike ? size[i + 1]! + 2 : largest);
-    if (!alike) startWith(floors[i]!, most);
+    for (let batch = alike && i < length - 1 ? 0 : largest; batch > 0; batch--) {
+      const needed = Math.max(floors[i]!, cheapest[batch - 1]!);
+      if (cheapest[batch] !== needed) times[batch] = busyMs(view, needed, batch);
+      cheapest[batch] = needed;
+    }
+    const { deadline } = admitted[i]!;
     let best = -Infinity;
     // Never none, or a plan whose times cannot be predicted would not end.
     let bestSize = 1;
+    const most = Math.min(largest, length - i, alike ? size[i + 1]! + 2 : largest);
     for (let batch = most; batch > 0; batch--) {
-      const ms = busyMs[batch]!;
+      const ms = times[batch]!;
       const inTime = deadline - ms;
       const behind = latest[i + batch]! - ms / engines;
       const start = inTime < behind ? inTime : behind;
@@ -88,7 +84,7 @@ function latestPlan(queue: readonly Waiting[], costs: Costs, engines: number): P
     size[i] = bestSize;
     tier[i] = cheapest[bestSize]!;
   }
-  return { costs, engines, largest, latest, size, tier };
+  return { largest, latest, size, tier };
 }
 
 /** First position at or after `from` whose rest can be served by an engine free at `time`. */
@@ -110,7 +106,7 @@ export function startOf(view: View, freeAt = view.enginesFreeAt): number {
   if (free.length === 1) return view.now + free[0]!;
   const mean = free.reduce((sum, at) => sum + at, 0) / free.length;
   // Evenly staggered engines come free, on average, half a batch after the first.
-  const ahead = costsOf(view).busyMs(0, view.maxBatch) * (0.5 - 0.5 / free.length);
+  const ahead = busyMs(view, 0, view.maxBatch) * (0.5 - 0.5 / free.length);
   return view.now + Math.max(Math.min(...free), mean - ahead);
 }
 

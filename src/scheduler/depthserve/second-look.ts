@@ -1,7 +1,7 @@
 import type { SecondLooks, Unsure, View } from '../policy.ts';
-import { costsOf } from './costs.ts';
+import { atMostMs, busyMs } from './costs.ts';
 import { Demand } from './demand.ts';
-import { levelsOf, secondOf } from './levels.ts';
+import { secondOf, waysOf } from './levels.ts';
 import { otherEngines, planOf } from './plan.ts';
 import { priceOf } from './price.ts';
 
@@ -20,17 +20,16 @@ function gainOf({ look, minConfidence = 0 }: Unsure): number {
  * come too late.
  */
 function leaving(view: View): ReturnType<SecondLooks['leaving']> {
-  const costs = costsOf(view);
-  const { perMs } = priceOf(view, new Demand(view.arrivals));
-  const { efficient } = levelsOf(view);
+  const ways = waysOf(view);
+  const { perMs } = priceOf(view, ways, new Demand(view.arrivals));
   const leave: Unsure[] = [];
   let wakeAt = Infinity;
   for (const request of view.unsure) {
-    const second = secondOf(request.look.tier, costs);
-    const latest = request.deadline - costs.ms(second, 1);
+    const second = secondOf(request.look.tier, view);
+    const latest = request.deadline - atMostMs(view, second, 1);
     // Where there is no tier for it, there is no time, and no worth.
-    const worth = gainOf(request) - perMs * (efficient[second]?.imageMs ?? NaN);
-    if (worth > 0 && latest > view.now) wakeAt = Math.min(wakeAt, latest);
+    const imageMs = ways.find(({ tier }) => tier === second)?.imageMs ?? NaN;
+    if (gainOf(request) > perMs * imageMs && latest > view.now) wakeAt = Math.min(wakeAt, latest);
     else leave.push(request);
   }
   return { leave, wakeAt: wakeAt === Infinity ? null : wakeAt };
@@ -41,33 +40,30 @@ function leaving(view: View): ReturnType<SecondLooks['leaving']> {
  * are in time and leave room for every promised answer.
  */
 function choose(view: View): ReturnType<SecondLooks['choose']> {
-  const { now, unsure, maxBatch } = view;
-  const costs = costsOf(view);
+  const { now, maxBatch } = view;
   const demand = new Demand(view.arrivals);
-  const price = priceOf(view, demand);
+  const price = priceOf(view, waysOf(view), demand);
   const othersFreeAt = Math.max(now, Math.min(...otherEngines(view)));
   const { latest } = planOf(view);
-  const gains = new Map(unsure.map((request) => [request, gainOf(request)]));
-  const byGain = unsure.toSorted((a, b) => gains.get(b)! - gains.get(a)!);
-  const seconds = byGain.map(({ look }) => secondOf(look.tier, costs));
-  const [tier = -1] = seconds;
-  if (tier < 0) return null;
-  const alike = byGain.filter((_, i) => seconds[i] === tier);
-  let best: readonly Unsure[] = [];
+  const looks = view.unsure
+    .map((request) => ({ request, gain: gainOf(request), tier: secondOf(request.look.tier, view) }))
+    .sort((a, b) => b.gain - a.gain);
+  const alike = looks.filter(({ tier }) => tier === looks[0]!.tier);
+  const tier = looks[0]?.tier ?? -1;
+  let best: typeof looks = [];
   let most = 0;
   for (let size = 1; size <= Math.min(maxBatch, alike.length); size++) {
-    const ms = costs.ms(tier, size);
+    const ms = atMostMs(view, tier, size);
     if (latest[0]! < now + ms && othersFreeAt > now) break;
-    const batch = alike.filter(({ deadline }) => now + ms <= deadline).slice(0, size);
+    const batch = alike.filter(({ request }) => now + ms <= request.deadline).slice(0, size);
     if (batch.length < size) break;
-    const blocked = demand.lostWhileBusy(Math.min(ms, othersFreeAt - now), costs.ms(0, 1));
-    const gain = batch.reduce((sum, request) => sum + gains.get(request)!, 0);
-    const worth = gain - price.perMs * costs.busyMs(tier, size) - price.request * blocked;
-    if (worth <= most) continue;
-    most = worth;
-    best = batch;
+    const blocked = demand.lostWhileBusy(Math.min(ms, othersFreeAt - now), atMostMs(view, 0, 1));
+    const gain = batch.reduce((sum, look) => sum + look.gain, 0);
+    const worth = gain - price.perMs * busyMs(view, tier, size) - price.request * blocked;
+    if (worth > most) [most, best] = [worth, batch];
   }
-  return best.length > 0 ? { batch: best, tier: costs.tiers[tier]! } : null;
+  const batch = best.map(({ request }) => request);
+  return batch.length > 0 ? { batch, tier: view.tiers[tier]! } : null;
 }
 
 export const secondLooks: SecondLooks = { leaving, choose };
