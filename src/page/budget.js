@@ -9,8 +9,8 @@ import { Track, stopsOf } from './track.js';
 const slider = /** @type {HTMLInputElement} */ (byId('budget'));
 const field = /** @type {HTMLInputElement} */ (byId('budget-number'));
 
-/** A track this much shorter is another one. */
-const OTHER = 0.8;
+/** So long after it was moved, in ms, a hand may still hold the slider. */
+const HELD_MS = 3000;
 /** Positions below the end of the track, to begin with. */
 const AT_FIRST = 5;
 
@@ -20,6 +20,7 @@ export class Budget {
   #stops = new Map();
   /** A number that was typed or offered may lie beyond the track. */
   #isTyped = false;
+  #movedAt = -Infinity;
 
   /** @param {(ms: number) => void} changed */
   constructor(changed) {
@@ -27,6 +28,7 @@ export class Budget {
     /** In ms. @type {number} */
     this.ms = 100;
     slider.addEventListener('input', () => {
+      this.#movedAt = performance.now();
       this.#chosen(this.track.at(Number(slider.value)), false);
     });
     field.addEventListener('change', () => {
@@ -68,15 +70,14 @@ export class Budget {
   }
 
   /**
-   * Where the stops are now: they move to the right while the service is busy.
+   * Where the stops are now: budgets grow while the service is busy.
    *
    * @param {Model} model
    */
   update(model) {
-    // A machine that was busy when it was measured: another track, but not under someone's thumb.
     const stops = stopsOf(model.tiers);
-    const change = (2 * (stops.at(-1) ?? 1)) / this.track.to;
-    if ((change < OTHER || change > 1 / OTHER) && document.activeElement !== slider) {
+    // Where times have changed, another track, but not under someone's thumb.
+    if (performance.now() - this.#movedAt > HELD_MS) {
       this.#reach(model);
       this.#stay();
     }
