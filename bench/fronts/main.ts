@@ -16,14 +16,19 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '3' },
     seconds: { type: 'string', default: '4' },
     fronts: { type: 'string', default: '1,2' },
-    connections: { type: 'string', default: '64' },
+    /** As many as fill the batches of a GPU. */
+    connections: { type: 'string', default: '256' },
     /** What a machine of so many cores could answer. */
     cores: { type: 'string', default: '16' },
     /** Answers/s that it should. */
     aim: { type: 'string', default: '8000' },
   },
 });
-const LOOSE_MS = 2000;
+const LOOSE_MS = 5000;
+/** Answers after which all code is compiled, in each of the threads; */
+const WARM = 20_000;
+/** s; at most so long. */
+const WARMING = 30;
 /** Of a core: a thread that is busier than this makes requests wait. */
 const FULL = 0.8;
 const TABLE = 'bench/tables/resnet50-gpu.json';
@@ -40,17 +45,18 @@ interface Cell {
   readonly standsIn: boolean;
 }
 
+const SMALL = await jpeg('models/cifar10/samples/cat.jpg', 32);
 const CELLS: readonly Cell[] = [
   {
     name: 'nearly free, 32x32',
     model: 'test/fixtures/five-flags',
-    image: await jpeg('models/cifar10/samples/cat.jpg', 32),
+    image: SMALL,
     standsIn: false,
   },
   {
     name: 'stand-in engine, 32x32',
     model: 'models/cifar10',
-    image: await jpeg('models/cifar10/samples/cat.jpg', 32),
+    image: SMALL,
     standsIn: true,
   },
   {
@@ -75,9 +81,13 @@ async function measure({ name, model, image, standsIn }: Cell, fronts: number): 
   const preload = standsIn ? ['bench/fronts/stand-in.mjs'] : [];
   const server = await MeasuredServer.start('.', model, '', undefined, env, preload);
   const connections = Number(values.connections);
-  const run = (seconds: number) => load(server.url, image, LOOSE_MS, { seconds, connections });
-  // So that all code is compiled when the measurement begins.
-  await run(4);
+  const run = (seconds: number, sent = image) =>
+    load(server.url, sent, LOOSE_MS, { seconds, connections });
+  const began = performance.now();
+  for (let done = 0; done < WARM && performance.now() - began < 1000 * WARMING;) {
+    done += (await run(2, SMALL)).answered;
+  }
+  await run(2);
   const before = server.cpu();
   const { answered, refused, seconds } = await run(Number(values.seconds));
   const after = server.cpu();

@@ -6,7 +6,8 @@ import { isFault, toServeError } from '../http/problem.ts';
 import type { Log } from '../log.ts';
 import type { Manifest } from '../model/manifest.ts';
 import { Cancellation } from '../pipeline/cancellation.ts';
-import type { Service } from '../service.ts';
+import type { ImageRequest } from '../pipeline/pipeline.ts';
+import type { Entered, Service } from '../service.ts';
 import type { Classified } from '../telemetry/recorder.ts';
 import type { FromFront, Outbox, Question, Seen, ToFront } from './messages.ts';
 
@@ -75,32 +76,37 @@ export class Desk {
   }
 
   #enter({ id, asks }: Extract<FromFront, { type: 'enter' }>): void {
-    const atClose: (() => void)[] = [];
     try {
-      const { deployment, refusal } = this.parts.service.enter(asks, atClose);
+      const { deployment, refusal } = this.#entered(id, asks);
       const version = this.#numberOf(deployment.manifest);
-      const cancellation = new Cancellation();
-      const enteredAt = performance.now();
-      this.#entries.set(id, { deployment, atClose, enteredAt, cancellation, images: null });
       this.outbox.post({ type: 'entered', id, version, refusal });
     } catch (error) {
       this.#fail(id, error);
     }
   }
 
+  /** @throws {ServeError} starting, draining, engine-failed */
+  #entered(id: number, asks: ImageRequest | null): Entry & Pick<Entered, 'refusal'> {
+    const atClose: (() => void)[] = [];
+    const entered = this.parts.service.enter(asks, atClose);
+    const cancellation = new Cancellation();
+    const entry = { ...entered, atClose, enteredAt: performance.now(), cancellation, images: null };
+    this.#entries.set(id, entry);
+    return entry;
+  }
+
   async #classify(message: Extract<FromFront, { type: 'classify' }>): Promise<void> {
     const { id, images, areFiles } = message;
-    const entry = this.#entries.get(id);
-    // Its client went away while its body was taken apart.
-    if (!entry) return this.#fail(id, gone());
-    const { deployment, cancellation } = entry;
-    const request = { ...message.request, cancellation };
     try {
+      const entry: Entry = this.#entries.get(id) ?? this.#entered(id, null);
+      const { deployment, cancellation } = entry;
+      const request = { ...message.request, cancellation };
       const classified = areFiles
         ? await deployment.classify(images.map(bufferOf), request)
         : await deployment.classifyPixels(images, request);
       entry.images = classified;
-      this.outbox.post({ type: 'classified', id, images: classified.map(seenOf) });
+      const version = this.#numberOf(deployment.manifest);
+      this.outbox.post({ type: 'classified', id, version, images: classified.map(seenOf) });
     } catch (error) {
       this.#fail(id, error);
     }

@@ -54,6 +54,7 @@ export type FromFront =
   | { readonly type: 'listening' }
   | { readonly type: 'cannot-listen'; readonly code: string | undefined; readonly message: string }
   | { readonly type: 'enter'; readonly id: number; readonly asks: ImageRequest | null }
+  /** Of one that has not entered, too. */
   | {
       readonly type: 'classify';
       readonly id: number;
@@ -85,24 +86,44 @@ export type ToFront =
       readonly version: number;
       readonly refusal: Refusal | null;
     }
-  | { readonly type: 'classified'; readonly id: number; readonly images: readonly Seen[] }
+  | {
+      readonly type: 'classified';
+      readonly id: number;
+      readonly version: number;
+      readonly images: readonly Seen[];
+    }
   | { readonly type: 'failed'; readonly id: number; readonly error: ErrorParts }
   | { readonly type: 'reply'; readonly id: number; readonly reply: Reply }
   | { readonly type: 'drain' };
 
-/** Gathers what is to be sent in this turn of the event loop. */
+/** ms that a message waits for others for which nobody waits. */
+const LATER_MS = 20;
+
+/** Gathers what is to be sent, in its order. */
 export class Outbox<Message> {
   #messages: Message[] = [];
   #transfer: ArrayBuffer[] = [];
+  #isDue = false;
 
   constructor(private readonly port: MessagePort | Worker) {}
 
+  /** Sends it at the end of this turn of the event loop. */
   post(message: Message, transfer: readonly ArrayBuffer[] = []): void {
-    if (this.#messages.push(message) === 1) setImmediate(() => this.#flush());
+    this.#messages.push(message);
     if (transfer.length > 0) this.#transfer.push(...transfer);
+    if (this.#isDue) return;
+    this.#isDue = true;
+    setImmediate(() => this.#flush());
+  }
+
+  /** Sends it with the next one, soon if none comes. */
+  postLater(message: Message): void {
+    if (this.#messages.push(message) === 1) setTimeout(() => this.#flush(), LATER_MS).unref();
   }
 
   #flush(): void {
+    this.#isDue = false;
+    if (this.#messages.length === 0) return;
     this.port.postMessage(this.#messages, this.#transfer);
     this.#messages = [];
     this.#transfer = [];

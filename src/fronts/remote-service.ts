@@ -15,7 +15,17 @@ interface Waiting {
   reject(error: Error): void;
 }
 
-/** Of a request before any version was chosen for it: the main thread knows which one serves. */
+/** A request that classifies. */
+interface Visit {
+  readonly id: number;
+  /** The main thread knows of it. */
+  isKnown: boolean;
+  isAnswered: boolean;
+  /** Its connection is through with it. */
+  isOver: boolean;
+}
+
+/** Of a request whose version is not chosen yet: the main thread knows which one serves. */
 const UNKNOWN = {} as Manifest;
 
 /** The service as a front has it: it asks the main thread, where everything is decided. */
@@ -41,28 +51,32 @@ export class RemoteService implements Serving {
 
   readonly recorder = {
     answered: ({ images, ...answered }: Answered): 'met' | 'late' => {
-      this.outbox.post({ type: 'answered', id: this.#idOf.get(images)!, ...answered });
+      this.outbox.postLater({ type: 'answered', id: this.#idOf.get(images)!, ...answered });
       return isInTime(answered) ? 'met' : 'late';
     },
     unanswered: ({ code, manifest, totalMs }: Unanswered): void => {
       const version = this.#versions.indexOf(manifest);
-      this.outbox.post({ type: 'unanswered', code, version, totalMs });
+      this.outbox.postLater({ type: 'unanswered', code, version, totalMs });
     },
   };
 
-  async enter(asks: ImageRequest | null, atClose: (() => void)[]): Promise<Entered> {
-    const id = this.#nextId++;
-    this.outbox.post({ type: 'enter', id, asks: asks && this.#sent(asks) });
-    atClose.push(() => this.outbox.post({ type: 'leave', id }));
-    const { version, refusal } = await this.#answer(id, 'entered');
-    return { deployment: this.#deployment(id, this.#versions[version]!), refusal };
+  enter(
+    asks: ImageRequest | null,
+    atClose: (() => void)[],
+    canWait: boolean,
+  ): Entered | Promise<Entered> {
+    const visit: Visit = { id: this.#nextId++, isKnown: false, isAnswered: false, isOver: false };
+    atClose.push(() => this.#leave(visit));
+    // By the time that it is known to be hopeless, all of it is here: one question less.
+    if (canWait) return { deployment: this.#deployment(visit, UNKNOWN), refusal: null };
+    return this.#ask(visit, asks);
   }
 
   /** Has the main thread answer a request. @throws {ServeError} */
   async ask(question: Question): Promise<Reply> {
     const id = this.#nextId++;
     this.outbox.post({ type: 'ask', id, question });
-    return (await this.#answer(id, 'reply')).reply;
+    return (await this.#answer<'reply'>(id)).reply;
   }
 
   receive(message: ToFront): void {
@@ -77,39 +91,60 @@ export class RemoteService implements Serving {
     }
   }
 
-  #answer<Type extends ToFront['type']>(id: number, _type: Type) {
-    return new Promise<Extract<ToFront, { type: Type }>>((resolve, reject) => {
+  /** The next message about a request, which is of this type, or says that it failed. */
+  #answer<Type extends ToFront['type']>(id: number): Promise<Extract<ToFront, { type: Type }>> {
+    return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve: resolve as Waiting['resolve'], reject });
     });
   }
 
-  #deployment(id: number, manifest: Manifest): Classifier {
+  async #ask(visit: Visit, asks: ImageRequest | null): Promise<Entered> {
+    const { id } = visit;
+    visit.isKnown = true;
+    this.outbox.post({ type: 'enter', id, asks: asks && this.#sent(asks) });
+    const { version, refusal } = await this.#answer<'entered'>(id);
+    return { deployment: this.#deployment(visit, this.#versions[version]!), refusal };
+  }
+
+  #leave(visit: Visit): void {
+    visit.isOver = true;
+    if (!visit.isKnown) return;
+    const message = { type: 'leave', id: visit.id } as const;
+    // Nobody waits to be told that what was answered is over.
+    if (visit.isAnswered) this.outbox.postLater(message);
+    else this.outbox.post(message);
+  }
+
+  #deployment(visit: Visit, manifest: Manifest): Classifier {
     return {
       manifest,
-      classify: (files, request) => this.#classify(id, manifest, files, true, request),
-      classifyPixels: (images, request) => this.#classify(id, manifest, images, false, request),
+      classify: (files, request) => this.#classify(visit, files, true, request),
+      classifyPixels: (images, request) => this.#classify(visit, images, false, request),
     };
   }
 
   async #classify(
-    id: number,
-    manifest: Manifest,
+    visit: Visit,
     bytes: readonly Uint8Array[],
     areFiles: boolean,
     request: ImageRequest,
   ): Promise<readonly Classified[]> {
-    const { cancellation } = request;
-    if (cancellation?.reason) throw cancellation.reason;
+    const { id } = visit;
+    if (visit.isOver) throw new ServeError('cancelled', 'The client went away.');
+    visit.isKnown = true;
     const images = bytes.map(transferable);
     const transfer = images.map(({ buffer }) => buffer);
     const sent = this.#sent(request);
     this.outbox.post({ type: 'classify', id, images, areFiles, request: sent }, transfer);
-    const answer = this.#answer(id, 'classified');
-    cancellation?.onCancel((reason) => {
+    const answer = this.#answer<'classified'>(id);
+    // That it has left, the main thread is told.
+    request.cancellation?.onCancel((reason) => {
       this.#waiting.get(id)?.reject(reason);
       this.#waiting.delete(id);
     });
-    const classified = (await answer).images.map((seen) => shown(seen, manifest));
+    const { images: seen, version } = await answer;
+    visit.isAnswered = true;
+    const classified = seen.map((image) => shown(image, this.#versions[version]!));
     this.#idOf.set(classified, id);
     return classified;
   }

@@ -15,7 +15,7 @@ import { readForm } from './form.ts';
 import { readWhole } from './intake.ts';
 import { FORMAT_OF_TYPE, FORM_TYPE, IMAGE_TYPES, imagesOf } from './images.ts';
 import { refuseEarly } from './problem.ts';
-import { serveBy } from './serving.ts';
+import { isShort, serveBy } from './serving.ts';
 import type { Serving } from './serving.ts';
 import { Answer, Answers, RequestHeaders, problems } from './schemas.ts';
 
@@ -146,7 +146,7 @@ export function classifyRoute(service: Serving): FastifyPluginAsyncTypebox {
             request.uploadDue = imageRequest.arrivedAt + imageRequest.budgetMs;
             done();
           };
-          serveBy(service, request, imageRequest, entered, done);
+          serveBy(service, request, imageRequest, entered, done, isShort(request));
         },
         // The schema documents; checking each answer against a union would cost more than it finds.
         serializerCompiler: () => JSON.stringify,

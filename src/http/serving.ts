@@ -22,9 +22,27 @@ export interface Serving {
   readonly isClosing: boolean;
   readonly manifest: Manifest;
   readonly recorder: Pick<Recorder, 'answered' | 'unanswered'>;
-  /** As `Service.enter`; a promise where another thread is asked. */
-  enter(asks: ImageRequest | null, atClose: (() => void)[]): Entered | Promise<Entered>;
+  /**
+   * As `Service.enter`; a promise where another thread is asked.
+   *
+   * @param canWait it is enough to ask that thread when the body is here.
+   */
+  enter(
+    asks: ImageRequest | null,
+    atClose: (() => void)[],
+    canWait: boolean,
+  ): Entered | Promise<Entered>;
 }
+
+/** Bytes of a body that most likely come with its head. */
+const SHORT = 16 * 1024;
+
+/**
+ * Whether a request's body is here by the time that another thread has answered. (A client that
+ * waits to be told to go on sends nothing before.)
+ */
+export const isShort = ({ headers }: FastifyRequest): boolean =>
+  Number(headers['content-length']) <= SHORT && headers.expect === undefined;
 
 /**
  * Lets a request in that has just arrived, with the version that serves now.
@@ -33,6 +51,8 @@ export interface Serving {
  * @param entered called with what it is refused for; null: nothing. At once, where no other thread
  *   is asked: a promise would cost more than the decision.
  * @param failed called with what another thread, or `entered` after it, has thrown.
+ * @param canWait it may be decided with the body, if that saves time; not known till then is the
+ *   version.
  * @throws {ServeError} starting, draining, engine-failed
  */
 export function serveBy(
@@ -41,6 +61,7 @@ export function serveBy(
   asks: ImageRequest | null,
   entered: (refusal: Refusal | null) => void,
   failed: (error: Error) => void,
+  canWait = false,
 ): void {
   const take = ({ deployment, refusal }: Entered) => {
     // The client has gone away meanwhile: that has been counted.
@@ -48,7 +69,7 @@ export function serveBy(
     request.deployment = deployment;
     entered(refusal);
   };
-  const answer = service.enter(asks, request.atClose);
+  const answer = service.enter(asks, request.atClose, canWait);
   if (answer instanceof Promise) answer.then(take).catch(failed);
   else take(answer);
 }
