@@ -7,9 +7,10 @@ import type { Log } from '../log.ts';
 import type { Manifest } from '../model/manifest.ts';
 import { Cancellation } from '../pipeline/cancellation.ts';
 import type { ImageRequest } from '../pipeline/pipeline.ts';
-import type { Entered, Service } from '../service.ts';
+import type { Service } from '../service.ts';
 import type { Classified } from '../telemetry/recorder.ts';
-import type { FromFront, Outbox, Question, Seen, ToFront } from './messages.ts';
+import type { Calls, FromFront, Outbox, Question, Reply, Seen, ToFront } from './messages.ts';
+import type { Tier } from '../scheduler/policy.ts';
 
 /** What the main thread's side of every front works with. */
 export interface DeskParts {
@@ -44,9 +45,11 @@ export class Desk {
     const { service } = this.parts;
     switch (message.type) {
       case 'enter':
-        return this.#enter(message);
+        return void this.#answer(message.id, () => this.#enter(message.id, message.asks));
       case 'classify':
-        return void this.#classify(message);
+        return void this.#answer(message.id, () => this.#classify(message));
+      case 'ask':
+        return void this.#answer(message.id, () => this.#ask(message));
       case 'answered': {
         const images = this.#entries.get(message.id)?.images;
         if (images) service.recorder.answered({ ...message, images });
@@ -58,8 +61,6 @@ export class Desk {
       }
       case 'leave':
         return this.#leave(message.id);
-      case 'ask':
-        return void this.#reply(message.id, message.question);
       case 'line-lost':
         return service.metrics.logLinesLost.inc();
     }
@@ -75,41 +76,44 @@ export class Desk {
     }
   }
 
-  #enter({ id, asks }: Extract<FromFront, { type: 'enter' }>): void {
+  async #answer<Result>(id: number, result: () => Result | Promise<Result>): Promise<void> {
     try {
-      const { deployment, refusal } = this.#entered(id, asks);
-      const version = this.#numberOf(deployment.manifest);
-      this.outbox.post({ type: 'entered', id, version, refusal });
+      this.outbox.post({ type: 'result', id, result: await result() });
     } catch (error) {
-      this.#fail(id, error);
+      const known = toServeError(error);
+      // What was thrown stays here: its stack is for the log.
+      if (isFault(known.code) && known !== error) {
+        this.parts.log.error({ err: error }, known.detail);
+      }
+      this.outbox.post({ type: 'failed', id, error: known.parts });
     }
+  }
+
+  #enter(id: number, asks: ImageRequest | null): Calls['enter']['gives'] {
+    const { entry, refusal } = this.#entered(id, asks);
+    return { version: this.#numberOf(entry.deployment.manifest), refusal };
   }
 
   /** @throws {ServeError} starting, draining, engine-failed */
-  #entered(id: number, asks: ImageRequest | null): Entry & Pick<Entered, 'refusal'> {
+  #entered(id: number, asks: ImageRequest | null) {
     const atClose: (() => void)[] = [];
-    const entered = this.parts.service.enter(asks, atClose);
+    const { deployment, refusal } = this.parts.service.enter(asks, atClose);
     const cancellation = new Cancellation();
-    const entry = { ...entered, atClose, enteredAt: performance.now(), cancellation, images: null };
+    const enteredAt = performance.now();
+    const entry: Entry = { deployment, atClose, enteredAt, cancellation, images: null };
     this.#entries.set(id, entry);
-    return entry;
+    return { entry, refusal };
   }
 
-  async #classify(message: Extract<FromFront, { type: 'classify' }>): Promise<void> {
+  async #classify(message: Extract<FromFront, { type: 'classify' }>) {
     const { id, images, areFiles } = message;
-    try {
-      const entry: Entry = this.#entries.get(id) ?? this.#entered(id, null);
-      const { deployment, cancellation } = entry;
-      const request = { ...message.request, cancellation };
-      const classified = areFiles
-        ? await deployment.classify(images.map(bufferOf), request)
-        : await deployment.classifyPixels(images, request);
-      entry.images = classified;
-      const version = this.#numberOf(deployment.manifest);
-      this.outbox.post({ type: 'classified', id, version, images: classified.map(seenOf) });
-    } catch (error) {
-      this.#fail(id, error);
-    }
+    const entry = this.#entries.get(id) ?? this.#entered(id, null).entry;
+    const { deployment, cancellation } = entry;
+    const request = { ...message.request, cancellation };
+    entry.images = areFiles
+      ? await deployment.classify(images.map(bufferOf), request)
+      : await deployment.classifyPixels(images, request);
+    return { version: this.#numberOf(deployment.manifest), images: entry.images.map(seenOf) };
   }
 
   #leave(id: number): void {
@@ -121,28 +125,16 @@ export class Desk {
     for (const act of entry.atClose) act();
   }
 
-  async #reply(id: number, { method, url, headers, body }: Question): Promise<void> {
-    try {
-      const answer = await this.parts.app.inject({
-        method: method as 'GET',
-        url,
-        headers: headers as Record<string, string>,
-        ...(body !== undefined && { payload: body }),
-      });
-      const { statusCode: status, rawPayload } = answer;
-      const bytes = new Uint8Array(rawPayload);
-      const reply = { status, headers: answer.headers, body: bytes };
-      this.outbox.post({ type: 'reply', id, reply }, [bytes.buffer]);
-    } catch (error) {
-      this.#fail(id, error);
-    }
-  }
-
-  #fail(id: number, error: unknown): void {
-    const known = toServeError(error);
-    // What was thrown stays here: its stack is for the log.
-    if (isFault(known.code) && known !== error) this.parts.log.error({ err: error }, known.detail);
-    this.outbox.post({ type: 'failed', id, error: known.parts });
+  async #ask({ method, url, headers, body }: Question): Promise<Reply> {
+    const answer = await this.parts.app.inject({
+      method: method as 'GET',
+      url,
+      headers: headers as Record<string, string>,
+      ...(body !== undefined && { payload: body }),
+    });
+    // A copy: the payload may be a part of a larger buffer, all of which would be sent.
+    const bytes = new Uint8Array(answer.rawPayload);
+    return { status: answer.statusCode, headers: answer.headers, body: bytes };
   }
 
   #numberOf(manifest: Manifest): number {
@@ -159,17 +151,18 @@ const bufferOf = (bytes: Uint8Array) =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
 /** What a front shows of an answer. Logits share the memory of their batch: they are copied. */
-function seenOf(image: Classified): Seen {
+function seenOf(classified: Classified): Seen {
+  const { manifest: _manifest, best: _best, stages: _stages, ...image } = classified;
   const { tier, output, looks } = image;
   return {
+    ...image,
     output: output.slice(),
-    tier: { skip: tier.skip, accuracy: tier.accuracy, macs: tier.macs },
-    looks: looks.map(({ tier, confidence, at }) => ({ skip: tier.skip, confidence, at })),
-    arrivedAt: image.arrivedAt,
-    predictedMs: image.predictedMs,
-    queueMs: image.queueMs,
-    decodeMs: image.decodeMs,
-    inferenceMs: image.inferenceMs,
-    warning: image.warning,
+    tier: bare(tier),
+    looks: looks.map((look) => ({ ...look, tier: bare(look.tier), output: NOTHING })),
   };
 }
+
+const NOTHING = new Float32Array();
+
+/** Without what it knows of second looks. */
+const bare = ({ skip, accuracy, macs }: Tier): Tier => ({ skip, accuracy, macs });

@@ -46,11 +46,6 @@ async function drain(): Promise<void> {
   outbox.post({ type: 'drained' });
 }
 
-try {
-  const where = { host: config.HOST, port, backlog: BACKLOG, reusePort: sharesPort };
-  await app.listen(where);
-  outbox.post({ type: 'listening' });
-} catch (error) {
-  const { code, message } = error as NodeJS.ErrnoException;
-  outbox.post({ type: 'cannot-listen', code, message });
-}
+const where = { host: config.HOST, port, backlog: BACKLOG, reusePort: sharesPort };
+await app.listen(where);
+outbox.post({ type: 'listening' });

@@ -32,8 +32,8 @@ export const seenFromMain = (counts: ReturnType<typeof sharedCounts>): Threads =
 
 /** Threads that speak HTTP for a service that is on this one. One that is lost is replaced. */
 export class Fronts {
-  readonly #threads: Worker[] = [];
   readonly #outboxes: Outbox<ToFront>[] = [];
+  readonly #ended: Promise<void>[] = [];
   #isClosing = false;
 
   private constructor(
@@ -44,7 +44,7 @@ export class Fronts {
 
   /**
    * @returns when all of them listen.
-   * @throws {Error} when one cannot, with the `code` of the system's error.
+   * @throws {Error} when one cannot.
    */
   static async start(options: FrontsOptions, parts: DeskParts, count: number): Promise<Fronts> {
     const fronts = new Fronts(options, parts, count);
@@ -55,59 +55,49 @@ export class Fronts {
   /** Answers what has come in, then ends the threads. */
   async close(): Promise<void> {
     this.#isClosing = true;
-    await Promise.all(
-      this.#threads.map(async (thread, index) => {
-        // It has ended, and has no successor yet.
-        if (thread.threadId === -1) return;
-        const drained = new Promise<void>((resolve) => {
-          thread.once('exit', () => resolve());
-          thread.on('message', (messages: readonly FromFront[]) => {
-            if (messages.some(({ type }) => type === 'drained')) resolve();
-          });
-        });
-        this.#outboxes[index]!.post({ type: 'drain' });
-        await drained;
-        await thread.terminate();
-      }),
-    );
+    for (const outbox of this.#outboxes) outbox.post({ type: 'drain' });
+    await Promise.all(this.#ended);
   }
 
+  /** @returns when it listens. */
   #start(index: number): Promise<void> {
-    const workerData: FrontOptions = {
-      ...this.options,
-      sharesPort: this.count > 1,
-      origin: clockOrigin(),
-      place: index + 1,
-    };
-    const thread = new Worker(new URL('./front-thread.js', import.meta.url), { workerData });
+    const { bytes, connections } = this.options;
+    const place = index + 1;
+    const sharesPort = this.count > 1;
+    const workerData = { ...this.options, sharesPort, origin: clockOrigin(), place };
+    const thread = new Worker(new URL('./front-thread.js', import.meta.url), {
+      workerData: workerData satisfies FrontOptions,
+    });
     const outbox = new Outbox<ToFront>(thread);
     const desk = new Desk(this.parts, outbox);
-    this.#threads[index] = thread;
     this.#outboxes[index] = outbox;
-    let reason = new Error('a front ended');
     return new Promise((resolve, reject) => {
       let listens = false;
+      let reason = new Error('a front ended');
       thread.on('message', (messages: readonly FromFront[]) => {
         for (const message of messages) {
           if (message.type === 'listening') {
             listens = true;
             resolve();
-          } else if (message.type === 'cannot-listen') {
-            reason = Object.assign(new Error(message.message), { code: message.code });
-            void thread.terminate();
-          } else desk.receive(message);
+          } else if (message.type === 'drained') void thread.terminate();
+          else desk.receive(message);
         }
       });
       thread.on('error', (error) => {
         reason = error;
       });
-      thread.on('exit', () => {
+      const lost = () => {
         desk.lost();
-        for (const counts of [this.options.bytes, this.options.connections]) {
-          new Tally(counts, index + 1).clear();
-        }
+        new Tally(bytes, place).clear();
+        new Tally(connections, place).clear();
         reject(reason);
         if (!this.#isClosing && listens) void this.#replace(index, reason);
+      };
+      this.#ended[index] = new Promise((end) => {
+        thread.once('exit', () => {
+          lost();
+          end();
+        });
       });
     });
   }

@@ -45,24 +45,37 @@ export interface Reply {
 }
 
 /** One image's answer, without what only the main thread needs. */
-export type Seen = Omit<Classified, 'manifest' | 'best' | 'stages' | 'batchSize' | 'looks'> & {
-  readonly looks: readonly { readonly skip: string; readonly confidence: number; at: number }[];
-};
+export type Seen = Omit<Classified, 'manifest' | 'best' | 'stages'>;
 
-/** Times of requests are on the main thread's clock; `id` is the front's number of a request. */
-export type FromFront =
-  | { readonly type: 'listening' }
-  | { readonly type: 'cannot-listen'; readonly code: string | undefined; readonly message: string }
-  | { readonly type: 'enter'; readonly id: number; readonly asks: ImageRequest | null }
-  /** Of one that has not entered, too. */
-  | {
-      readonly type: 'classify';
-      readonly id: number;
+/** What is asked about a request, and what the answer is. Times are on the main thread's clock. */
+export interface Calls {
+  readonly enter: {
+    readonly takes: { readonly asks: ImageRequest | null };
+    /** The version by its number. */
+    readonly gives: { readonly version: number; readonly refusal: Refusal | null };
+  };
+  /** Of a request that has not entered, too. */
+  readonly classify: {
+    readonly takes: {
       /** Files, or pixels of the network's input size. */
       readonly images: readonly Uint8Array[];
       readonly areFiles: boolean;
       readonly request: ImageRequest;
-    }
+    };
+    readonly gives: { readonly version: number; readonly images: readonly Seen[] };
+  };
+  /** Of one to a route that the main thread answers. */
+  readonly ask: { readonly takes: Question; readonly gives: Reply };
+}
+
+/** `id` is the front's number of a request. */
+type Call = {
+  [Name in keyof Calls]: { readonly type: Name; readonly id: number } & Calls[Name]['takes'];
+}[keyof Calls];
+
+export type FromFront =
+  | Call
+  | { readonly type: 'listening' }
   | ({ readonly type: 'answered'; readonly id: number } & Omit<Answered, 'images'>)
   | {
       readonly type: 'unanswered';
@@ -73,27 +86,14 @@ export type FromFront =
     }
   /** The connection is through with the request, answered or not. */
   | { readonly type: 'leave'; readonly id: number }
-  | { readonly type: 'ask'; readonly id: number; readonly question: Question }
   | { readonly type: 'line-lost' }
   | { readonly type: 'drained' };
 
 export type ToFront =
   /** The next number of a version, from 0. */
   | { readonly type: 'version'; readonly manifest: Manifest }
-  | {
-      readonly type: 'entered';
-      readonly id: number;
-      readonly version: number;
-      readonly refusal: Refusal | null;
-    }
-  | {
-      readonly type: 'classified';
-      readonly id: number;
-      readonly version: number;
-      readonly images: readonly Seen[];
-    }
+  | { readonly type: 'result'; readonly id: number; readonly result: unknown }
   | { readonly type: 'failed'; readonly id: number; readonly error: ErrorParts }
-  | { readonly type: 'reply'; readonly id: number; readonly reply: Reply }
   | { readonly type: 'drain' };
 
 /** ms that a message waits for others for which nobody waits. */

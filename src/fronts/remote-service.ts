@@ -7,11 +7,11 @@ import type { ImageRequest } from '../pipeline/pipeline.ts';
 import type { Entered } from '../service.ts';
 import { isInTime } from '../telemetry/recorder.ts';
 import type { Answered, Classified, Unanswered } from '../telemetry/recorder.ts';
-import type { FromFront, Outbox, Question, Reply, Seen, ToFront } from './messages.ts';
+import type { Calls, FromFront, Outbox, Question, Reply, ToFront } from './messages.ts';
 
 /** Waits for what the main thread says of a request. */
 interface Waiting {
-  resolve(message: ToFront): void;
+  resolve(result: unknown): void;
   reject(error: Error): void;
 }
 
@@ -73,10 +73,10 @@ export class RemoteService implements Serving {
   }
 
   /** Has the main thread answer a request. @throws {ServeError} */
-  async ask(question: Question): Promise<Reply> {
+  ask(question: Question): Promise<Reply> {
     const id = this.#nextId++;
-    this.outbox.post({ type: 'ask', id, question });
-    return (await this.#answer<'reply'>(id)).reply;
+    this.outbox.post({ type: 'ask', id, ...question });
+    return this.#result<'ask'>(id);
   }
 
   receive(message: ToFront): void {
@@ -87,14 +87,14 @@ export class RemoteService implements Serving {
       const waiting = this.#waiting.get(id);
       this.#waiting.delete(id);
       if (message.type === 'failed') waiting?.reject(new ServeError(...message.error));
-      else waiting?.resolve(message);
+      else waiting?.resolve(message.result);
     }
   }
 
-  /** The next message about a request, which is of this type, or says that it failed. */
-  #answer<Type extends ToFront['type']>(id: number): Promise<Extract<ToFront, { type: Type }>> {
+  /** What is answered to the call about a request that was posted last. */
+  #result<Name extends keyof Calls>(id: number): Promise<Calls[Name]['gives']> {
     return new Promise((resolve, reject) => {
-      this.#waiting.set(id, { resolve: resolve as Waiting['resolve'], reject });
+      this.#waiting.set(id, { resolve, reject });
     });
   }
 
@@ -102,7 +102,7 @@ export class RemoteService implements Serving {
     const { id } = visit;
     visit.isKnown = true;
     this.outbox.post({ type: 'enter', id, asks: asks && this.#sent(asks) });
-    const { version, refusal } = await this.#answer<'entered'>(id);
+    const { version, refusal } = await this.#result<'enter'>(id);
     return { deployment: this.#deployment(visit, this.#versions[version]!), refusal };
   }
 
@@ -136,15 +136,17 @@ export class RemoteService implements Serving {
     const transfer = images.map(({ buffer }) => buffer);
     const sent = this.#sent(request);
     this.outbox.post({ type: 'classify', id, images, areFiles, request: sent }, transfer);
-    const answer = this.#answer<'classified'>(id);
+    const result = this.#result<'classify'>(id);
     // That it has left, the main thread is told.
     request.cancellation?.onCancel((reason) => {
       this.#waiting.get(id)?.reject(reason);
       this.#waiting.delete(id);
     });
-    const { images: seen, version } = await answer;
+    const { images: seen, version } = await result;
     visit.isAnswered = true;
-    const classified = seen.map((image) => shown(image, this.#versions[version]!));
+    const manifest = this.#versions[version]!;
+    // Without stages and the best tier, which only the main thread asks for.
+    const classified = seen.map((image) => ({ ...image, manifest }) as Classified);
     this.#idOf.set(classified, id);
     return classified;
   }
@@ -161,13 +163,4 @@ function transferable(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   const { buffer } = bytes;
   const isWhole = buffer instanceof ArrayBuffer && buffer.byteLength === bytes.length;
   return isWhole ? new Uint8Array(buffer) : new Uint8Array(bytes);
-}
-
-/** What an answer shows; stages and the best tier are asked for by the main thread alone. */
-function shown({ looks, ...seen }: Seen, manifest: Manifest): Classified {
-  return {
-    ...seen,
-    manifest,
-    looks: looks.map(({ skip, ...look }) => ({ ...look, tier: { ...seen.tier, skip } })),
-  } as unknown as Classified;
 }
