@@ -16,6 +16,8 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '3' },
     seconds: { type: 'string', default: '4' },
     fronts: { type: 'string', default: '1,2' },
+    /** Rows whose names have this in them. */
+    only: { type: 'string', default: '' },
     /** As many as fill the batches of a GPU. */
     connections: { type: 'string', default: '256' },
     /** What a machine of so many cores could answer. */
@@ -46,7 +48,7 @@ interface Cell {
 }
 
 const SMALL = await jpeg('models/cifar10/samples/cat.jpg', 32);
-const CELLS: readonly Cell[] = [
+const ALL: readonly Cell[] = [
   {
     name: 'nearly free, 32x32',
     model: 'test/fixtures/five-flags',
@@ -66,6 +68,7 @@ const CELLS: readonly Cell[] = [
     standsIn: true,
   },
 ];
+const CELLS = ALL.filter(({ name }) => name.includes(values.only));
 
 interface Row {
   readonly cell: string;
