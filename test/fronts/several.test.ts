@@ -35,9 +35,13 @@ describe.skipIf(!isShared)('several fronts (Linux, Node 22.12 or newer)', () => 
     for (const connection of connections) {
       expect(await connection.received(/"predictions"/)).toContain('200 OK');
     }
-    const text = await scrape(server.url);
-    const met = [...text.matchAll(/requests_total\{.*outcome="(?:met|late)"\} (\d+)/g)];
-    expect(met.reduce((sum, [, count]) => sum + Number(count), 0)).toBe(SEVERAL);
+    const answered = async () => {
+      const text = await scrape(server!.url);
+      const counts = text.matchAll(/requests_total\{.*outcome="(?:met|late)"\} (\d+)/g);
+      return [...counts].reduce((sum, [, count]) => sum + Number(count), 0);
+    };
+    // What has become of a request, a front tells a little later than the client.
+    await expect.poll(answered).toBe(SEVERAL);
     expect(server.log().match(/Server listening/g)).toHaveLength(3);
   });
 
