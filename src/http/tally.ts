@@ -19,21 +19,14 @@ export class Tally {
   /** Of all threads. */
   get total(): number {
     let total = 0;
-    for (let place = 0; place < this.counts.length; place++) total += this.#at(place);
+    for (let place = 0; place < this.counts.length; place++) {
+      total += Number(Atomics.load(this.counts, place));
+    }
     return total;
-  }
-
-  /** Of all threads but this one. */
-  get others(): number {
-    return this.total - this.#at(this.mine);
   }
 
   /** Takes back what this thread has counted. */
   clear(): void {
     Atomics.store(this.counts, this.mine, 0n);
-  }
-
-  #at(place: number): number {
-    return Number(Atomics.load(this.counts, place));
   }
 }

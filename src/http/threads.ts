@@ -29,11 +29,10 @@ export const alone = (): Threads => ({
 
 /** Closes connections beyond `most`, those of all threads together. */
 export function limitConnections(server: Server, most: number, connections: Tally): void {
-  // 0 would mean to Node 20 that there is no limit.
-  const get = () => most - connections.others || -1;
-  Object.defineProperty(server, 'maxConnections', { get });
   server.on('connection', (socket) => {
+    // Counted first: of threads that accept at the same time, none must miss the others'.
     connections.add(1);
     socket.once('close', () => connections.add(-1));
+    if (connections.total > most) socket.destroy();
   });
 }
