@@ -9,6 +9,7 @@ const files = readdirSync('test', { recursive: true, encoding: 'utf8' })
 const STARTS_A_PROCESS =
   /(server|browser|tools|cluster)\.ts'|clients\/python|node:child_process|\.\.\/dist\//;
 const system = files.filter((file) => STARTS_A_PROCESS.test(readFileSync(file, 'utf8')));
+const http = system.filter((file) => file.startsWith('test/http/'));
 
 export default defineConfig({
   test: {
@@ -25,6 +26,8 @@ export default defineConfig({
         test: { name: 'unit', include: ['test/**/*.test.ts'], exclude: system },
       },
       { extends: true, test: { name: 'system', include: system } },
+      // What holds of HTTP holds of a front, too: a thread beside the one that decides.
+      { extends: true, test: { name: 'fronts', include: http, env: { FRONTS: '2' } } },
     ],
   },
 });

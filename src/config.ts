@@ -11,6 +11,9 @@ export const BATCH_SIZES = [1, 2, 4, 8, 16, 32] as const;
 const integer = (description: string, fallback: number, minimum: number, maximum: number) =>
   Type.Integer({ description, default: fallback, minimum, maximum });
 
+/** Unless more are asked for: a container sees all cores of its node, whatever it may use. */
+const MOST_FRONTS = 4;
+
 /** Taken in upper or lower case. */
 const oneOf = <Name extends string>(description: string, fallback: Name, names: readonly Name[]) =>
   Type.Unsafe<Name>({ type: 'string', enum: names, description, default: fallback });
@@ -73,6 +76,12 @@ const Settings = Type.Object({
     64 * 1024 ** 3,
   ),
   MAX_CONNECTIONS: integer('Most open connections; further ones are closed', 10_000, 1, 1_000_000),
+  FRONTS: integer(
+    'Threads that speak HTTP; 1: the main one, as with TOKENS_FILE or tracing; 0: by the cores',
+    0,
+    0,
+    64,
+  ),
   HEAD_TIMEOUT_MS: integer('Longest wait for the head of a request', 10_000, 100, 600_000),
   REQUEST_TIMEOUT_MS: integer('Longest wait for a whole request', 60_000, 100, 3_600_000),
   MAX_IMAGE_PIXELS: integer('Largest image, width x height', 50_000_000, 1024, 1_000_000_000),
@@ -156,6 +165,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   const cores = availableParallelism();
   return {
     ...config,
+    FRONTS: config.FRONTS || Math.min(MOST_FRONTS, Math.max(1, Math.floor(cores / 4))),
     // The other half of the cores decodes images and speaks HTTP.
     ENGINE_WORKERS: config.ENGINE_WORKERS || Math.max(1, Math.floor(cores / 2)),
     MAX_DECODES: config.MAX_DECODES || cores,

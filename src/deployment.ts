@@ -44,6 +44,9 @@ export interface ServingEngine extends Engine<Uint8Array, Float32Array> {
   release(): Promise<void>;
 }
 
+/** As much of a deployment as those need whose requests it has let in. */
+export type Classifier = Pick<Deployment, 'manifest' | 'classify' | 'classifyPixels'>;
+
 /** What a deployment is put together from: everything started, warm and measured. */
 export interface DeploymentParts {
   readonly model: Pick<Model, 'manifest' | 'close'>;

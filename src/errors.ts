@@ -86,6 +86,15 @@ export const ERROR_STATUS = Object.fromEntries(
 /** The HTTP status of a code: from 500 on, the service is at fault. */
 export const statusOf = (code: ErrorCode): number => ERRORS[code][0];
 
+/** What an error is made of: as such it can go to another thread. */
+export type ErrorParts = readonly [
+  code: ErrorCode,
+  detail: string,
+  extra: Readonly<Record<string, number>>,
+  retryAfterMs: number | undefined,
+  options: { readonly advice?: string },
+];
+
 /** A failure with a code of the table above; thrown anywhere, answered in one place. */
 export class ServeError extends Error {
   override readonly name = 'ServeError';
@@ -116,6 +125,13 @@ export class ServeError extends Error {
   /** What happened, and what to do. */
   get explanation(): string {
     return `${this.detail} ${this.options.advice ?? ERRORS[this.code][2]}`;
+  }
+
+  /** Without its cause, which is for the log. */
+  get parts(): ErrorParts {
+    const { advice } = this.options;
+    const options = advice === undefined ? {} : { advice };
+    return [this.code, this.detail, this.extra, this.retryAfterMs, options];
   }
 
   /** The same, with other advice. */

@@ -1,9 +1,11 @@
 import type { Config } from './config.ts';
-import type { Deployment } from './deployment.ts';
+import type { Classifier, Deployment } from './deployment.ts';
 import { ServeError } from './errors.ts';
 import type { Progress } from './engine/measure.ts';
 import type { Log } from './log.ts';
 import type { Manifest, Model } from './model/manifest.ts';
+import type { ImageRequest } from './pipeline/pipeline.ts';
+import type { Refusal } from './scheduler/policy.ts';
 import { startDeployment } from './start-deployment.ts';
 import { FeedbackMemory } from './telemetry/feedback-memory.ts';
 import { watchGpus } from './telemetry/gpu.ts';
@@ -16,6 +18,13 @@ import { TritonStatistics } from './telemetry/triton-statistics.ts';
 
 /** Pauses of a successor's warm-up: it takes a quarter of the time of as many cores as engines. */
 const UPDATE_PAUSE = 3;
+
+/** A request that has been let in, as far as its head decides. */
+export interface Entered {
+  readonly deployment: Classifier;
+  /** Null: its body is wanted. */
+  readonly refusal: Refusal | null;
+}
 
 /** Knows which deployment serves, and whether it may be used. */
 export class Service {
@@ -165,6 +174,20 @@ export class Service {
       throw new ServeError('draining', 'This replica is shutting down.', {}, 1000);
     }
     throw new ServeError('engine-failed', 'No engine works at the moment.', {}, 1000);
+  }
+
+  /**
+   * Takes the deployment that serves now for a request that has just arrived, and keeps it until
+   * the answer is out: a body may still be under way when another version is served.
+   *
+   * @param asks what its head asks for; null: nothing that it could be refused for.
+   * @param atClose done when the request is over; what is added lets the deployment go.
+   * @throws {ServeError} starting, draining, engine-failed
+   */
+  enter(asks: ImageRequest | null, atClose: (() => void)[]): Entered {
+    const deployment = this.serving();
+    atClose.push(deployment.hold());
+    return { deployment, refusal: asks && deployment.pipeline.preview(asks) };
   }
 
   /** Balancers should look elsewhere from here on. */

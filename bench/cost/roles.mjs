@@ -3,7 +3,8 @@ import { appendFileSync, readlinkSync } from 'node:fs';
 import { isMainThread, workerData } from 'node:worker_threads';
 
 const role = () => {
-  if (isMainThread) return 'front';
+  if (isMainThread) return Number(process.env.FRONTS ?? 1) > 1 ? 'main' : 'front';
+  if (workerData?.sharesPort !== undefined) return 'front';
   if (workerData?.modelFile) return 'engine';
   return workerData?.maxPixels ? 'decode' : 'other';
 };

@@ -4,11 +4,12 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-export type Role = 'front' | 'decode' | 'engine' | 'libuv and others';
+/** `main` is the main thread where others speak HTTP; else it is `front`, too. */
+export type Role = 'front' | 'main' | 'decode' | 'engine' | 'libuv and others';
 export type CpuMs = Readonly<Record<Role, number>>;
 
 const PORT = 18_080;
-const TICK_MS = 10;
+const NS_PER_MS = 1e6;
 
 /** A built server in a process of its own, whose threads' processor time can be read by role. */
 export class MeasuredServer {
@@ -23,15 +24,21 @@ export class MeasuredServer {
   /**
    * @param cores that it may use, as `taskset` takes them; empty: all.
    * @param script of the checkout.
+   * @param env further settings.
+   * @param preload modules that are loaded into each of its threads first.
    */
   static async start(
     checkout: string,
     model: string,
     cores = '',
     script = 'dist/main.js',
+    env: NodeJS.ProcessEnv = {},
+    preload: readonly string[] = [],
   ): Promise<MeasuredServer> {
     const rolesFile = join(mkdtempSync(join(tmpdir(), 'cost-')), 'roles');
-    const command = ['node', '--import', resolve('bench/cost/roles.mjs'), script];
+    const modules = ['bench/cost/roles.mjs', ...preload];
+    const imports = modules.flatMap((module) => ['--import', resolve(module)]);
+    const command = [process.execPath, ...imports, script];
     if (cores) command.unshift('taskset', '-c', cores);
     const began = performance.now();
     const child = spawn(command[0]!, command.slice(1), {
@@ -44,6 +51,7 @@ export class MeasuredServer {
         EXECUTION_PROVIDER: 'cpu',
         MODEL_POLL_SECONDS: '0',
         ROLES_FILE: rolesFile,
+        ...env,
       },
       stdio: ['ignore', 'ignore', 'inherit'],
     });
@@ -64,12 +72,11 @@ export class MeasuredServer {
         .split('\n')
         .map((line) => line.split(' ') as [string, Role]),
     );
-    const sum = { front: 0, decode: 0, engine: 0, 'libuv and others': 0 };
+    const sum = { front: 0, main: 0, decode: 0, engine: 0, 'libuv and others': 0 };
     const tasks = `/proc/${this.child.pid}/task`;
     for (const task of readdirSync(tasks)) {
-      const stat = readFileSync(join(tasks, task, 'stat'), 'utf8');
-      const [user, system] = stat.slice(stat.lastIndexOf(')')).split(' ').slice(12, 14);
-      sum[roles.get(task) ?? 'libuv and others'] += (Number(user) + Number(system)) * TICK_MS;
+      const [used] = readFileSync(join(tasks, task, 'schedstat'), 'utf8').split(' ');
+      sum[roles.get(task) ?? 'libuv and others'] += Number(used) / NS_PER_MS;
     }
     return sum;
   }

@@ -1,24 +1,25 @@
 // First: what is loaded later is compiled as it says.
 import '../v8-flags.ts';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import closeWithGrace from 'close-with-grace';
 import type { FastifyInstance } from 'fastify';
 import { readConfig } from '../config.ts';
 import type { Config } from '../config.ts';
 import { EngineError } from '../engine/protocol.ts';
 import { stuckThreads } from '../engine/thread.ts';
+import { countFronts } from '../fronts/count.ts';
+import { Fronts, seenFromMain, sharedCounts } from '../fronts/fronts.ts';
 import type { GrpcServer } from '../grpc/server.ts';
 import { buildApp, buildInternalApp } from '../http/app.ts';
+import { BACKLOG, waitingTaken } from '../http/listening.ts';
 import { openLog } from '../log.ts';
 import { openModel } from '../model/manifest.ts';
 import { Service } from '../service.ts';
 import type { Tracing } from '../tracing/trace.ts';
 import { Updater } from '../updater.ts';
 import { CliError, packageVersion, progress } from './command.ts';
-
-/** Connections that may wait to be accepted: a burst of new clients must not be left to retry. */
-const BACKLOG = 4096;
 
 /**
  * `depthserve serve`: start and shutdown of the server. Returns when it is ready; a signal ends it.
@@ -39,6 +40,7 @@ async function start(config: Config): Promise<void> {
   const version = await packageVersion();
   const isText =
     config.LOG_FORMAT === 'text' || (config.LOG_FORMAT === 'auto' && process.stdout.isTTY);
+  const text = isText ? { colours: process.stdout.hasColors?.() ?? false } : null;
   const tell = (text: string) => {
     if (isText) process.stdout.write(`${text}\n`);
   };
@@ -46,11 +48,10 @@ async function start(config: Config): Promise<void> {
   const log = openLog(
     config.LOG_LEVEL,
     () => service?.metrics.logLinesLost.inc(),
-    isText
-      ? (await import('./terminal-log.ts')).terminalFormat(process.stdout.hasColors?.() ?? false)
-      : undefined,
+    text ? (await import('../terminal-log.ts')).terminalFormat(text.colours) : undefined,
   );
   let app: FastifyInstance | undefined;
+  let fronts: Fronts | undefined;
   let internal: FastifyInstance | undefined;
   let grpc: GrpcServer | undefined;
   let tracing: Tracing | null = null;
@@ -65,7 +66,9 @@ async function start(config: Config): Promise<void> {
       log.info({ signal: cause.signal }, 'draining');
       service?.beginDrain();
       await waitingTaken();
-      await Promise.all([app?.close(), grpc?.close()]);
+      await Promise.all([fronts?.close(), grpc?.close()]);
+      // The fronts have asked it until now.
+      await app?.close();
       await starting;
       await updater?.stop();
       await service?.close();
@@ -99,36 +102,80 @@ async function start(config: Config): Promise<void> {
   if (config.OTEL_EXPORTER_OTLP_ENDPOINT !== '') {
     tracing = (await import('../tracing/tracing.ts')).startTracing(version);
   }
-  // Its threads load while the routes are built.
-  starting = service.start();
-  starting.catch(() => {});
-  const built = await buildApp(service, log, version, tracing);
+  const { threads, reason } = countFronts(config);
+  if (reason !== null) log.info({ wanted: config.FRONTS, reason }, 'one front');
+  // Its threads load while the routes are built; fronts that load would disturb what it measures.
+  if (threads === 0) starting = begin(service);
+  const counts = sharedCounts(threads);
+  const built = await buildApp(service, log, version, tracing, seenFromMain(counts));
   app = built;
   // Listening before it is warm, so that probes can tell "starting" from "dead".
-  await listen(app, config.HOST, config.PORT, 'port');
+  const { HOST: host } = config;
+  let port: number;
+  if (threads === 0) port = await listen(app, host, config.PORT, 'port');
+  else {
+    port = await freePort(host, config.PORT);
+    const parts = { service, app, log };
+    fronts = await Fronts.start({ config, version, port, text, ...counts }, parts, threads);
+    starting = begin(service);
+  }
   if (config.INTERNAL_PORT !== 0) {
     internal = await buildInternalApp(service, log, app);
-    await listen(internal, config.HOST, config.INTERNAL_PORT, 'internal-port');
+    await listen(internal, host, config.INTERNAL_PORT, 'internal-port');
   }
   if (config.GRPC_PORT !== 0) {
     const { GrpcServer } = await import('../grpc/server.ts');
     const parts = { service, log, version, tracing, ...built.shared };
-    grpc = await GrpcServer.start(parts, config.HOST, config.GRPC_PORT);
+    grpc = await GrpcServer.start(parts, host, config.GRPC_PORT);
   }
   await starting;
   progress('');
-  if (service.state === 'ready') tell(readyLine(service, app));
+  if (service.state === 'ready') tell(readyLine(service, port));
   updater.watch(config.MODEL_POLL_SECONDS);
 }
 
+/** What fails is told to who waits for it, later. */
+function begin(service: Service): Promise<void> {
+  const starting = service.start();
+  starting.catch(() => {});
+  return starting;
+}
+
+/** @returns the port. */
 async function listen(
   app: FastifyInstance,
   host: string,
   port: number,
   flag: string,
+): Promise<number> {
+  await explained(host, port, flag, app.listen({ host, port, backlog: BACKLOG }));
+  return (app.server.address() as AddressInfo).port;
+}
+
+/**
+ * A port that nobody listens on. Threads that share it could not tell: they would share it with
+ * another server of the same user, too.
+ *
+ * @param port 0: any.
+ */
+async function freePort(host: string, port: number): Promise<number> {
+  const server = createServer().listen({ host, port });
+  await explained(host, port, 'port', once(server, 'listening'));
+  const { port: free } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return free;
+}
+
+/** @throws {CliError} where a port cannot be had. */
+async function explained(
+  host: string,
+  port: number,
+  flag: string,
+  listening: Promise<unknown>,
 ): Promise<void> {
   try {
-    await app.listen({ host, port, backlog: BACKLOG });
+    await listening;
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     const hint = {
@@ -140,19 +187,10 @@ async function listen(
   }
 }
 
-/**
- * Connections and requests that wait in the kernel are taken within three turns of the event loop:
- * accepted, read, handled. Closing would reset them.
- */
-async function waitingTaken(): Promise<void> {
-  for (let turn = 0; turn < 3; turn++) await nextTurn();
-}
-
 /** Where it listens, and what the budgets of this machine are about. */
-function readyLine(service: Service, app: FastifyInstance): string {
+function readyLine(service: Service, port: number): string {
   const { manifest, provider, tiers, latency } = service.status().deployment;
   const { HOST } = service.config;
-  const { port } = app.server.address() as AddressInfo;
   const host = ['0.0.0.0', '::', ''].includes(HOST) ? 'localhost' : HOST;
   const timeOf = ({ skip }: { skip: string }) => `${skip} ${latency[skip]![1]!.toFixed(1)} ms`;
   const where = provider === 'cuda' ? 'CUDA' : 'CPU';

@@ -22,6 +22,7 @@ import { describeRoute, nameComponents } from './openapi.ts';
 import { pageRoutes } from './page.ts';
 import { answerClientError, answerError } from './problem.ts';
 import { recordUnanswered } from './serving.ts';
+import { alone, limitConnections } from './threads.ts';
 import { endTrace, traceRequest } from './tracing.ts';
 import { v2Routes } from './v2/routes.ts';
 
@@ -85,12 +86,17 @@ export async function buildInternalApp(
   return app;
 }
 
-/** The HTTP server, without listening yet. */
+/**
+ * The HTTP server, without listening yet.
+ *
+ * @param service on a front, as much of it as routes that classify need.
+ */
 export async function buildApp(
   service: Service,
   log: FastifyBaseLogger,
   version: string,
   tracing: Tracing | null = null,
+  { bytes, connections, aside } = alone(),
 ): Promise<FastifyInstance> {
   const { config } = service;
   const app = fastify({
@@ -116,10 +122,10 @@ export async function buildApp(
     frameworkErrors: (error, request, reply) => void answerError(error, request, reply),
   }).withTypeProvider<TypeBoxTypeProvider>();
 
-  app.server.maxConnections = config.MAX_CONNECTIONS;
+  limitConnections(app.server, config.MAX_CONNECTIONS, connections);
   answerHalfOpen(app);
   app.decorateRequest('uploadDue', null);
-  const intake = new Intake(config.MAX_BYTES_IN_FLIGHT);
+  const intake = new Intake(config.MAX_BYTES_IN_FLIGHT, bytes);
   limitIntake(app, intake, config.MAX_BODY_BYTES);
 
   app.decorateRequest('arrivedAt', 0);
@@ -135,7 +141,7 @@ export async function buildApp(
       for (const act of atClose) act();
     });
     reply.headers({ 'x-request-id': request.id, ...SECURITY_HEADERS });
-    reportLoad(request, reply);
+    if (!aside) reportLoad(request, reply);
     const { classifies } = request.routeOptions.config;
     if (classifies) atClose.push(() => countUnanswered(service, request, reply));
     if (classifies && (tracing || request.headers.traceparent !== undefined)) {
@@ -143,6 +149,12 @@ export async function buildApp(
     }
     done();
   });
+  if (aside) {
+    app.addHook('onRequest', aside.reportLoad);
+    app.addHook('onRoute', (route) => {
+      if (!route.config?.classifies) route.handler = aside.handler;
+    });
+  }
   await allowOrigins(app, config.CORS_ORIGINS);
   const access = config.TOKENS_FILE ? new Access(config.TOKENS_FILE, log) : null;
   app.decorate('shared', { access, intake });

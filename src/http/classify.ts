@@ -6,7 +6,7 @@ import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { ServeError } from '../errors.ts';
 import type { ImageRequest } from '../pipeline/pipeline.ts';
-import type { Service } from '../service.ts';
+import type { Refusal } from '../scheduler/policy.ts';
 import { answerOf, serverTimingOf, subNetworksOf } from './answer.ts';
 import { budgetOf, minAccuracyOf, minConfidenceOf } from './budget.ts';
 import { boundaryOf } from './delimiters.ts';
@@ -15,7 +15,8 @@ import { readForm } from './form.ts';
 import { readWhole } from './intake.ts';
 import { FORMAT_OF_TYPE, FORM_TYPE, IMAGE_TYPES, imagesOf } from './images.ts';
 import { refuseEarly } from './problem.ts';
-import { serveBy } from './serving.ts';
+import { isShort, serveBy } from './serving.ts';
+import type { Serving } from './serving.ts';
 import { Answer, Answers, RequestHeaders, problems } from './schemas.ts';
 
 declare module 'fastify' {
@@ -65,7 +66,7 @@ function assertQuery(request: FastifyRequest): void {
 }
 
 /** `POST /classify`: images and a latency budget in, labels and how they came about out. */
-export function classifyRoute(service: Service): FastifyPluginAsyncTypebox {
+export function classifyRoute(service: Serving): FastifyPluginAsyncTypebox {
   const { config } = service;
   const imageRequestOf = (request: FastifyRequest): ImageRequest => ({
     arrivedAt: request.arrivedAt,
@@ -122,7 +123,6 @@ export function classifyRoute(service: Service): FastifyPluginAsyncTypebox {
         onRequest(request, reply, done) {
           // `curl -T` and others name no type, or an empty one.
           request.raw.headers['content-type'] ||= 'application/octet-stream';
-          const { pipeline } = serveBy(service, request);
           const type = request.raw.headers['content-type'];
           const mediaType = mediaTypeOf(type);
           if (!TAKEN.has(mediaType)) {
@@ -141,10 +141,12 @@ export function classifyRoute(service: Service): FastifyPluginAsyncTypebox {
           const imageRequest = imageRequestOf(request);
           request.imageRequest = imageRequest;
           request.trace?.asks(imageRequest.budgetMs);
-          const refusal = pipeline.preview(imageRequest);
-          if (refusal) return refuseEarly(refusal, request, reply);
-          request.uploadDue = imageRequest.arrivedAt + imageRequest.budgetMs;
-          done();
+          const entered = (refusal: Refusal | null) => {
+            if (refusal) return refuseEarly(refusal, request, reply);
+            request.uploadDue = imageRequest.arrivedAt + imageRequest.budgetMs;
+            done();
+          };
+          serveBy(service, request, imageRequest, entered, done, isShort(request));
         },
         // The schema documents; checking each answer against a union would cost more than it finds.
         serializerCompiler: () => JSON.stringify,

@@ -2,9 +2,9 @@ import type { Socket } from 'node:net';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ServeError } from '../errors.ts';
 import { Cancellation } from '../pipeline/cancellation.ts';
-import type { Service } from '../service.ts';
 import { brokenOffFor } from './problem.ts';
 import { recordUnanswered } from './serving.ts';
+import type { Serving } from './serving.ts';
 import { endTrace } from './tracing.ts';
 
 /**
@@ -37,7 +37,7 @@ export function answerHalfOpen(app: FastifyInstance): void {
  * Counts and logs a request whose connection ended before its answer was written: Fastify's
  * onResponse hook never comes for these.
  */
-export function countUnanswered(service: Service, request: FastifyRequest, reply: FastifyReply) {
+export function countUnanswered(service: Serving, request: FastifyRequest, reply: FastifyReply) {
   if (reply.raw.writableFinished) return;
   const { complete, socket } = request.raw;
   const outcome = (complete ? undefined : brokenOffFor(socket)) ?? 'cancelled';

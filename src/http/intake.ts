@@ -5,6 +5,7 @@ import * as zlib from 'node:zlib';
 import type { FastifyInstance, FastifyRequest, RequestPayload } from 'fastify';
 import { ServeError, uploadLate } from '../errors.ts';
 import { FORM_TYPE } from './images.ts';
+import type { Tally } from './tally.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -30,20 +31,21 @@ const DECODERS: Readonly<Record<string, CreateDecoder | undefined>> = {
  * only promises takes no one's place.
  */
 export class Intake {
-  #held = 0;
-
-  constructor(private readonly maxBytes: number) {}
+  constructor(
+    private readonly maxBytes: number,
+    private readonly held: Tally,
+  ) {}
 
   /** @throws {ServeError} overloaded; the bytes count nevertheless until they are given back. */
   take(bytes: number): void {
-    this.#held += bytes;
-    if (this.#held > this.maxBytes) {
+    this.held.add(bytes);
+    if (this.held.total > this.maxBytes) {
       throw new ServeError('overloaded', 'Too many uploads are under way.', {}, 1000);
     }
   }
 
   giveBack(bytes: number): void {
-    this.#held -= bytes;
+    this.held.add(-bytes);
   }
 
   /**

@@ -119,6 +119,10 @@ export class Metrics implements Subscriber {
     'depthserve_log_lines_lost_total',
     'Lines of the log that could not be written: a full disk, a closed pipe',
   );
+  readonly frontsLost = this.#counter(
+    'depthserve_fronts_lost_total',
+    'Threads that spoke HTTP and ended by a fault, with the requests that they had',
+  );
   readonly accuracyDelivered = this.#counter(
     'depthserve_accuracy_delivered_total',
     'Expected accuracy (0 to 1), added up over the images answered within budget; ' +

@@ -41,6 +41,10 @@ export interface Subscriber {
   record(outcome: Outcome): void;
 }
 
+/** Whether an answer leaves within its budget. */
+export const isInTime = ({ totalMs, budgetMs }: Pick<Answered, 'totalMs' | 'budgetMs'>): boolean =>
+  totalMs <= budgetMs;
+
 /** Longest that an outcome waits for others, in ms. */
 const GATHER_MS = 100;
 /** So many are passed on at once. */
@@ -61,7 +65,7 @@ export class Recorder {
 
   /** To be called when the answer is about to leave. @returns whether the budget is met. */
   answered(request: Answered): 'met' | 'late' {
-    const isMet = request.totalMs <= request.budgetMs;
+    const isMet = isInTime(request);
     this.#record({ kind: 'answered', isMet, ...request });
     return isMet ? 'met' : 'late';
   }

@@ -1,10 +1,11 @@
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify';
-import type { Service } from '../../service.ts';
+import type { Refusal } from '../../scheduler/policy.ts';
 import { serverTimingOf } from '../answer.ts';
 import { cancelOnDisconnect } from '../disconnect.ts';
 import { readWhole } from '../intake.ts';
 import { fromRefusal } from '../problem.ts';
 import { serveBy } from '../serving.ts';
+import type { Serving } from '../serving.ts';
 import { infer } from './inference.ts';
 import { rawMessage } from './inputs.ts';
 import { jsonLengthOf, readMessage } from './message.ts';
@@ -13,7 +14,7 @@ import { InferRequest, InferResponse, v2Errors } from './schemas.ts';
 import { headWishOf } from './wish.ts';
 
 /** `POST …/infer`: tensors or encoded images in, tensors out, within the request's budget. */
-export function inferRoutes(service: Service): FastifyPluginAsync {
+export function inferRoutes(service: Serving): FastifyPluginAsync {
   async function answer(request: FastifyRequest, reply: FastifyReply): Promise<Buffer | object> {
     const deployment = request.deployment!;
     const body = (request.body as Buffer | undefined) ?? Buffer.alloc(0);
@@ -52,19 +53,20 @@ export function inferRoutes(service: Service): FastifyPluginAsync {
           config: { classifies: true },
           // Before the body is read: a budget in the head may be refused at once.
           onRequest(request, _reply, done) {
-            const { pipeline, manifest } = serveBy(service, request);
-            assertModel(request.params as ModelParams, manifest);
             jsonLengthOf(request);
             // Whatever the body is called: see the parser.
             request.raw.headers['content-type'] = 'application/octet-stream';
             const { arrivedAt } = request;
             const { budgetMs } = headWishOf(request);
-            if (budgetMs === undefined) return done();
-            const refusal = pipeline.preview({ arrivedAt, budgetMs, minAccuracy: 0 });
-            if (refusal) return done(fromRefusal(refusal));
-            // Of two budgets the smaller one counts: the other may be in the body.
-            request.uploadDue = arrivedAt + budgetMs;
-            done();
+            const asks = budgetMs === undefined ? null : { arrivedAt, budgetMs, minAccuracy: 0 };
+            const entered = (refusal: Refusal | null) => {
+              assertModel(request.params as ModelParams, request.deployment!.manifest);
+              if (refusal) return done(fromRefusal(refusal));
+              // Of two budgets the smaller one counts: the other may be in the body.
+              if (budgetMs !== undefined) request.uploadDue = arrivedAt + budgetMs;
+              done();
+            };
+            serveBy(service, request, asks, entered, done);
           },
           // readMessage() validates: strictly, and only after JSON and tensors are taken apart.
           validatorCompiler: () => () => true,

@@ -1,10 +1,10 @@
 /** An inference by the protocol, however its message came: REST and gRPC share it. */
 import { performance } from 'node:perf_hooks';
-import type { Deployment } from '../../deployment.ts';
+import type { Classifier } from '../../deployment.ts';
 import type { Cancellation } from '../../pipeline/cancellation.ts';
-import type { Service } from '../../service.ts';
 import type { Classified } from '../../telemetry/recorder.ts';
 import { rounded } from '../answer.ts';
+import type { Serving } from '../serving.ts';
 import type { RequestTrace } from '../../tracing/trace.ts';
 import { readImages } from './inputs.ts';
 import type { Message } from './message.ts';
@@ -41,10 +41,10 @@ export interface Inferred {
  * @throws what the deployment throws
  */
 export async function infer(
-  deployment: Deployment,
+  deployment: Classifier,
   message: Message,
   call: InferCall,
-  { config, recorder }: Service,
+  { config, recorder }: Pick<Serving, 'config' | 'recorder'>,
 ): Promise<Inferred> {
   const { manifest } = deployment;
   const { json } = message;

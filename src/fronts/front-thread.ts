@@ -1,0 +1,51 @@
+/**
+ * One front: a thread that speaks HTTP. What its requests ask is decided on the main thread; what
+ * they send and get is read and written here.
+ */
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { parentPort, workerData } from 'node:worker_threads';
+import { buildApp } from '../http/app.ts';
+import { BACKLOG, waitingTaken } from '../http/listening.ts';
+import { Tally } from '../http/tally.ts';
+import { openLog } from '../log.ts';
+import type { Service } from '../service.ts';
+import { elsewhere } from './elsewhere.ts';
+import { Outbox, clockOrigin } from './messages.ts';
+import type { FromFront, FrontOptions, ToFront } from './messages.ts';
+import { RemoteService } from './remote-service.ts';
+
+const options = workerData as FrontOptions;
+const { config, version, text, port, place, sharesPort } = options;
+const main = parentPort!;
+const outbox = new Outbox<FromFront>(main);
+const service = new RemoteService(config, outbox, clockOrigin() - options.origin);
+
+const log = openLog(
+  config.LOG_LEVEL,
+  () => outbox.post({ type: 'line-lost' }),
+  text ? (await import('../terminal-log.ts')).terminalFormat(text.colours) : undefined,
+);
+const app = await buildApp(service as unknown as Service, log, version, null, {
+  bytes: new Tally(options.bytes, place),
+  connections: new Tally(options.connections, place),
+  aside: elsewhere(service),
+});
+
+main.on('message', (messages: readonly ToFront[]) => {
+  for (const message of messages) {
+    service.receive(message);
+    if (message.type === 'drain') void drain();
+  }
+});
+
+async function drain(): Promise<void> {
+  await waitingTaken();
+  await app.close();
+  // After the last connection has said what became of its request.
+  await nextTurn();
+  outbox.post({ type: 'drained' });
+}
+
+const where = { host: config.HOST, port, backlog: BACKLOG, reusePort: sharesPort };
+await app.listen(where);
+outbox.post({ type: 'listening' });
