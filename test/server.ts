@@ -28,6 +28,7 @@ process.once('exit', () => {
  * @param nodeOptions Node's own, e.g. a module to load first.
  * @param folder to start in, with `dist` in it.
  * @param args of the command line.
+ * @param node the program that runs it.
  */
 export async function startServer(
   env: NodeJS.ProcessEnv = {},
@@ -36,9 +37,10 @@ export async function startServer(
     nodeOptions = [] as readonly string[],
     args = [] as readonly string[],
     folder = '.',
+    node = process.execPath,
   } = {},
 ): Promise<Server> {
-  const child = spawn(process.execPath, [...nodeOptions, 'dist/main.js', ...args], {
+  const child = spawn(node, [...nodeOptions, 'dist/main.js', ...args], {
     cwd: folder,
     env: {
       ...process.env,
@@ -96,8 +98,9 @@ export async function freePorts(count: number): Promise<readonly number[]> {
 /** Runs a server that is expected to refuse to start. */
 export async function failedStart(
   env: NodeJS.ProcessEnv,
+  node = process.execPath,
 ): Promise<{ code: number; output: string }> {
-  const child = spawn(process.execPath, ['dist/main.js'], {
+  const child = spawn(node, ['dist/main.js'], {
     env: { ...process.env, PORT: '0', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });

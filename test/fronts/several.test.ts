@@ -8,9 +8,12 @@ import { CAT, classify, scrape } from '../http/client.ts';
 import { RawConnection, bytesOf } from '../http/raw.ts';
 import { failedStart, startServer } from '../server.ts';
 import type { Server } from '../server.ts';
+import { lacks } from '../tools.ts';
 
 const FRONTS = '3';
+/** Threads share a port with Node 22.12 or newer, so an older one has a newer one run the server. */
 const isShared = countFronts(readConfig({ FRONTS })).threads === 3;
+const node = isShared ? process.execPath : 'node24';
 const RELAXED = { 'x-latency-budget-ms': '20000' };
 const CLASSIFY = bytesOf(
   ['POST /classify HTTP/1.1', 'Content-Type: image/jpeg', 'X-Latency-Budget-Ms: 20000'],
@@ -27,73 +30,76 @@ afterEach(async () => {
 const open = (url: string) =>
   Promise.all(Array.from({ length: SEVERAL }, () => RawConnection.open(url)));
 
-describe.skipIf(!isShared)('several fronts (Linux, Node 22.12 or newer)', () => {
-  it('share the port, and count together what became of requests', async () => {
-    server = await startServer({ FRONTS });
-    const connections = await open(server.url);
-    for (const connection of connections) await connection.send(CLASSIFY);
-    for (const connection of connections) {
-      expect(await connection.received(/"predictions"/)).toContain('200 OK');
-    }
-    const answered = async () => {
-      const text = await scrape(server!.url);
-      const counts = text.matchAll(/requests_total\{.*outcome="(?:met|late)"\} (\d+)/g);
-      return [...counts].reduce((sum, [, count]) => sum + Number(count), 0);
-    };
-    // What has become of a request, a front tells a little later than the client.
-    await expect.poll(answered).toBe(SEVERAL);
-    expect(server.log().match(/Server listening/g)).toHaveLength(3);
-  });
+describe.skipIf(process.platform !== 'linux' || (!isShared && lacks(node)))(
+  'several fronts',
+  () => {
+    it('share the port, and count together what became of requests', async () => {
+      server = await startServer({ FRONTS }, { node });
+      const connections = await open(server.url);
+      for (const connection of connections) await connection.send(CLASSIFY);
+      for (const connection of connections) {
+        expect(await connection.received(/"predictions"/)).toContain('200 OK');
+      }
+      const answered = async () => {
+        const text = await scrape(server!.url);
+        const counts = text.matchAll(/requests_total\{.*outcome="(?:met|late)"\} (\d+)/g);
+        return [...counts].reduce((sum, [, count]) => sum + Number(count), 0);
+      };
+      // What has become of a request, a front tells a little later than the client.
+      await expect.poll(answered).toBe(SEVERAL);
+      expect(server.log().match(/Server listening/g)).toHaveLength(3);
+    });
 
-  it('answer what has come when the server is stopped, each on its connections', async () => {
-    server = await startServer({ FRONTS });
-    const connections = await open(server.url);
-    // Half of each request, so that every front has some under way.
-    for (const connection of connections) await connection.send(CLASSIFY.subarray(0, 500));
-    const stopped = server.stop();
-    await expect.poll(() => server!.log()).toContain('draining');
-    for (const connection of connections) await connection.send(CLASSIFY.subarray(500));
-    for (const connection of connections) {
-      expect(await connection.ended()).toMatch(/^HTTP\/1\.1 200 OK[^]*Connection: close/i);
-    }
-    expect(await stopped).toBe(0);
-  });
+    it('answer what has come when the server is stopped, each on its connections', async () => {
+      server = await startServer({ FRONTS }, { node });
+      const connections = await open(server.url);
+      // Half of each request, so that every front has some under way.
+      for (const connection of connections) await connection.send(CLASSIFY.subarray(0, 500));
+      const stopped = server.stop();
+      await expect.poll(() => server!.log()).toContain('draining');
+      for (const connection of connections) await connection.send(CLASSIFY.subarray(500));
+      for (const connection of connections) {
+        expect(await connection.ended()).toMatch(/^HTTP\/1\.1 200 OK[^]*Connection: close/i);
+      }
+      expect(await stopped).toBe(0);
+    });
 
-  it('hold no more connections together than there may be', async () => {
-    server = await startServer({ FRONTS, MAX_CONNECTIONS: '10' });
-    const { hostname, port } = new URL(server.url);
-    const sockets: Socket[] = [];
-    for (let i = 0; i < 3 * 10; i++) {
-      const socket = connect(Number(port), hostname).on('error', () => {});
-      await once(socket, 'connect');
-      sockets.push(socket);
-    }
-    const isOpen = ({ closed, readableEnded }: Socket) => !closed && !readableEnded;
-    for (const socket of sockets) socket.resume();
-    await expect.poll(() => sockets.filter(isOpen).length).toBeLessThanOrEqual(10);
-    for (const socket of sockets) socket.destroy();
-    await expect
-      .poll(() => classify(server!.url, CAT, RELAXED).catch(() => null))
-      .toMatchObject({ status: 200 });
-  });
+    it('hold no more connections together than there may be', async () => {
+      server = await startServer({ FRONTS, MAX_CONNECTIONS: '10' }, { node });
+      const { hostname, port } = new URL(server.url);
+      const sockets: Socket[] = [];
+      for (let i = 0; i < 3 * 10; i++) {
+        const socket = connect(Number(port), hostname).on('error', () => {});
+        await once(socket, 'connect');
+        sockets.push(socket);
+      }
+      const isOpen = ({ closed, readableEnded }: Socket) => !closed && !readableEnded;
+      for (const socket of sockets) socket.resume();
+      await expect.poll(() => sockets.filter(isOpen).length).toBeLessThanOrEqual(10);
+      for (const socket of sockets) socket.destroy();
+      await expect
+        .poll(() => classify(server!.url, CAT, RELAXED).catch(() => null))
+        .toMatchObject({ status: 200 });
+    });
 
-  it('hold no more bytes together than there may be', async () => {
-    server = await startServer({ FRONTS, MAX_BYTES_IN_FLIGHT: String(4 * CAT.length) });
-    const connections = await open(server.url);
-    const all = CLASSIFY.length - 1;
-    for (const connection of connections) await connection.send(CLASSIFY.subarray(0, all));
-    await expect
-      .poll(() => connections.filter(({ text }) => text.includes('"overloaded"')).length)
-      .toBeGreaterThanOrEqual(SEVERAL - 4);
-    for (const connection of connections) connection.socket.destroy();
-    await expect.poll(async () => (await classify(server!.url, CAT, RELAXED)).status).toBe(200);
-  });
+    it('hold no more bytes together than there may be', async () => {
+      server = await startServer({ FRONTS, MAX_BYTES_IN_FLIGHT: String(4 * CAT.length) }, { node });
+      const connections = await open(server.url);
+      const all = CLASSIFY.length - 1;
+      for (const connection of connections) await connection.send(CLASSIFY.subarray(0, all));
+      await expect
+        .poll(() => connections.filter(({ text }) => text.includes('"overloaded"')).length)
+        .toBeGreaterThanOrEqual(SEVERAL - 4);
+      for (const connection of connections) connection.socket.destroy();
+      await expect.poll(async () => (await classify(server!.url, CAT, RELAXED)).status).toBe(200);
+    });
 
-  it('do not share the port with another server', async () => {
-    server = await startServer({ FRONTS });
-    const { port } = new URL(server.url);
-    const { code, output } = await failedStart({ FRONTS, PORT: port, HOST: '127.0.0.1' });
-    expect(code).toBe(1);
-    expect(output).toContain(`port ${port} is in use`);
-  });
-});
+    it('do not share the port with another server', async () => {
+      server = await startServer({ FRONTS }, { node });
+      const { port } = new URL(server.url);
+      const { code, output } = await failedStart({ FRONTS, PORT: port, HOST: '127.0.0.1' }, node);
+      expect(code).toBe(1);
+      expect(output).toContain(`port ${port} is in use`);
+    });
+  },
+);
