@@ -9,7 +9,8 @@ const files = readdirSync('test', { recursive: true, encoding: 'utf8' })
 const STARTS_A_PROCESS =
   /(server|browser|tools|cluster)\.ts'|clients\/python|node:child_process|\.\.\/dist\//;
 const system = files.filter((file) => STARTS_A_PROCESS.test(readFileSync(file, 'utf8')));
-const http = system.filter((file) => file.startsWith('test/http/'));
+/** Without those whose front is the main thread whatever is set, or whose subject is a client. */
+const http = system.filter((file) => /^test\/http\/(?!access|cors|form-clients)/.test(file));
 
 export default defineConfig({
   test: {

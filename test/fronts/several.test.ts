@@ -10,16 +10,16 @@ import { failedStart, startServer } from '../server.ts';
 import type { Server } from '../server.ts';
 import { lacks } from '../tools.ts';
 
-const FRONTS = '3';
+const FRONTS = '2';
 /** Threads share a port with Node 22.12 or newer, so an older one has a newer one run the server. */
-const isShared = countFronts(readConfig({ FRONTS })).threads === 3;
+const isShared = countFronts(readConfig({ FRONTS })).threads === 2;
 const node = isShared ? process.execPath : 'node24';
 const RELAXED = { 'x-latency-budget-ms': '20000' };
 const CLASSIFY = bytesOf(
   ['POST /classify HTTP/1.1', 'Content-Type: image/jpeg', 'X-Latency-Budget-Ms: 20000'],
   CAT,
 );
-/** So many connections hardly ever all come to one of three fronts. */
+/** So many connections hardly ever all come to one of two fronts. */
 const SEVERAL = 16;
 
 let server: Server | undefined;
@@ -47,7 +47,7 @@ describe.skipIf(process.platform !== 'linux' || (!isShared && lacks(node)))(
       };
       // What has become of a request, a front tells a little later than the client.
       await expect.poll(answered).toBe(SEVERAL);
-      expect(server.log().match(/Server listening/g)).toHaveLength(3);
+      expect(server.log().match(/Server listening/g)).toHaveLength(2);
     });
 
     it('answer what has come when the server is stopped, each on its connections', async () => {
@@ -68,7 +68,7 @@ describe.skipIf(process.platform !== 'linux' || (!isShared && lacks(node)))(
       server = await startServer({ FRONTS, MAX_CONNECTIONS: '10' }, { node });
       const { hostname, port } = new URL(server.url);
       const sockets: Socket[] = [];
-      for (let i = 0; i < 3 * 10; i++) {
+      for (let i = 0; i < 2 * 10; i++) {
         const socket = connect(Number(port), hostname).on('error', () => {});
         await once(socket, 'connect');
         sockets.push(socket);
