@@ -43,7 +43,6 @@ export class Budget {
    * @param {boolean} isNew
    */
   fit(model, isNew) {
-    this.#reach(model);
     const colours = tierColours(model.tiers);
     this.#stops.clear();
     const buttons = model.tiers.map(({ skip }) => {
@@ -55,18 +54,11 @@ export class Budget {
       return button;
     });
     byId('stops').replaceChildren(...buttons);
+    // The track that was held was another one.
+    this.#movedAt = -Infinity;
     this.update(model);
     // Enough for the super-net, with some room.
     if (isNew) this.set(this.track.at(this.track.last - AT_FIRST), false);
-    else this.#stay();
-  }
-
-  /** @param {Model} model */
-  #reach(model) {
-    this.track = new Track(model.tiers);
-    slider.max = String(this.track.last);
-    byId('track-from').textContent = formatMs(this.track.from);
-    byId('track-to').textContent = formatMs(this.track.to);
   }
 
   /**
@@ -78,7 +70,10 @@ export class Budget {
     const stops = stopsOf(model.tiers);
     // Where times have changed, another track, but not under someone's thumb.
     if (performance.now() - this.#movedAt > HELD_MS) {
-      this.#reach(model);
+      this.track = new Track(model.tiers);
+      slider.max = String(this.track.last);
+      byId('track-from').textContent = formatMs(this.track.from);
+      byId('track-to').textContent = formatMs(this.track.to);
       this.#stay();
     }
     const share = (/** @type {number} */ ms) => (this.track.positionOf(ms) / this.track.last) * 100;
