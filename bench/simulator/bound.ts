@@ -11,7 +11,7 @@ const ROUNDING = 1e-12;
 /**
  * The lower of two clairvoyant upper bounds, for each figure: one cuts work at will, the other
  * keeps batches whole and lets requests be answered more than once at a price. Each is the closer
- * one somewhere.
+ * one somewhere. The second knows no second looks, so there the first alone bounds accuracy.
  *
  * @param settled asked after the first, whether it is close enough: the second takes a hundred
  *   times as long.
@@ -27,10 +27,9 @@ export function upperBound(
   const divisible = divisibleBound(profile, requests, engines);
   const counts = byCount(profile, requests);
   if (counts.length === 0 || settled(divisible)) return divisible;
-  const delivered = Math.min(
-    divisible.delivered,
-    pricedBound(byAccuracy(profile), requests, engines) / total,
-  );
+  const delivered = profile.tiers.some(({ again }) => again)
+    ? divisible.delivered
+    : Math.min(divisible.delivered, pricedBound(byAccuracy(profile), requests, engines) / total);
   const attainment = Math.min(
     divisible.attainment,
     pricedBound(counts, requests, engines) / total,

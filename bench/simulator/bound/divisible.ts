@@ -1,5 +1,5 @@
 import { dense } from '../../../src/scheduler/latency.ts';
-import type { Tier } from '../../../src/scheduler/policy.ts';
+import type { SecondLook, Tier } from '../../../src/scheduler/policy.ts';
 import type { Request } from '../arrivals.ts';
 import type { Profile } from '../tables.ts';
 
@@ -19,7 +19,8 @@ const PRECISION = 2e-4;
 /**
  * A clairvoyant upper bound by relaxation: work may be preempted, moved and cut, and every image
  * takes no more engine time than its share of the most efficient batch that could contain it.
- * docs/scheduling.md argues why that bounds every schedule.
+ * docs/scheduling.md argues why that bounds every schedule. With second looks, it bounds what is
+ * expected: it knows all arrivals, but not how sure a first look will be.
  */
 export function divisibleBound(
   profile: Profile,
@@ -32,7 +33,7 @@ export function divisibleBound(
 
   // A request answered at all takes at least its cheapest share; counting 1 gives attainment.
   const counts = requests.map((request, i) => {
-    const least = Math.min(...allowed(profile.tiers, request, shares, i).map(({ until }) => until));
+    const least = Math.min(...offers(profile.tiers, request, shares, i).map(({ until }) => until));
     return least < Infinity ? [{ until: least, slope: 1 / least }] : [];
   });
   const attainment = Math.min(1, layered(counts, requests, engines) / total);
@@ -216,16 +217,38 @@ function overlaps(intervals: readonly number[], from: number, to: number): boole
   return 2 * low < intervals.length && intervals[2 * low]! <= to;
 }
 
-/** Accuracy that engine time buys: every tier that the floor allows, until = its share. */
-function allowed(
+interface Offer {
+  /** Engine time, ms. */
+  readonly until: number;
+  readonly accuracy: number;
+}
+
+/** Accuracy that engine time buys: every tier that the floor allows, and second looks after it. */
+function offers(
   tiers: readonly Tier[],
   { minAccuracy }: Request,
   shares: readonly Float64Array[],
   request: number,
-): { until: number; accuracy: number }[] {
-  return tiers
-    .map(({ accuracy }, tier) => ({ until: shares[tier]![request]!, accuracy }))
-    .filter(({ until, accuracy }) => until < Infinity && accuracy >= minAccuracy);
+): Offer[] {
+  return tiers.flatMap((tier, i) => {
+    const first = { until: shares[i]![request]!, accuracy: tier.accuracy };
+    if (first.until === Infinity || tier.accuracy < minAccuracy) return [];
+    const second = tiers.findIndex(({ skip }) => skip === tier.again?.skip);
+    const more = second < 0 ? Infinity : shares[second]![request]!;
+    return [first, ...(more === Infinity ? [] : lookedAgain(first, tier.again!, more))];
+  });
+}
+
+/**
+ * With second looks of `ms` at the least sure images, one bin more each time. Nobody knows how sure
+ * a first look will be, so what counts are time and accuracy as they are expected.
+ */
+function lookedAgain({ until, accuracy }: Offer, { bins }: SecondLook, ms: number): Offer[] {
+  return bins.map(({ share, first, second }) => {
+    until += share * ms;
+    accuracy += share * (second - first);
+    return { until, accuracy };
+  });
 }
 
 /** The concave hull, from (0 ms, accuracy 0), of what the tiers offer. */
@@ -235,7 +258,7 @@ function concaveGains(
   shares: readonly Float64Array[],
   index: number,
 ): Piece[] {
-  const points = allowed(tiers, request, shares, index).sort((a, b) => a.until - b.until);
+  const points = offers(tiers, request, shares, index).sort((a, b) => a.until - b.until);
   const hull: { until: number; accuracy: number; slope: number }[] = [];
   for (const { until, accuracy } of points) {
     if (accuracy <= (hull.at(-1)?.accuracy ?? 0)) continue;
