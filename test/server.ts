@@ -63,14 +63,21 @@ export async function startServer(
   child.stderr.on('data', collect);
 
   const url = await until(() => /Server listening at (http:\/\/[\d.:[\]]+)/.exec(output)?.[1]);
-  if (untilReady) await until(async () => (await fetch(`${url}/health/ready`)).ok || undefined);
+  // One that ended meanwhile refuses the connection: `until` tells why it did.
+  const isReady = () =>
+    fetch(`${url}/health/ready`).then(
+      ({ ok }) => ok,
+      () => false,
+    );
+  if (untilReady) await until(async () => (await isReady()) || undefined);
   return { url, process: child, log: () => output, stop };
 
   async function until<T>(probe: () => T | undefined | Promise<T | undefined>): Promise<T> {
     for (;;) {
       const found = await probe();
       if (found !== undefined) return found;
-      if (child.exitCode !== null) throw new Error(`the server ended:\n${output}`);
+      const ended = child.exitCode ?? child.signalCode;
+      if (ended !== null) throw new Error(`the server ended (${ended}):\n${output}`);
       await sleep(20);
     }
   }
