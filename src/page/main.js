@@ -19,6 +19,8 @@ const TOP_K = 5;
 /** Times that a budget which turns out too small is raised by itself. */
 const RAISES = 4;
 const SWEEP_STEP_MS = 420;
+/** The sweep is load, with tight budgets: for so long the server keeps time for more of it. */
+const SWEEP_FADES_MS = 3000;
 const REASON = 'Every stage has a part that always runs and a part that can be skipped.';
 
 const floor = /** @type {HTMLSelectElement} */ (byId('floor'));
@@ -127,6 +129,7 @@ async function sweep() {
     if (sweeping.signal.aborted) break;
   }
   verdict.removeAttribute('aria-live');
+  if (!sweeping.signal.aborted) await sleep(SWEEP_FADES_MS);
   if (sweeping.signal.aborted) return;
   budget.set(Math.min(settled, budget.track.to), false);
   await ask(RAISES);
