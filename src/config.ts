@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os';
 import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { envSchema } from 'env-schema';
-import { Type } from 'typebox';
+import { Type } from './json-schema.ts';
 import type { Static } from 'typebox';
 
 /** Batch sizes that are warmed up and measured, up to MAX_BATCH. */

@@ -7,6 +7,7 @@ import type { Manifest, Model } from './model/manifest.ts';
 import type { ImageRequest } from './pipeline/pipeline.ts';
 import type { Refusal } from './scheduler/policy.ts';
 import { startDeployment } from './start-deployment.ts';
+import type { DeploymentOptions } from './start-deployment.ts';
 import { FeedbackMemory } from './telemetry/feedback-memory.ts';
 import { watchGpus } from './telemetry/gpu.ts';
 import { History } from './telemetry/history.ts';
@@ -108,12 +109,13 @@ export class Service {
   /**
    * Loads the model, warms it up and measures it; ready afterwards.
    *
+   * @param quiet when what else loads is loaded: times are measured after it.
    * @throws {EngineError | ModelError} when the model cannot be served.
    */
-  async start(): Promise<void> {
-    const { config } = this;
+  async start(quiet?: Promise<unknown>): Promise<void> {
+    const { config, onProgress } = this;
     try {
-      this.#deployment = await this.#deploy(this.model, 0, this.onProgress);
+      this.#deployment = await this.#deploy(this.model, { warmUpPause: 0, onProgress, quiet });
     } catch (error) {
       if (!this.#stop.signal.aborted) throw error;
       return;
@@ -137,7 +139,7 @@ export class Service {
    * @throws {EngineError | ModelError} when it cannot be served: the old one serves on.
    */
   async update(model: Model): Promise<void> {
-    const next = await this.#deploy(model, UPDATE_PAUSE);
+    const next = await this.#deploy(model, { warmUpPause: UPDATE_PAUSE });
     if (this.isClosing) {
       await next.release();
       return;
@@ -203,7 +205,10 @@ export class Service {
     await this.#deployment?.release();
   }
 
-  async #deploy(model: Model, warmUpPause: number, onProgress?: Progress): Promise<Deployment> {
+  async #deploy(
+    model: Model,
+    how: Pick<DeploymentOptions, 'warmUpPause' | 'onProgress' | 'quiet'>,
+  ): Promise<Deployment> {
     const deployment: Deployment = await startDeployment({
       model,
       config: this.config,
@@ -214,8 +219,7 @@ export class Service {
         else this.log.error({ err }, 'the engine of a version that no longer serves failed');
       },
       signal: this.#stop.signal,
-      warmUpPause,
-      onProgress,
+      ...how,
     });
     return deployment;
   }

@@ -13,7 +13,6 @@ import { rankedTiers } from './model/ladder.ts';
 import { ModelError } from './model/manifest.ts';
 import type { Model } from './model/manifest.ts';
 import { DecodeTimes } from './pipeline/decode-times.ts';
-import { warmUpDecoders } from './preprocess/decoder-warmup.ts';
 import type { Header } from './preprocess/header.ts';
 import { DecoderPool } from './preprocess/pool.ts';
 import type { LatencyTable } from './scheduler/latency.ts';
@@ -34,6 +33,8 @@ export interface DeploymentOptions {
   readonly warmUpPause: number;
   /** Told of the warm-up. */
   readonly onProgress?: Progress | undefined;
+  /** Times are measured after this: what else loads would be in them. */
+  readonly quiet?: Promise<unknown> | undefined;
 }
 
 /** A batch that takes this many times as long as the slowest did in the warm-up hangs. */
@@ -81,6 +82,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
     };
     [engine, decoder] = await startThreads(engineOptions, options, failed);
     await assertLabels(engine, model);
+    await options.quiet;
     const sizes = BATCH_SIZES.filter((size) => size <= config.MAX_BATCH);
     const cache = cacheOf(options, engine, sizes);
     const measuring = {
@@ -100,6 +102,8 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
     const decodeTimes = new DecodeTimes();
     const observe = (header: Header, ms: number, workMs?: number) =>
       decodeTimes.observe(header, ms, clock.now(), workMs);
+    // Its library for pictures takes time to load, and is not wanted earlier.
+    const { warmUpDecoders } = await import('./preprocess/decoder-warmup.ts');
     const photo = await warmUpDecoders(decoder, observe, signal);
     engine.watch(Math.max(config.ENGINE_HANG_MS, HANG_FACTOR * slowest(table)));
     const shadowOptions = { ...engineOptions, provider: engine.provider };

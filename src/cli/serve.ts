@@ -12,7 +12,6 @@ import { stuckThreads } from '../engine/thread.ts';
 import { countFronts } from '../fronts/count.ts';
 import { Fronts, seenFromMain, sharedCounts } from '../fronts/fronts.ts';
 import type { GrpcServer } from '../grpc/server.ts';
-import { buildApp, buildInternalApp } from '../http/app.ts';
 import { BACKLOG, waitingTaken } from '../http/listening.ts';
 import { openLog } from '../log.ts';
 import { openModel } from '../model/manifest.ts';
@@ -104,8 +103,10 @@ async function start(config: Config): Promise<void> {
   }
   const { threads, reason } = countFronts(config);
   if (reason !== null) log.info({ wanted: config.FRONTS, reason }, 'one front');
-  // Its threads load while the routes are built; fronts that load would disturb what it measures.
-  if (threads === 0) starting = begin(service);
+  const http = import('../http/app.ts');
+  // Its threads load while HTTP does; fronts that load would disturb what it measures.
+  if (threads === 0) starting = begin(service, http);
+  const { buildApp, buildInternalApp } = await http;
   const counts = sharedCounts(threads);
   const built = await buildApp(service, log, version, tracing, seenFromMain(counts));
   app = built;
@@ -135,8 +136,8 @@ async function start(config: Config): Promise<void> {
 }
 
 /** What fails is told to who waits for it, later. */
-function begin(service: Service): Promise<void> {
-  const starting = service.start();
+function begin(service: Service, quiet?: Promise<unknown>): Promise<void> {
+  const starting = service.start(quiet);
   starting.catch(() => {});
   return starting;
 }

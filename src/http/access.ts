@@ -3,7 +3,7 @@ import { readFileSync, unwatchFile, watchFile } from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { Ajv } from 'ajv';
 import type { FastifyBaseLogger } from 'fastify';
-import { Type } from 'typebox';
+import { Type } from '../json-schema.ts';
 import type { Static } from 'typebox';
 import { ConfigError } from '../config.ts';
 import { ServeError, fileProblem } from '../errors.ts';

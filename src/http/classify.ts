@@ -3,7 +3,7 @@ import type { Readable } from 'node:stream';
 import multipart from '@fastify/multipart';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyRequest } from 'fastify';
-import { Type } from 'typebox';
+import { Type } from '../json-schema.ts';
 import { ServeError } from '../errors.ts';
 import type { ImageRequest } from '../pipeline/pipeline.ts';
 import type { Refusal } from '../scheduler/policy.ts';

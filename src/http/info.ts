@@ -1,5 +1,5 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
-import { Type } from 'typebox';
+import { Type } from '../json-schema.ts';
 import type { Static } from 'typebox';
 import type { Service } from '../service.ts';
 import { rounded } from './answer.ts';

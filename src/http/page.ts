@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import fastifyStatic from '@fastify/static';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
-import { Type } from 'typebox';
+import { Type } from '../json-schema.ts';
 import { ServeError } from '../errors.ts';
 import type { Service } from '../service.ts';
 import { steadyNow } from '../telemetry/history.ts';

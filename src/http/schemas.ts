@@ -1,5 +1,5 @@
 /** The shapes of requests and answers: they validate, and they are the OpenAPI document. */
-import { Type } from 'typebox';
+import { Type } from '../json-schema.ts';
 import type { Static } from 'typebox';
 import type { SecondLook } from '../scheduler/policy.ts';
 

@@ -1,5 +1,5 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
-import { Type } from 'typebox';
+import { Type } from '../../json-schema.ts';
 import type { Service } from '../../service.ts';
 import { describeConfig, describeModel, describeServer } from './describe.ts';
 import { MODEL_PATHS, ModelParams, assertModel } from './model.ts';

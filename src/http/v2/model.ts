@@ -1,4 +1,4 @@
-import { Type } from 'typebox';
+import { Type } from '../../json-schema.ts';
 import type { Static } from 'typebox';
 import { ServeError } from '../../errors.ts';
 import type { Manifest } from '../../model/manifest.ts';

@@ -1,5 +1,5 @@
 /** The shapes of the Open Inference Protocol (version 2) with Triton's extensions. */
-import { Type } from 'typebox';
+import { Type } from '../../json-schema.ts';
 import type { Static } from 'typebox';
 
 /** Those that mean something here are checked where they are read; others may be anything. */
