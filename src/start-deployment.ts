@@ -19,6 +19,7 @@ import type { LatencyTable } from './scheduler/latency.ts';
 import type { Clock } from './scheduler/scheduler.ts';
 import type { Metrics } from './telemetry/metrics.ts';
 import { Shadow } from './telemetry/shadow.ts';
+import { compileSooner } from './v8-tuning.ts';
 
 export interface DeploymentOptions {
   readonly model: Model;
@@ -123,6 +124,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
           : null,
       remeasured: (better) => void cache?.write(better),
     });
+    compileSooner();
     await deployment.rehearse(photo);
     deployment.keepCurrent();
     isWarm = true;

@@ -1,5 +1,5 @@
 // First: what is loaded later is compiled as it says.
-import '../v8-flags.ts';
+import '../v8-tuning.ts';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';

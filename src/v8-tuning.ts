@@ -7,14 +7,6 @@ import { setFlagsFromString } from 'node:v8';
  */
 
 /**
- * V8 optimises a function only after it has run for a while: in Node 20 after 66 KiB of its
- * bytecode, several times over, in Node 22 after 3,000 calls. At a hundred requests a second that
- * is half a minute and more, in which an answer costs half as much again.
- */
-const isNode20 = process.versions.v8.startsWith('11.');
-setFlagsFromString(isNode20 ? '--interrupt-budget=10000' : '--invocation-count-for-turbofan=400');
-
-/**
  * Collecting young objects with helper threads only adds thread switches where there is one core.
  * The other helpers of the garbage collector can't be turned off at run time.
  */
@@ -37,4 +29,18 @@ if (availableParallelism() === 1 && process.platform === 'linux') {
       // It has ended, or the platform forbids it: a matter of speed alone.
     }
   }
+}
+
+/**
+ * V8 optimises a function only after it has run for a while: in Node 20 after 66 KiB of its
+ * bytecode, several times over, in Node 22 after 3,000 calls. At a hundred requests a second that
+ * is half a minute and more, in which an answer costs half as much again.
+ *
+ * To be called when all is loaded: what runs until then would be compiled, too, and never again be
+ * used. The flag holds for all threads.
+ */
+export function compileSooner(): void {
+  const isNode20 = process.versions.v8.startsWith('11.');
+  const flag = isNode20 ? '--interrupt-budget=10000' : '--invocation-count-for-turbofan=400';
+  setFlagsFromString(flag);
 }

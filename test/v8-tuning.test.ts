@@ -9,7 +9,7 @@ if (!linux) console.warn("skipping the priorities of threads: they are Linux's")
 const PRIORITIES = `
   import { readdirSync } from 'node:fs';
   import { getPriority } from 'node:os';
-  await import('./dist/v8-flags.js');
+  await import('./dist/v8-tuning.js');
   const nice = readdirSync('/proc/self/task').map((thread) => getPriority(Number(thread)));
   console.log(JSON.stringify({ own: getPriority(), nice }));
 `;
