@@ -91,6 +91,12 @@ describe('help and wrong usage', () => {
     expect(err.trim().split('\n')).toHaveLength(1);
   });
 
+  test('names of a flag are taken in upper case, too', async () => {
+    const args = ['serve', '--log-level', 'WARN', '--execution-provider', 'Cpu', '--port', '70000'];
+    const { code, err } = await depthserve(args);
+    expect([code, err]).toEqual([2, 'depthserve: PORT (--port) must be <= 65535\n']);
+  });
+
   test('a model that is not there: 1, and which setting names it', async () => {
     const { code, err } = await depthserve(['serve', '--model-dir', 'no/such', '--port', '0']);
     expect([code, err]).toEqual([
