@@ -199,6 +199,7 @@ describe('Content-Encoding', () => {
     const { status, json } = await post(CAT, headers);
     expect([status, json['code']]).toEqual([415, 'unsupported-media-type']);
     expect(json['detail']).toContain(`Content-Encoding is ${encoding}, not`);
+    expect(json['detail']).toMatch(/Send the body packed by one of these, or as it is\.$/);
   });
 
   it.each([
