@@ -142,6 +142,16 @@ describe('serve', () => {
     }
   });
 
+  // To exit while a thread loads its session aborts the process: this model takes long enough.
+  test.each([
+    ['a host that is none', ['--host', 'no.invalid'], 'no machine is called no.invalid'],
+    ['another machine', ['--host', '192.0.2.1'], 'this machine has no address 192.0.2.1'],
+  ])('%s: 1, and said to be, although the model is being loaded', async (_what, flags, why) => {
+    const model = ['--model-dir', 'models/grocery', '--port', '0'];
+    const { code, err } = await depthserve(['serve', ...model, ...flags]);
+    expect([code, err]).toEqual([1, `depthserve: ${why}: choose another with --host\n`]);
+  });
+
   test.skipIf(lacks('script'))(
     'on a terminal: what it does, then one line where it listens',
     async () => {

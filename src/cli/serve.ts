@@ -31,7 +31,7 @@ export async function serve(env: NodeJS.ProcessEnv): Promise<void> {
     await start(readConfig(env));
   } catch (error) {
     // Whatever still runs (the listener, a timer) must not keep a server alive that cannot serve.
-    setTimeout(() => process.exit(), 100);
+    void giveUp().then(() => setTimeout(() => process.exit(), 100));
     throw error;
   }
 }
@@ -134,10 +134,17 @@ async function start(config: Config): Promise<void> {
   updater.watch(config.MODEL_POLL_SECONDS);
 }
 
+/** Ends what `begin` began: to exit while a thread loads its session aborts the process. */
+let giveUp = async (): Promise<void> => {};
+
 /** What fails is told to who waits for it, later. */
 function begin(service: Service): Promise<void> {
   const starting = service.start();
-  starting.catch(() => {});
+  const settled = starting.catch(() => {});
+  giveUp = async () => {
+    service.beginDrain();
+    await settled;
+  };
   return starting;
 }
 
@@ -178,9 +185,12 @@ async function explained(
     await listening;
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
+    const unknown = `no machine is called ${host}: choose another with --host`;
     const hint = {
       EADDRINUSE: `port ${port} is in use: stop what listens there, or choose another with --${flag}`,
       EACCES: `port ${port} is not allowed: choose one above 1023 with --${flag}`,
+      ENOTFOUND: unknown,
+      EAI_AGAIN: unknown,
       EADDRNOTAVAIL: `this machine has no address ${host}: choose another with --host`,
     }[code ?? ''];
     throw hint === undefined ? error : new CliError(hint, { cause: error });
