@@ -84,6 +84,7 @@ describe('help and wrong usage', () => {
     [['classify', CAT, '--url', 'localhost:8080'], 'http://'],
     [['profile', '--plot', 'no/such/plot.svg'], '--plot no/such/plot.svg: there is no such'],
     [['--no-such'], 'no-such'],
+    [['serve', '--otel-exporter-otlp-endpoint', 'collector:4318'], 'collector:4318 is no URL like'],
     [['serve', '--tokens-file', 'no/such.json'], 'no/such.json: there is no such file'],
   ])('%j: 2, and why', async (args, why) => {
     const { code, err } = await depthserve(args);

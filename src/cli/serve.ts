@@ -100,7 +100,10 @@ async function start(config: Config): Promise<void> {
   );
   updater = new Updater(service, config.MODEL_DIR, log);
   if (config.OTEL_EXPORTER_OTLP_ENDPOINT !== '') {
-    tracing = (await import('../tracing/tracing.ts')).startTracing(version);
+    tracing = (await import('../tracing/tracing.ts')).startTracing(
+      version,
+      config.OTEL_EXPORTER_OTLP_ENDPOINT,
+    );
   }
   const { threads, reason } = countFronts(config);
   if (reason !== null) log.info({ wanted: config.FRONTS, reason }, 'one front');
