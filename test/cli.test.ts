@@ -84,11 +84,18 @@ describe('help and wrong usage', () => {
     [['classify', CAT, '--url', 'localhost:8080'], 'http://'],
     [['profile', '--plot', 'no/such/plot.svg'], '--plot no/such/plot.svg: there is no such'],
     [['--no-such'], 'no-such'],
+    [['serve', '--otel-exporter-otlp-endpoint', 'collector:4318'], 'collector:4318 is no URL like'],
     [['serve', '--tokens-file', 'no/such.json'], 'no/such.json: there is no such file'],
   ])('%j: 2, and why', async (args, why) => {
     const { code, err } = await depthserve(args);
     expect([code, err]).toEqual([2, expect.stringContaining(why)]);
     expect(err.trim().split('\n')).toHaveLength(1);
+  });
+
+  test('names of a flag are taken in upper case, too', async () => {
+    const args = ['serve', '--log-level', 'WARN', '--execution-provider', 'Cpu', '--port', '70000'];
+    const { code, err } = await depthserve(args);
+    expect([code, err]).toEqual([2, 'depthserve: PORT (--port) must be <= 65535\n']);
   });
 
   test('a model that is not there: 1, and which setting names it', async () => {
@@ -134,6 +141,16 @@ describe('serve', () => {
     } finally {
       await server.stop();
     }
+  });
+
+  // To exit while a thread loads its session aborts the process: this model takes long enough.
+  test.each([
+    ['a host that is none', ['--host', 'no.invalid'], 'no machine is called no.invalid'],
+    ['another machine', ['--host', '192.0.2.1'], 'this machine has no address 192.0.2.1'],
+  ])('%s: 1, and said to be, although the model is being loaded', async (_what, flags, why) => {
+    const model = ['--model-dir', 'models/grocery', '--port', '0'];
+    const { code, err } = await depthserve(['serve', ...model, ...flags]);
+    expect([code, err]).toEqual([1, `depthserve: ${why}: choose another with --host\n`]);
   });
 
   test.skipIf(lacks('script'))(

@@ -132,6 +132,9 @@ const json = (what: string): Options & { type: 'boolean'; default: false } => ({
 const number = (description: string, fallback: number) =>
   ({ type: 'number', description, default: fallback, requiresArg: true }) as const;
 
+/** Names are taken in upper or lower case, as in the environment; twice given, they are refused later. */
+const lowered = (given: unknown) => (typeof given === 'string' ? given.toLowerCase() : given);
+
 /** Flags have no defaults of their own: where they are absent, the environment counts. */
 function withSettings<T>(command: Argv<T>, settings: typeof SETTINGS): Argv<T> {
   for (const { name, flag, description, default: fallback, choices } of settings) {
@@ -140,7 +143,7 @@ function withSettings<T>(command: Argv<T>, settings: typeof SETTINGS): Argv<T> {
       requiresArg: true,
       description: `${description} [${name}]`,
       defaultDescription: fallback === '' ? 'none' : String(fallback),
-      ...(choices && { choices }),
+      ...(choices && { choices, coerce: lowered }),
       group: 'Settings:',
     });
   }

@@ -20,6 +20,9 @@ import type { Tracing } from '../tracing/trace.ts';
 import { Updater } from '../updater.ts';
 import { CliError, packageVersion, progress } from './command.ts';
 
+/** Ends what `begin` began: to exit while a thread loads its session aborts the process. */
+let giveUp = async (): Promise<void> => {};
+
 /**
  * `depthserve serve`: start and shutdown of the server. Returns when it is ready; a signal ends it.
  *
@@ -30,7 +33,7 @@ export async function serve(env: NodeJS.ProcessEnv): Promise<void> {
     await start(readConfig(env));
   } catch (error) {
     // Whatever still runs (the listener, a timer) must not keep a server alive that cannot serve.
-    setTimeout(() => process.exit(), 100);
+    void giveUp().then(() => setTimeout(() => process.exit(), 100));
     throw error;
   }
 }
@@ -99,7 +102,10 @@ async function start(config: Config): Promise<void> {
   );
   updater = new Updater(service, config.MODEL_DIR, log);
   if (config.OTEL_EXPORTER_OTLP_ENDPOINT !== '') {
-    tracing = (await import('../tracing/tracing.ts')).startTracing(version);
+    tracing = (await import('../tracing/tracing.ts')).startTracing(
+      version,
+      config.OTEL_EXPORTER_OTLP_ENDPOINT,
+    );
   }
   const { threads, reason } = countFronts(config);
   if (reason !== null) log.info({ wanted: config.FRONTS, reason }, 'one front');
@@ -138,7 +144,11 @@ async function start(config: Config): Promise<void> {
 /** What fails is told to who waits for it, later. */
 function begin(service: Service, quiet?: Promise<unknown>): Promise<void> {
   const starting = service.start(quiet);
-  starting.catch(() => {});
+  const settled = starting.catch(() => {});
+  giveUp = async () => {
+    service.beginDrain();
+    await settled;
+  };
   return starting;
 }
 
@@ -179,9 +189,12 @@ async function explained(
     await listening;
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
+    const unknown = `no machine is called ${host}: choose another with --host`;
     const hint = {
       EADDRINUSE: `port ${port} is in use: stop what listens there, or choose another with --${flag}`,
       EACCES: `port ${port} is not allowed: choose one above 1023 with --${flag}`,
+      ENOTFOUND: unknown,
+      EAI_AGAIN: unknown,
       EADDRNOTAVAIL: `this machine has no address ${host}: choose another with --host`,
     }[code ?? ''];
     throw hint === undefined ? error : new CliError(hint, { cause: error });

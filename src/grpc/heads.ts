@@ -173,9 +173,10 @@ export class Heads {
     if (head.budgetMs !== undefined) head.trace?.asks(head.budgetMs);
     head.deployment = service.serving();
     head.leave.push(head.deployment.hold());
-    const { arrivedAt, budgetMs } = head;
+    const { arrivedAt, budgetMs: untilDeadline = Infinity } = head;
     head.wish = headWishOf({ headers: wishesIn(metadata) });
-    if (budgetMs === undefined) return;
+    const budgetMs = Math.min(untilDeadline, head.wish.budgetMs ?? Infinity);
+    if (budgetMs === Infinity) return;
     head.wish = { ...head.wish, budgetMs };
     const refusal = head.deployment.pipeline.preview({ arrivedAt, budgetMs, minAccuracy: 0 });
     if (refusal) throw fromRefusal(refusal);
@@ -183,7 +184,7 @@ export class Heads {
 }
 
 /** Metadata that mean what the headers of HTTP with their names do. */
-const WISHES = ['x-min-accuracy', 'x-min-confidence'];
+const WISHES = ['x-latency-budget-ms', 'x-min-accuracy', 'x-min-confidence'];
 
 /** Values of what is given more than once are joined, as by HTTP. */
 function wishesIn(metadata: Metadata): Record<string, string> {

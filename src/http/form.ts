@@ -3,8 +3,8 @@ import type { FastifyRequest } from 'fastify';
 import { ServeError } from '../errors.ts';
 import { Delimiters, boundaryOf } from './delimiters.ts';
 
-/** Content-Transfer-Encoding: of e-mail, but its libraries write forms, too. */
-const AS_IT_IS: ReadonlySet<string> = new Set(['7bit', '8bit', 'binary']);
+/** Content-Transfer-Encoding: of e-mail, but its libraries write forms, too. Empty: none is named. */
+const AS_IT_IS: ReadonlySet<string> = new Set(['', '7bit', '8bit', 'binary']);
 
 /** Fields beside the images that a form may have. */
 const MOST_OTHERS = 16;
@@ -60,9 +60,11 @@ export async function readForm(
   let parts = 0;
   try {
     for await (const part of partsOf(request, delimiters).parts(options)) {
-      parts += 1;
       // Each must be read to its end, wanted or not: the next one comes after it.
       const bytes = part.type === 'file' ? await part.toBuffer() : null;
+      // What has no name belongs to no field: told as the parts that the parser passes over.
+      if ((part.fieldname as string | undefined) === undefined) continue;
+      parts += 1;
       if (part.fieldname !== 'image') others.add(part.fieldname);
       else if (!bytes || bytes.length === 0) isEmpty = true;
       else if (part.encoding === 'base64')
@@ -118,6 +120,9 @@ function explain(error: unknown, delimiters: Delimiters, maxImages: number): unk
     const detail = `The form has more than ${maxImages} images or ${MOST_OTHERS} other parts.`;
     return new ServeError('too-many-images', detail, {}, undefined, cause);
   }
-  const detail = delimiters.missing ?? 'The body is no whole form.';
+  const detail =
+    code === 'FST_PROTO_VIOLATION'
+      ? 'The form has a field with a name that is not taken, like constructor or toString.'
+      : (delimiters.missing ?? 'The body is no whole form.');
   return new ServeError('bad-multipart', detail, {}, undefined, cause);
 }

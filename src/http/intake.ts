@@ -222,7 +222,8 @@ function decoderOf({ headers }: FastifyRequest, maxBody: number): CreateDecoder 
   if (create && more.length === 0) return create;
   const taken = Object.keys(DECODERS).join(', ');
   const detail = `Content-Encoding is ${header.slice(0, 40)}, not identity or one of ${taken}.`;
-  throw new ServeError('unsupported-media-type', detail);
+  const advice = 'Send the body packed by one of these, or as it is.';
+  throw new ServeError('unsupported-media-type', detail, {}, undefined, { advice });
 }
 
 function unpack(request: FastifyRequest, payload: Readable, decoder: Decoder | null): Readable {

@@ -5,6 +5,7 @@ import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-proto';
 import { detectResources, envDetector, resourceFromAttributes } from '@opentelemetry/resources';
 import { BasicTracerProvider, BatchSpanProcessor } from '@opentelemetry/sdk-trace-base';
 import { performance } from 'node:perf_hooks';
+import { ConfigError } from '../config.ts';
 import type { Classified } from '../telemetry/recorder.ts';
 import type { Caller } from './traceparent.ts';
 import type { RequestEnd, RequestTrace, Tracing } from './trace.ts';
@@ -18,8 +19,17 @@ const epoch = (at: number) => performance.timeOrigin + at;
 /**
  * Endpoint, headers, sampling and batching are the SDK's own settings (`OTEL_…`), which it reads from
  * the environment.
+ *
+ * @param endpoint the SDK would keep silent about one that it cannot use.
+ * @throws {ConfigError} for what is no URL.
  */
-export function startTracing(version: string): Tracing {
+export function startTracing(version: string, endpoint: string): Tracing {
+  if (!URL.canParse(endpoint) || !/^https?:$/.test(new URL(endpoint).protocol)) {
+    const detail = `${endpoint} is no URL like http://collector:4318`;
+    throw new ConfigError(`OTEL_EXPORTER_OTLP_ENDPOINT: ${detail}`);
+  }
+  // It may have been given as a flag.
+  process.env['OTEL_EXPORTER_OTLP_ENDPOINT'] = endpoint;
   const own = resourceFromAttributes({ 'service.name': 'depthserve', 'service.version': version });
   const provider = new BasicTracerProvider({
     resource: own.merge(detectResources({ detectors: [envDetector] })),

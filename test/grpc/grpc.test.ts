@@ -155,6 +155,19 @@ describe('gRPC', () => {
     expect(await budgetOf(photo({ parameters: larger }), 30_000)).toBeLessThanOrEqual(30_000);
   });
 
+  it('a budget in the metadata counts as the header does, where it is smaller', async () => {
+    const asking = (budget: string) => ({ headers: { 'x-latency-budget-ms': budget } });
+    const { parameters } = await caller.call('ModelInfer', photo(), asking('20000'));
+    expect(parameters['budget_ms']).toMatchObject({ double_param: 20_000 });
+    const both = { ...within(60_000), ...asking('20000') };
+    const ofBoth = await caller.call('ModelInfer', photo(), both);
+    expect(ofBoth.parameters['budget_ms']).toMatchObject({ double_param: 20_000 });
+    const hopeless = await caller.error('ModelInfer', photo(), asking('0.01'));
+    expect(hopeless.details).toMatch(/^budget-too-small: /);
+    const wrong = await caller.error('ModelInfer', photo(), asking('soon'));
+    expect(wrong.details).toMatch(/^bad-budget: X-Latency-Budget-Ms is "soon"/);
+  });
+
   it('metadata ask for accuracy and confidence as headers do, and parameters win', async () => {
     const wished = (headers: Record<string, string>) => ({ ...within(60_000), headers });
     const tooMuch = wished({ 'x-min-accuracy': '0.999' });

@@ -55,6 +55,7 @@ describe('Expect: 100-continue', () => {
     ['model', 404, head(WAITS).replace('/classify', '/v2/models/other/infer')],
     ['extension', 400, head(WAITS).replace('/classify', '/v2/repository/index')],
     ['length of the JSON', 400, head([...WAITS, 'Inference-Header-Content-Length: x'], 9, V2)],
+    ['shorter body', 400, head([...WAITS, 'Inference-Header-Content-Length: 10'], 9, V2)],
   ])('is answered at once where the %s decides it: %i', async (_what, status, request) => {
     const text = await answerTo(request);
     expect(text).toMatch(new RegExp(`^HTTP/1.1 ${status} `));

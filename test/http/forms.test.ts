@@ -68,6 +68,9 @@ describe('forms as real clients write them', () => {
     ['no form', 'Content-Disposition: ; name="image"'],
     ['a misspelt one', 'Content-Dispositoin: form-data; name="image"; filename="a.jpg"'],
     ['a line break in the name', 'Content-Disposition: form-data; name="im\rage"'],
+    ['no name, only that of a file,', 'Content-Disposition: form-data; filename="a.jpg"'],
+    ['an extended file name alone', "Content-Disposition: form-data; filename*=utf-8''a.jpg"],
+    ['neither', 'Content-Disposition: form-data'],
   ])('a part with %s for Content-Disposition is not passed over', async (_what, line) => {
     const good = 'Content-Disposition: form-data; name="image"; filename="a.jpg"\n\n';
     const body = Buffer.concat([form(`--b\n${good}`, CAT, '\r\n'), form(`--b\n${line}\n\n`, CAT)]);
@@ -81,6 +84,14 @@ describe('forms as real clients write them', () => {
     const { status, json } = await post(body, FORM);
     expect([status, json['code']]).toEqual([400, 'no-image']);
     expect(json['detail']).toContain('"photo"');
+  });
+
+  // @fastify/multipart refuses whatever every object of JavaScript has.
+  it.each(['constructor', '__proto__', 'toString'])('a field named %s: told so', async (name) => {
+    const body = form(`--b\nContent-Disposition: form-data; name="${name}"\n\n`);
+    const { status, json } = await post(body, FORM);
+    expect([status, json['code']]).toEqual([400, 'bad-multipart']);
+    expect(json['detail']).toContain('a name that is not taken');
   });
 
   const PART = '--b\nContent-Disposition: form-data; name="image"; filename="a"\n\n';
@@ -136,6 +147,7 @@ describe('Content-Transfer-Encoding of a part', () => {
     ['BASE64', Buffer.from(CAT.toString('base64'))],
     ['binary', CAT],
     ['8bit', CAT],
+    ['', CAT],
   ])('%s is understood', async (encoding, bytes) => {
     expect((await post(form(part(encoding), bytes), FORM)).status).toBe(200);
   });
@@ -187,6 +199,7 @@ describe('Content-Encoding', () => {
     const { status, json } = await post(CAT, headers);
     expect([status, json['code']]).toEqual([415, 'unsupported-media-type']);
     expect(json['detail']).toContain(`Content-Encoding is ${encoding}, not`);
+    expect(json['detail']).toMatch(/Send the body packed by one of these, or as it is\.$/);
   });
 
   it.each([

@@ -109,6 +109,23 @@ describe('decoding', () => {
     expect(await decodeInto(damaged, pixels)).toContain('damaged');
   });
 
+  // Where most damage shows: at the end of the scan, after libvips has looked for the last time.
+  it.each([
+    ['plain', sharp(CAT)],
+    ['with EXIF', sharp(CAT).withMetadata({ orientation: 6 })],
+    ['with a profile', sharp(CAT).withIccProfile('p3')],
+  ])(
+    'says of a JPEG %s that it is damaged, although all of its rows are there',
+    async (_what, image) => {
+      const whole = await image.resize(400, 300).jpeg().toBuffer();
+      // Some bytes twice: data are left when the last block is decoded.
+      const damaged = Buffer.concat([whole.subarray(0, -30), whole.subarray(-60)]);
+      const pixels = new Uint8Array(32 * 32 * 3);
+      expect(await decodeInto(whole, pixels)).toBeUndefined();
+      expect(await decodeInto(damaged, pixels)).toContain('damaged');
+    },
+  );
+
   it('takes the first picture of an animation', async () => {
     const frames = Buffer.concat([
       await redBlue(64, 64).raw().toBuffer(),

@@ -238,6 +238,17 @@ describe('with OTEL_EXPORTER_OTLP_ENDPOINT', () => {
   });
 });
 
+it('the collector may be named by a flag, too', async () => {
+  const collector = await Collector.start();
+  const args = ['serve', '--otel-exporter-otlp-endpoint', collector.url];
+  const server = await startServer({ OTEL_BSP_SCHEDULE_DELAY: '50' }, { args });
+  const traceId = newTrace();
+  await classify(server.url, CAT, { ...PATIENT, traceparent: header(traceId) });
+  expect(named(await collector.trace(traceId), 'POST /classify').parentId).toBe(PARENT);
+  expect(await server.stop()).toBe(0);
+  collector.close();
+});
+
 it('a collector that is not there costs nothing but spans', async () => {
   const [nobody] = (await freePorts(1)) as [number];
   const server = await startServer({

@@ -114,18 +114,25 @@ function pixelsOfJson(data: readonly unknown[], length: number): Uint8Array {
 /** Encoded images; the shape may be [N] or [N, 1]. */
 function readFiles(input: InferInput, bytes: Buffer | null, rules: InputRules): readonly Buffer[] {
   const count = countOf(input.shape, input.shape.length === 2 ? [1] : [], rules);
-  const files = bytes ? splitBytes(bytes) : filesOfJson(input.data!);
-  if (files.length !== count) {
+  const files = bytes ? splitBytes(bytes, count) : filesOfJson(input.data!, count);
+  if (files.length < count) {
     throw wrong(`there are ${files.length} elements, the shape has ${count}`);
   }
   return files;
 }
 
-/** Elements of a BYTES tensor, each after its length (4 bytes, little-endian). */
-function splitBytes(bytes: Buffer): readonly Buffer[] {
+const tooMany = (count: number) => wrong(`there are more than the ${count} elements of the shape`);
+
+/**
+ * Elements of a BYTES tensor, each after its length (4 bytes, little-endian).
+ *
+ * @param count most of them: a body of zeros would be millions of empty ones.
+ */
+function splitBytes(bytes: Buffer, count: number): readonly Buffer[] {
   const files: Buffer[] = [];
   let at = 0;
   while (at < bytes.length) {
+    if (files.length === count) throw tooMany(count);
     const start = at + 4;
     const end = start <= bytes.length ? start + bytes.readUInt32LE(at) : Infinity;
     if (end > bytes.length) throw wrong('an element is longer than the tensor');
@@ -135,8 +142,10 @@ function splitBytes(bytes: Buffer): readonly Buffer[] {
   return files;
 }
 
-function filesOfJson(data: readonly unknown[]): readonly Buffer[] {
-  return data.flat().map((value) => {
+function filesOfJson(data: readonly unknown[], count: number): readonly Buffer[] {
+  const values = data.flat();
+  if (values.length > count) throw tooMany(count);
+  return values.map((value) => {
     if (typeof value !== 'string' || !/^[A-Za-z0-9+/]*={0,2}$/.test(value)) {
       throw wrong('there is an element that is no base64 string');
     }

@@ -29,8 +29,21 @@ const validate = ajv.compile<InferRequest>(InferRequest);
 export function jsonLengthOf({ headers }: FastifyRequest): number | undefined {
   const length = headers['inference-header-content-length'];
   if (length === undefined) return undefined;
-  if (typeof length === 'string' && /^\d+$/.test(length)) return Number(length);
+  if (typeof length === 'string' && /^\d+$/.test(length)) {
+    // Before the body is sent; of one that is packed, only the unpacked bytes tell.
+    if (headers['content-encoding'] === undefined) {
+      assertWithin(Number(length), Number(headers['content-length'] ?? Infinity));
+    }
+    return Number(length);
+  }
   const detail = `Inference-Header-Content-Length is ${shown(length)}, no number of bytes.`;
+  throw new ServeError('bad-request', detail);
+}
+
+/** @throws {ServeError} bad-request */
+function assertWithin(jsonLength: number, bodyLength: number): void {
+  if (jsonLength <= bodyLength) return;
+  const detail = `Inference-Header-Content-Length is ${jsonLength}, the body has ${bodyLength} bytes.`;
   throw new ServeError('bad-request', detail);
 }
 
@@ -48,10 +61,7 @@ export function readMessage(
   rawInput: (body: Buffer) => Message,
 ): Message {
   const end = jsonLength ?? body.length;
-  if (end > body.length) {
-    const detail = `Inference-Header-Content-Length is ${end}, the body has ${body.length} bytes.`;
-    throw new ServeError('bad-request', detail);
-  }
+  assertWithin(end, body.length);
   if (jsonLength === 0) return rawInput(body);
   let json: unknown;
   try {

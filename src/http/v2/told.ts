@@ -6,8 +6,6 @@ import { toServeError } from '../problem.ts';
 /** Where the common advice speaks of what only /classify has. */
 const ADVICE: Partial<Record<ErrorCode, string>> = {
   'accuracy-unavailable': 'Lower min_accuracy; GET /model lists the accuracies.',
-  'unsupported-media-type':
-    'Send JSON, or JSON and the binary tensor, packed by one of these or not at all.',
 };
 
 /** An error with the advice that callers of this protocol can follow. */
