@@ -7,10 +7,20 @@ const waiting = new WeakSet<IncomingMessage>();
 
 const isContinue = (expectation: string) => expectation.trim().toLowerCase() === '100-continue';
 
+/** `headers` has the first one only. */
+function countHosts({ rawHeaders }: IncomingMessage): number {
+  let count = 0;
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i]!;
+    if (name.length === 4 && name.toLowerCase() === 'host') count++;
+  }
+  return count;
+}
+
 /**
  * A client that sends `Expect: 100-continue` is told to go on only when its body is about to be
  * read: what the head alone decides is answered before megabytes are sent. Other expectations, and
- * requests that do not say which host they are for, are refused. HTTP/1.0 knows neither.
+ * requests that do not say, once, which host they are for, are refused. HTTP/1.0 knows neither.
  */
 export function meetExpectations(app: FastifyInstance): void {
   app.server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => {
@@ -30,6 +40,8 @@ export function meetExpectations(app: FastifyInstance): void {
       done(new ServeError('expectation-failed', detail));
     } else if (host === undefined) {
       done(new ServeError('bad-request', 'The request has no Host.'));
+    } else if (countHosts(raw) > 1) {
+      done(new ServeError('bad-request', 'The request has more than one Host.'));
     } else {
       done();
     }

@@ -18,7 +18,7 @@ declare module 'fastify' {
 const DECODERS: Readonly<Record<string, CreateDecoder | undefined>> = {
   gzip: zlib.createGunzip,
   'x-gzip': zlib.createGunzip,
-  deflate: zlib.createInflate,
+  deflate: () => new Inflate(),
   br: zlib.createBrotliDecompress,
   ...('createZstdDecompress' in zlib && {
     zstd: zlib.createZstdDecompress as typeof zlib.createGunzip,
@@ -204,6 +204,41 @@ const tooLarge = (maxBody: number) =>
 
 type Decoder = Transform & { readonly bytesWritten: number };
 type CreateDecoder = () => Decoder;
+
+/**
+ * Deflate in zlib's frame, as HTTP wants it (RFC 9110, 8.4.1.2), or bare, as some clients send it:
+ * the first byte tells.
+ */
+class Inflate extends Transform {
+  bytesWritten = 0;
+  #inner: zlib.Inflate | zlib.InflateRaw | null = null;
+
+  override _transform(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
+    this.bytesWritten += chunk.length;
+    this.#inner ??= this.#open((chunk[0]! & 0x0f) === ZLIB_DEFLATE);
+    this.#inner.write(chunk, done);
+  }
+
+  override _flush(done: () => void): void {
+    (this.#inner ?? this.#open(true)).once('end', done).end();
+  }
+
+  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    this.#inner?.destroy();
+    done(error);
+  }
+
+  #open(hasFrame: boolean): zlib.Inflate | zlib.InflateRaw {
+    const inner = hasFrame ? zlib.createInflate() : zlib.createInflateRaw();
+    inner
+      .on('data', (bytes: Buffer) => this.push(bytes))
+      .on('error', (error) => this.destroy(error));
+    return inner;
+  }
+}
+
+/** The method in the first byte of zlib's frame (RFC 1950, 2.2). */
+const ZLIB_DEFLATE = 8;
 
 /**
  * What unpacks the body of a request; null: it is not packed.

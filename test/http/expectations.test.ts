@@ -78,8 +78,12 @@ describe('Expect: 100-continue', () => {
     expect(text).toMatch(/^HTTP\/1.1 200 /);
   });
 
-  it('no Host: 400 with a problem document', async () => {
-    const text = await answerTo('GET /model HTTP/1.1\r\nConnection: close\r\n\r\n');
+  // RFC 9112, 3.2.
+  it.each([
+    ['no Host', ''],
+    ['more than one Host', 'Host: a\r\nHost: b\r\n'],
+  ])('%s: 400 with a problem document', async (_what, hosts) => {
+    const text = await answerTo(`GET /model HTTP/1.1\r\n${hosts}Connection: close\r\n\r\n`);
     expect(text).toMatch(/^HTTP\/1.1 400 /);
     expect(text).toContain('"code":"bad-request"');
   });

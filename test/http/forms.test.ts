@@ -1,4 +1,4 @@
-import { gzipSync, brotliCompressSync, deflateSync } from 'node:zlib';
+import { gzipSync, brotliCompressSync, deflateRawSync, deflateSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startServer } from '../server.ts';
 import type { Server } from '../server.ts';
@@ -179,6 +179,8 @@ describe('Content-Encoding', () => {
     ['GZIP', gzipSync(CAT)],
     ['x-gzip', gzipSync(CAT)],
     ['deflate', deflateSync(CAT)],
+    // Without zlib's frame, as some clients send it.
+    ['deflate', deflateRawSync(CAT)],
     ['br', brotliCompressSync(CAT)],
     ['identity', CAT],
     ['', CAT],
@@ -205,6 +207,10 @@ describe('Content-Encoding', () => {
   it.each([
     ['br', CAT, 'image/jpeg'],
     ['gzip', CAT, 'image/jpeg'],
+    ['deflate', CAT, 'image/jpeg'],
+    ['deflate', Buffer.alloc(0), FORM['content-type']],
+    ['deflate', deflateSync(CAT).subarray(0, -9), 'image/jpeg'],
+    ['deflate', deflateRawSync(CAT).subarray(0, -9), 'image/jpeg'],
     ['gzip', gzipSync(CAT).subarray(0, -9), 'image/jpeg'],
     ['gzip', gzipSync(CAT).subarray(0, -9), FORM['content-type']],
   ])('bytes that are no %s: 400, and told so', async (encoding, body, type) => {
