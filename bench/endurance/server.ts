@@ -31,7 +31,8 @@ export async function serve(
     },
     stdio: 'inherit',
   });
-  process.once('exit', () => child.kill('SIGKILL'));
+  const kill = () => child.kill('SIGKILL');
+  process.once('exit', kill);
   const isReady = () =>
     fetch(`http://127.0.0.1:${port}/health/ready`).then(
       ({ ok }) => ok,
@@ -47,7 +48,9 @@ export async function serve(
     async stop() {
       const exited = once(child, 'exit') as Promise<[number | null]>;
       child.kill('SIGTERM');
-      return (await exited)[0];
+      const [code] = await exited;
+      process.off('exit', kill);
+      return code;
     },
   };
 }
