@@ -2,8 +2,8 @@ import { availableParallelism } from 'node:os';
 import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { envSchema } from 'env-schema';
-import { Type } from './json-schema.ts';
 import type { Static } from 'typebox';
+import { Type } from './json-schema.ts';
 
 /** Batch sizes that are warmed up and measured, up to MAX_BATCH. */
 export const BATCH_SIZES = [1, 2, 4, 8, 16, 32] as const;

@@ -3,10 +3,10 @@ import { readFileSync, unwatchFile, watchFile } from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { Ajv } from 'ajv';
 import type { FastifyBaseLogger } from 'fastify';
-import { Type } from '../json-schema.ts';
 import type { Static } from 'typebox';
 import { ConfigError } from '../config.ts';
 import { ServeError, fileProblem } from '../errors.ts';
+import { Type } from '../json-schema.ts';
 
 const TokensFile = Type.Object(
   {

@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
-import { Type } from '../json-schema.ts';
 import type { Static } from 'typebox';
+import { Type } from '../json-schema.ts';
 import type { Service } from '../service.ts';
 import { rounded } from './answer.ts';
 import { Alive, ModelInfo, Ready } from './schemas.ts';

@@ -220,7 +220,10 @@ class Inflate extends Transform {
   }
 
   override _flush(done: () => void): void {
-    (this.#inner ?? this.#open(true)).once('end', done).end();
+    const inner = this.#inner ?? this.#open(true);
+    // It has ended already where bytes follow that are not its own.
+    if (inner.readableEnded) done();
+    else inner.once('end', done).end();
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {

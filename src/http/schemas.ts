@@ -1,6 +1,6 @@
 /** The shapes of requests and answers: they validate, and they are the OpenAPI document. */
-import { Type } from '../json-schema.ts';
 import type { Static } from 'typebox';
+import { Type } from '../json-schema.ts';
 import type { SecondLook } from '../scheduler/policy.ts';
 
 const ms = (description: string) => Type.Number({ description: `${description}, in ms` });

@@ -181,6 +181,7 @@ describe('Content-Encoding', () => {
     ['deflate', deflateSync(CAT)],
     // Without zlib's frame, as some clients send it.
     ['deflate', deflateRawSync(CAT)],
+    ['deflate', Buffer.concat([deflateSync(CAT), Buffer.from('more')])],
     ['br', brotliCompressSync(CAT)],
     ['identity', CAT],
     ['', CAT],

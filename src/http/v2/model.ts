@@ -1,6 +1,6 @@
-import { Type } from '../../json-schema.ts';
 import type { Static } from 'typebox';
 import { ServeError } from '../../errors.ts';
+import { Type } from '../../json-schema.ts';
 import type { Manifest } from '../../model/manifest.ts';
 
 /** Where the protocol lets clients address the model. */

@@ -1,6 +1,6 @@
 /** The shapes of the Open Inference Protocol (version 2) with Triton's extensions. */
-import { Type } from '../../json-schema.ts';
 import type { Static } from 'typebox';
+import { Type } from '../../json-schema.ts';
 
 /** Those that mean something here are checked where they are read; others may be anything. */
 const Parameters = Type.Record(Type.String(), Type.Unknown());
