@@ -48,6 +48,11 @@ describe.skipIf(noBrowser)('the page', () => {
     expect(await open.networkDrawn()).toEqual([ran]);
     expect(await page.locator('#bars li').count()).toBe(5);
     expect(await page.locator('#depths tr.chosen th').textContent()).toContain(ran);
+    // The same sub-network is as sure of the same photo wherever the page says it.
+    const sure = await page.locator('#bars li b').first().textContent();
+    await expect
+      .poll(() => page.locator('#depths tr.chosen td').first().textContent())
+      .toContain(`(${sure})`);
     expect(await page.locator('#timeline dt').allTextContents()).toEqual(
       ['Decode', 'Queue', 'Inference', 'Rest', 'Total'].map((name) =>
         expect.stringContaining(name),

@@ -142,8 +142,9 @@ export async function askSubNetwork(model, photo, skip, signal) {
   bytes.set(file, 4);
   const parameters = { skip, latency_budget_ms: 60_000 };
   const body = await infer(model, { shape: [1], datatype: 'BYTES' }, bytes, parameters, signal);
-  const [probability = '0', , ...label] = body.outputs[0].data[0].split(':');
-  return { label: label.join(':'), probability: Number(probability) };
+  const [, , ...label] = body.outputs[0].data[0].split(':');
+  // Calibrated, as in the answer of /classify; the output itself is the network's own.
+  return { label: label.join(':'), probability: Number(body.parameters.confidence) };
 }
 
 /**
