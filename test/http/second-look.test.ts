@@ -41,7 +41,7 @@ describe('how sure an answer is', () => {
             data: [Buffer.from(CAT).toString('base64')],
           },
         ],
-        outputs: [{ name: 'logits' }],
+        outputs: [{ name: 'logits' }, { name: 'probabilities' }],
       }),
     });
     const answer = (await v2.json()) as {
@@ -52,6 +52,7 @@ describe('how sure an answer is', () => {
     const most = Math.max(...logits);
     const sum = logits.reduce((all, logit) => all + Math.exp((logit - most) / temperature), 0);
     expect(1 / sum).toBeCloseTo(body.confidence, 3);
+    expect(Math.max(...answer.outputs[1]!.data)).toBeCloseTo(body.confidence, 3);
     expect(answer.parameters.looks).toBe(body.subNetwork.skip);
     expect(Number(answer.parameters.confidence)).toBeCloseTo(body.confidence, 3);
   });

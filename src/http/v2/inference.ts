@@ -70,8 +70,7 @@ export async function infer(
   const isPinned = wish.skip !== undefined;
   recorder.answered({ ids, images: results, isPinned, budgetMs, totalMs });
   call.trace?.ran(results, wish.budgetMs);
-  const logits = results.map(({ output }) => output);
-  const { tensors, binary } = outputsOf(wanted, logits, manifest.labels);
+  const { tensors, binary } = outputsOf(wanted, results, manifest);
   const response = {
     id,
     model_name: manifest.name,

@@ -1,5 +1,7 @@
 import { ServeError } from '../../errors.ts';
-import { softmax } from '../../model/logits.ts';
+import { calibrated } from '../../model/confidence.ts';
+import type { Manifest } from '../../model/manifest.ts';
+import type { Classified } from '../../telemetry/recorder.ts';
 import { topK } from '../answer.ts';
 import type { InferOutput, InferRequest } from './schemas.ts';
 import { shown } from './wish.ts';
@@ -10,12 +12,16 @@ export interface Outputs {
   readonly binary: readonly Buffer[];
 }
 
-type Values = (logits: Float32Array) => Float32Array;
+type Result = Pick<Classified, 'output' | 'tier'>;
+type Values = (result: Result, manifest: Manifest) => Float32Array;
+
+const probabilities: Values = ({ output, tier }, manifest) =>
+  calibrated(manifest, tier.skip, output);
 
 /** The outputs of the model, by name. */
 export const OUTPUTS: Readonly<Record<string, Values>> = {
-  logits: (logits) => logits,
-  probabilities: softmax,
+  logits: ({ output }) => output,
+  probabilities,
 };
 
 interface Wanted {
@@ -63,16 +69,16 @@ function flag(parameters: InferRequest['parameters'], name: string): boolean | u
   throw new ServeError('bad-tensor', `Parameter ${name} is ${shown(value)}, not true or false.`);
 }
 
-/** @param logits float32 `[classes]` of each image. */
+/** @param results of each image. */
 export function outputsOf(
   wanted: readonly Wanted[],
-  logits: readonly Float32Array[],
-  labels: readonly string[],
+  results: readonly Result[],
+  manifest: Manifest,
 ): Outputs {
   const binary: Buffer[] = [];
   const tensors = wanted.map((want) => {
-    const { datatype, values, width } = tensorOf(want, logits, labels);
-    const head = { name: want.name, shape: [logits.length, width], datatype };
+    const { datatype, values, width } = tensorOf(want, results, manifest);
+    const head = { name: want.name, shape: [results.length, width], datatype };
     if (!want.binary) return { ...head, data: values };
     const bytes =
       datatype === 'BYTES'
@@ -84,14 +90,14 @@ export function outputsOf(
   return { tensors, binary };
 }
 
-function tensorOf(want: Wanted, logits: readonly Float32Array[], labels: readonly string[]) {
-  const rows = logits.map((row) => OUTPUTS[want.name]!(row));
+function tensorOf(want: Wanted, results: readonly Result[], manifest: Manifest) {
+  const rows = results.map((result) => OUTPUTS[want.name]!(result, manifest));
   if (want.classification === 0) {
     const width = rows[0]!.length;
     return { datatype: 'FP32', values: rows.flatMap((row) => Array.from(row)), width };
   }
   const values = rows.flatMap((row, image) =>
-    topK(softmax(logits[image]!), labels, want.classification).map(
+    topK(probabilities(results[image]!, manifest), manifest.labels, want.classification).map(
       ({ index, label }) => `${row[index]!.toFixed(6)}:${index}:${label}`,
     ),
   );
