@@ -49,7 +49,7 @@ async function start(config: Config): Promise<void> {
   let service: Service | undefined;
   const log = openLog(
     config.LOG_LEVEL,
-    () => service?.metrics.logLinesLost.inc(),
+    (lines) => service?.metrics.logLinesLost.inc(lines),
     text ? (await import('../terminal-log.ts')).terminalFormat(text.colours) : undefined,
   );
   let app: FastifyInstance | undefined;

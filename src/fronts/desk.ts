@@ -61,8 +61,8 @@ export class Desk {
       }
       case 'leave':
         return this.#leave(message.id);
-      case 'line-lost':
-        return service.metrics.logLinesLost.inc();
+      case 'lines-lost':
+        return service.metrics.logLinesLost.inc(message.lines);
     }
   }
 

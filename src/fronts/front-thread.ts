@@ -22,7 +22,7 @@ const service = new RemoteService(config, outbox, clockOrigin() - options.origin
 
 const log = openLog(
   config.LOG_LEVEL,
-  () => outbox.post({ type: 'line-lost' }),
+  (lines) => outbox.post({ type: 'lines-lost', lines }),
   text ? (await import('../terminal-log.ts')).terminalFormat(text.colours) : undefined,
 );
 const app = await buildApp(service as unknown as Service, log, version, null, {
@@ -43,6 +43,7 @@ async function drain(): Promise<void> {
   await app.close();
   // After the last connection has said what became of its request.
   await nextTurn();
+  log.flush();
   outbox.post({ type: 'drained' });
 }
 

@@ -86,7 +86,7 @@ export type FromFront =
     }
   /** The connection is through with the request, answered or not. */
   | { readonly type: 'leave'; readonly id: number }
-  | { readonly type: 'line-lost' }
+  | { readonly type: 'lines-lost'; readonly lines: number }
   | { readonly type: 'drained' };
 
 export type ToFront =
