@@ -220,6 +220,14 @@ describe('refusal', () => {
     });
   });
 
+  test('the budget that is named holds the scatter of times; what is admitted need not', () => {
+    const { typical } = linear(1);
+    const latency = { predict: linear(1.5).predict, typical };
+    const scattering = view([], { latency });
+    expect(depthserve.admit(scattering, waiting(0, 1.5))?.smallestBudgetMs).toBe(2.5);
+    expect(depthserve.admit(scattering, waiting(0, 2))).toBeNull();
+  });
+
   test('the time until an engine comes free counts', () => {
     const busy = { enginesFreeAt: [10] };
     expect(depthserve.admit(view([], busy), waiting(0, 11))).toEqual({

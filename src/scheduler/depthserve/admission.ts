@@ -1,5 +1,5 @@
 import type { GivenUp, Refusal, View, Waiting } from '../policy.ts';
-import { busyMs, floorOf } from './costs.ts';
+import { atMostMs, busyMs, floorOf } from './costs.ts';
 import { firstFeasible, planOf, startOf } from './plan.ts';
 
 /**
@@ -22,7 +22,7 @@ export function admit(view: View, request: Waiting): Refusal | null {
   return {
     // Were the server idle, this budget would still be too small: patience does not help.
     reason: view.now + busyMs(view, floor, 1) > request.deadline ? 'budget-too-small' : 'overload',
-    smallestBudgetMs: open - request.arrivedAt,
+    smallestBudgetMs: open - request.arrivedAt + marginMs(view, floor),
   };
 }
 
@@ -38,9 +38,17 @@ export function givenUp(view: View, start: number): GivenUp[] {
     const floor = floorOf(view, request);
     // Where floors differ there may be room for a deadline like its own, now that it is given up.
     const from = Math.max(request.deadline, (open[floor] ??= openFrom(view, start, floor)));
-    const smallestBudgetMs = from - request.arrivedAt;
+    const smallestBudgetMs = from - request.arrivedAt + marginMs(view, floor);
     return { request, refusal: { reason: 'overload', smallestBudgetMs } };
   });
+}
+
+/**
+ * What is admitted is mostly in time; what a caller is told to send should nearly always be, so it
+ * holds the scatter of an image's time, too.
+ */
+function marginMs(view: View, floor: number): number {
+  return atMostMs(view, floor, 1) - busyMs(view, floor, 1);
 }
 
 /** The earliest deadline that one more request may have that needs the tier `floor`. */
