@@ -17,6 +17,8 @@ const { values } = parseArgs({
     checkout: { type: 'string', multiple: true, default: ['.'] },
     rounds: { type: 'string', default: '3' },
     seconds: { type: 'string', default: '4' },
+    /** `refused`: nothing but refusals. */
+    only: { type: 'string' },
     json: { type: 'string' },
   },
 });
@@ -110,7 +112,7 @@ async function measure(
   };
 }
 
-/** Processor ms of a refusal, all of the server, by what is started: ours, and bare `node:http`. */
+/** Processor ms of a refusal, all of the server, by what is started: ours, and the least possible. */
 interface Refused {
   readonly server: string;
   readonly perSecond: number;
@@ -148,8 +150,10 @@ const rows: Row[] = [];
 const refusals: Refused[] = [];
 for (let round = 0; round < Number(values.rounds); round++) {
   for (const checkout of values.checkout) refusals.push(await refuse(checkout));
-  refusals.push(await refuse('bare', 'bench/cost/bare.mjs'));
-  for (const cell of CELLS) {
+  for (const script of ['bare', 'fastify']) {
+    refusals.push(await refuse(script, `bench/cost/${script}.mjs`));
+  }
+  for (const cell of values.only === 'refused' ? [] : CELLS) {
     for (const checkout of values.checkout) {
       const [model, image, cores, perSecond] = cell;
       rows.push(await measure(checkout, model, image, cores, perSecond));

@@ -1,5 +1,4 @@
 import { spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
 import type { PeerServer } from './server.ts';
 import { machineCpu } from './processes.ts';
@@ -35,16 +34,15 @@ export interface Cell extends Report {
 }
 
 export interface Generator {
+  /** Folder with <label>/*.jpg, and the labels in the model's order. */
+  readonly photos: string;
+  readonly labels: readonly string[];
   readonly cores: string;
   readonly seconds: number;
   readonly budgetMs: number;
   /** Of server and generator, as `nice` counts. */
   readonly priority: number;
 }
-
-const LABELS: readonly string[] = (
-  JSON.parse(readFileSync('models/cifar10/model.json', 'utf8')) as { labels: string[] }
-).labels;
 
 /** Requests/s and s of the load before each measurement, so that code and caches are warm. */
 const WARM = { rate: 60, seconds: 1 };
@@ -54,11 +52,11 @@ export async function send(
   server: PeerServer,
   rate: number,
   seed: number,
-  { cores, seconds, budgetMs, priority }: Generator,
+  { photos, labels, cores, seconds, budgetMs, priority }: Generator,
 ): Promise<Report> {
   const line =
     `taskset -c ${cores} runs/peers/load -url ${server.url} -format ${server.peer.format} ` +
-    `-photos runs/peers/photos -labels ${LABELS.join(',')} -rate ${rate} -seconds ${seconds} ` +
+    `-photos ${photos} -size all -labels ${labels.join(',')} -rate ${rate} -seconds ${seconds} ` +
     `-budget ${budgetMs}ms -seed ${seed}`;
   const child = spawn('nice', ['-n', String(priority), ...line.split(' ')], {
     stdio: ['ignore', 'pipe', 'inherit'],

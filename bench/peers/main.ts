@@ -3,14 +3,15 @@
  * loop, at multiples of our peak. One server at a time is awake, on one core; the load generator has
  * the other. Loads and servers are taken in turn, several rounds.
  *
- *   npm run bench:peers -- [--peers mosec,triton] [--networks FFFF,TTTT] [--loads 0.2,1,10]
- *     [--rounds 3] [--seconds 5] [--budget 50] [--peak N] [--results FILE]
+ *   npm run bench:peers -- [--peers mosec,triton] [--loads 0.2,1,10] [--rounds 3] [--seconds 5]
+ *     [--model FOLDER --photos FOLDER] [--budget 50] [--peak N] [--results FILE]
  *
  * Results are added to those in the file, so that a long run may be done in parts; `--rounds 0`
  * only writes table and plot. docs/peers.md has what came of it.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { measure, send } from './cell.ts';
@@ -26,12 +27,15 @@ const string = (fallback: string) => ({ type: 'string', default: fallback }) as 
 const { values } = parseArgs({
   options: {
     peers: string(PEERS.map(({ name }) => name).join(',')),
-    /** The super-net and the base-net; peers are started once with each. */
-    networks: string('FFFF,TTTT'),
+    model: string('models/cifar10'),
+    /** Labelled, in <label>/*.jpg; absent: CIFAR-10's, from --data. */
+    photos: { type: 'string' },
     loads: string('0.2,0.5,0.8,1,1.5,2,4,10'),
     rounds: string('3'),
     seconds: string('5'),
     budget: string('50'),
+    /** Requests under way that peers take at most. */
+    capacity: string('12'),
     /** Right answers in time per second; absent: as in the results, or measured. */
     peak: { type: 'string' },
     results: string('bench/results/peers.json'),
@@ -50,16 +54,24 @@ const { values } = parseArgs({
 const PORT = 18_100;
 const SETTLE_MS = 300;
 /** Rates at which the peak is looked for. */
-const PEAK_RATES = [100, 150, 200, 250, 300, 350, 400, 500, 600];
+const PEAK_RATES = [25, 35, 50, 70, 100, 150, 200, 250, 300, 350, 400, 500, 600];
 /** Share of the answers to a light load that must be right. */
-const RIGHT = 0.8;
+const RIGHT = 0.7;
 const CHECK = { rate: 20, seconds: 3, budgetMs: 1000 };
 /** Before the first measurement: just-in-time compilers take as long. */
 const FIRST = { rate: 150, seconds: 8 };
 const MOST_TRIES = 3;
 
 const budgetMs = Number(values.budget);
+const { labels, flags } = JSON.parse(readFileSync(`${values.model}/model.json`, 'utf8')) as {
+  labels: readonly string[];
+  flags: readonly string[];
+};
+/** The super-net and the base-net; peers are started once with each. */
+const NETWORKS = ['F', 'T'].map((letter) => letter.repeat(flags.length));
 const generator: Generator = {
+  photos: values.photos ?? 'runs/peers/photos',
+  labels,
   cores: values.clientCores,
   seconds: Number(values.seconds),
   budgetMs,
@@ -69,6 +81,7 @@ const say = (line: string) => process.stderr.write(`${line}\n`);
 
 async function main(): Promise<void> {
   const setting = {
+    model: values.model,
     budgetMs,
     seconds: generator.seconds,
     serverCores: values.serverCores,
@@ -100,21 +113,20 @@ async function startAll(names: readonly string[], results: Results): Promise<Pee
   const peers = PEERS.filter(({ name }) => names.includes(name));
   const wanted: [Peer, string][] = [[DEPTHSERVE, '']];
   for (const peer of peers) {
-    for (const network of values.networks.split(',')) wanted.push([peer, network]);
+    for (const network of NETWORKS) wanted.push([peer, network]);
   }
   const servers: PeerServer[] = [];
   for (const [index, [peer, network]] of wanted.entries()) {
     const name = nameOf(peer, network);
     try {
       const port = PORT + index;
-      const server = await PeerServer.start(
-        peer,
-        network,
-        port,
-        values.serverCores,
+      const server = await PeerServer.start(peer, network, port, {
+        model: values.model,
+        cores: values.serverCores,
         budgetMs,
-        generator.priority,
-      );
+        capacity: Number(values.capacity),
+        priority: generator.priority,
+      });
       servers.push(server);
       const report = await send(server, CHECK.rate, 1, { ...generator, ...CHECK });
       const answered = report.right + report.wrong;

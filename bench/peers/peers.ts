@@ -5,8 +5,12 @@ export type Format = 'raw' | 'json' | 'v1-json' | 'v2-binary' | 'v2-json';
 
 export interface Peer {
   readonly name: string;
-  /** Program and arguments, with a space between each. */
-  command(port: number): string;
+  /**
+   * Program and arguments, with a space between each.
+   *
+   * @param capacity requests under way that it takes at most, where it has such a bound.
+   */
+  command(port: number, capacity: number): string;
   readonly environment?: (port: number) => Readonly<Record<string, string>>;
   readonly ready: string;
   readonly classify: string;
@@ -20,9 +24,6 @@ const SERVERS = 'bench/peers/servers';
 /** Of models that speak the open inference protocol. */
 const V2 = { ready: '/v2/health/ready', classify: '/v2/models/classify/infer' } as const;
 
-/** Waiting requests that a server takes at most, where it has such a bound. */
-export const CAPACITY = 12;
-
 export const DEPTHSERVE: Peer = {
   name: 'depthserve',
   command: () => 'node dist/main.js',
@@ -35,9 +36,9 @@ export const DEPTHSERVE: Peer = {
 export const PEERS: readonly Peer[] = [
   {
     name: 'mosec',
-    command: (port) =>
+    command: (port, capacity) =>
       `${VENV}/bin/python ${SERVERS}/mosec_server.py --address 127.0.0.1 --port ${port} ` +
-      `--capacity ${CAPACITY}`,
+      `--capacity ${capacity}`,
     ready: '/metrics',
     classify: '/classify',
     format: 'raw',

@@ -1,10 +1,10 @@
 import { writeFileSync } from 'node:fs';
+import { basename } from 'node:path';
 import { renderSvg } from '../chart.ts';
 import type { Series } from '../chart.ts';
 import type { Cell } from './cell.ts';
 import type { Results } from './results.ts';
 
-const PLOT = 'docs/images/peers.svg';
 const OWN = 'depthserve';
 
 type Read = (cell: Cell) => number;
@@ -21,7 +21,8 @@ export function writeReport(results: Results): string {
   const of = (server: string, load: number, read: Read): number | null =>
     median(cells.filter((cell) => cell.server === server && cell.load === load).map(read));
   const goodput = (server: string, load: number) => of(server, load, (cell) => cell.goodput) ?? 0;
-  writeFileSync(PLOT, plot(servers, loads, goodput, peak!, conditions.budgetMs));
+  const file = `docs/images/${basename(results.file, '.json')}.svg`;
+  writeFileSync(file, plot(servers, loads, goodput, peak!, conditions.budgetMs));
 
   const table = (title: string, read: Read, digits: number) => [
     `${title}:`,
@@ -81,11 +82,11 @@ function plot(
   peak: number,
   budgetMs: number,
 ): string {
-  const network = (skip: string) =>
+  const network = (skip: RegExp) =>
     servers
-      .filter((server) => server === OWN || server.endsWith(skip))
+      .filter((server) => server === OWN || skip.test(server))
       .map((server): Series => ({
-        name: server.replace(` ${skip}`, ''),
+        name: server.replace(skip, ''),
         points: loads.map((load) => [Math.log2(load), goodput(server, load)] as const),
       }));
   return renderSvg({
@@ -95,8 +96,8 @@ function plot(
     to: Math.log2(loads.at(-1)!),
     ticks: loads.map((load) => [Math.log2(load), `${Math.round(load * peak)}/s`] as const),
     panels: [
-      { title: 'Peers with the super-net', unit: 'number', min: 0, series: network('FFFF') },
-      { title: 'Peers with the base-net', unit: 'number', min: 0, series: network('TTTT') },
+      { title: 'Peers with the super-net', unit: 'number', min: 0, series: network(/ F+$/) },
+      { title: 'Peers with the base-net', unit: 'number', min: 0, series: network(/ T+$/) },
     ],
   });
 }

@@ -5,6 +5,8 @@ import type { Cell } from './cell.ts';
 
 /** What must not change between parts of one run. */
 export interface Setting {
+  /** Folder. */
+  readonly model: string;
   readonly budgetMs: number;
   readonly seconds: number;
   readonly serverCores: string;

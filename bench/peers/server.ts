@@ -8,11 +8,22 @@ import type { Peer } from './peers.ts';
 import { cpuOf, memoryOf, prioritise, processesOf, signalAll } from './processes.ts';
 
 const VENVS = resolve('bench/peers/.venvs');
-const MODEL = resolve('models/cifar10');
 const LOGS = 'runs/peers/logs';
 const START_MS = 90_000;
 /** What is shown of the log of a server that does not start. */
 const LOG_CHARACTERS = 600;
+
+export interface StartOptions {
+  /** Folder. */
+  readonly model: string;
+  /** That it may use, as `taskset` takes them. */
+  readonly cores: string;
+  readonly budgetMs: number;
+  /** Requests under way that it takes at most, where it has such a bound. */
+  readonly capacity: number;
+  /** As `nice` counts. */
+  readonly priority: number;
+}
 
 /** One server in processes of its own, which sleep while others are measured. */
 export class PeerServer {
@@ -31,16 +42,13 @@ export class PeerServer {
 
   /**
    * @param network the sub-network that it is pinned to; empty: it chooses.
-   * @param cores that it may use, as `taskset` takes them.
    * @throws Error with the end of its log, when it is not ready in time.
    */
   static async start(
     peer: Peer,
     network: string,
     port: number,
-    cores: string,
-    budgetMs: number,
-    priority: number,
+    { model, cores, budgetMs, capacity, priority }: StartOptions,
   ): Promise<PeerServer> {
     const venv = `${VENVS}/${peer.name}`;
     const why = `${venv}.failed`;
@@ -53,23 +61,28 @@ export class PeerServer {
     const own = Object.entries(peer.environment?.(port) ?? {});
     const mark = `PEERS_MARK=${name}-${process.pid}`;
     const began = performance.now();
-    const child = spawn('taskset', ['-c', cores, ...peer.command(port).split(' ').map(here)], {
-      detached: true,
-      stdio: ['ignore', log, log],
-      env: {
-        ...process.env,
-        PATH: `${venv}/bin:${process.env['PATH']}`,
-        MODEL_DIR: MODEL,
-        PEERS_MODEL: MODEL,
-        PEERS_SERVERS: resolve('bench/peers/servers'),
-        PEERS_SKIP: network,
-        PEERS_BUDGET_MS: String(budgetMs),
-        PYTHONUNBUFFERED: '1',
-        OMP_NUM_THREADS: '1',
-        ...Object.fromEntries(own.map(([key, value]) => [key, here(value)])),
-        [mark.split('=', 1)[0]!]: mark.slice(mark.indexOf('=') + 1),
+    const child = spawn(
+      'taskset',
+      ['-c', cores, ...peer.command(port, capacity).split(' ').map(here)],
+      {
+        detached: true,
+        stdio: ['ignore', log, log],
+        env: {
+          ...process.env,
+          PATH: `${venv}/bin:${process.env['PATH']}`,
+          MODEL_DIR: resolve(model),
+          PEERS_MODEL: resolve(model),
+          PEERS_SERVERS: resolve('bench/peers/servers'),
+          PEERS_SKIP: network,
+          PEERS_BUDGET_MS: String(budgetMs),
+          PEERS_CAPACITY: String(capacity),
+          PYTHONUNBUFFERED: '1',
+          OMP_NUM_THREADS: '1',
+          ...Object.fromEntries(own.map(([key, value]) => [key, here(value)])),
+          [mark.split('=', 1)[0]!]: mark.slice(mark.indexOf('=') + 1),
+        },
       },
-    });
+    );
     if (priority !== 0 && child.pid) prioritise([child.pid], priority);
     const ended = new AbortController();
     child.once('exit', () => ended.abort()).once('error', () => ended.abort());

@@ -53,9 +53,10 @@ func payload(file []byte, format string, budget time.Duration) (headers string, 
 			base64.StdEncoding.EncodeToString(file))
 		return jsonType, []byte(text), nil
 	case "v2-binary":
-		// Binary tensor extension: a JSON header, then the file behind its length.
+		// Binary tensor extension: a JSON header, then the file behind its length. Half of the
+		// budget may be spent in Triton's queue.
 		head := fmt.Sprintf(`{"parameters":{"timeout":%d},"inputs":[{"name":"image","shape":[1,1],"datatype":"BYTES","parameters":{"binary_data_size":%d}}]}`,
-			budget.Microseconds(), len(file)+4)
+			budget.Microseconds()/2, len(file)+4)
 		body = binary.LittleEndian.AppendUint32([]byte(head), uint32(len(file)))
 		headers = fmt.Sprintf("Content-Type: application/octet-stream\r\nInference-Header-Content-Length: %d\r\n", len(head))
 		return headers, append(body, file...), nil

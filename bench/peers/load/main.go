@@ -1,7 +1,7 @@
 // Command load sends labelled photos to one server on this machine, open loop, and prints as JSON
 // what became of them.
 //
-//	load -url http://127.0.0.1:8080/classify -photos runs/live-photos -classes 10 -rate 200 -seconds 5
+//	load -url http://127.0.0.1:8080/classify -photos runs/live-photos -labels cat,dog -rate 200 -seconds 5
 package main
 
 import (
@@ -53,8 +53,8 @@ func parse() settings {
 	var s settings
 	flag.StringVar(&s.url, "url", "", "where to post; loopback only")
 	flag.StringVar(&s.format, "format", "raw", "raw, json, v1-json, v2-binary or v2-json")
-	flag.StringVar(&s.photos, "photos", "", "folder with <label>/<size>-<index>.jpg")
-	flag.StringVar(&s.size, "size", "32", "only photos of this size; all: every one")
+	flag.StringVar(&s.photos, "photos", "", "folder with <label>/*.jpg")
+	flag.StringVar(&s.size, "size", "32", "only photos called <size>-*.jpg; all: every one")
 	flag.StringVar(&s.labels, "labels", "", "labels in the model's order, with commas")
 	flag.Float64Var(&s.rate, "rate", 0, "requests/s offered, Poisson")
 	flag.Float64Var(&s.seconds, "seconds", 5, "length of the run")

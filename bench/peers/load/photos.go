@@ -14,7 +14,7 @@ type photo struct {
 	class int
 }
 
-// readPhotos reads <folder>/<label>/<size>-<index>.jpg, as bench/live/photos.py writes them.
+// readPhotos reads <folder>/<label>/<size>-*.jpg, as bench/live/photos.py writes them, or *.jpg.
 func readPhotos(folder, size, labels string) ([]photo, error) {
 	pattern := size + "-*.jpg"
 	if size == "all" {
