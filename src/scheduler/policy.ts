@@ -54,6 +54,13 @@ export interface Waiting {
   readonly minConfidence?: number | undefined;
 }
 
+/** One image that asks to be let in. */
+export interface Arriving extends Waiting {
+  /** When its input is ready, mostly and at most (95th percentile); absent: now. */
+  readonly readyAt?: number;
+  readonly readyAtMost?: number;
+}
+
 /** One image that has an answer, and may be looked at again. */
 export interface Unsure extends Waiting {
   readonly look: Look;
@@ -146,7 +153,7 @@ export interface Policy {
    * Whether to let `request` join `view.admitted` (which does not hold it yet), though it may cost
    * another its place.
    */
-  admit(view: View, request: Waiting): Refusal | null;
+  admit(view: View, request: Arriving): Refusal | null;
   /** What to do now that at least one engine is free and the queue is not empty. */
   decide(view: View): Decision;
   /**

@@ -180,12 +180,10 @@ export class Scheduler<Input, Output> {
     this.#arrivals.observe(now, deadline - now);
   }
 
-  /** What making ready takes is time that a plan can't count on, and that a budget must hold. */
   #refusalOf(wish: Waiting, { mostlyMs, atMostMs }: Preparation): Refusal | null {
-    const request = mostlyMs === 0 ? wish : { ...wish, deadline: wish.deadline - mostlyMs };
-    const refusal = this.#options.policy.admit(this.#view(), request);
-    if (!refusal || atMostMs === 0) return refusal;
-    return { ...refusal, smallestBudgetMs: refusal.smallestBudgetMs + atMostMs };
+    const view = this.#view();
+    const [readyAt, readyAtMost] = [view.now + mostlyMs, view.now + atMostMs];
+    return this.#options.policy.admit(view, { ...wish, readyAt, readyAtMost });
   }
 
   /** Resolves when nothing is queued or running. */

@@ -378,6 +378,21 @@ describe('places reserved for inputs that are still being made ready', () => {
     expect(scheduler.preview(wish, readyIn(9))?.smallestBudgetMs).toBeCloseTo(11);
     expect(scheduler.reserve(1, wish, readyIn(8))).toHaveLength(1);
   });
+
+  test('but not twice: others have their turn while an input is made ready', () => {
+    const clock = new VirtualClock();
+    const scheduler = scheduled(clock);
+    const wish = { ...patient, deadline: 20 };
+    const idle = scheduler.preview({ ...wish, deadline: 1 })!.smallestBudgetMs;
+    // Five ms of work, with no room for another before it.
+    scheduler.reserve(4, { ...wish, deadline: 6 });
+    const busy = scheduler.preview({ ...wish, deadline: 1 })!.smallestBudgetMs;
+    expect(busy).toBeGreaterThan(idle);
+    const readyIn = (ms: number) => ({ mostlyMs: ms, atMostMs: ms });
+    const inTime = { ...wish, deadline: busy };
+    expect(scheduler.preview(inTime, readyIn(busy - idle))).toBeNull();
+    expect(scheduler.preview(inTime, readyIn(busy - idle + 0.1))).not.toBeNull();
+  });
 });
 
 test('an owner may withdraw others of a decision as soon as it learns of one', async () => {

@@ -1,4 +1,4 @@
-import type { GivenUp, Refusal, View, Waiting } from '../policy.ts';
+import type { Arriving, GivenUp, Refusal, View } from '../policy.ts';
 import { atMostMs, busyMs, floorOf } from './costs.ts';
 import { firstFeasible, planOf, startOf } from './plan.ts';
 
@@ -10,20 +10,22 @@ const YIELDS = 2 / 3;
 
 /**
  * The door is open to deadlines from some time on: those that the plan for all that wait has room
- * for, on the cheapest tier, without anybody losing a place, or only one with much less time.
+ * for, on the cheapest tier, without anybody losing a place, or only one with much less time. And
+ * to those that there is time for once the input is ready: others have their turn meanwhile.
  */
-export function admit(view: View, request: Waiting): Refusal | null {
+export function admit(view: View, request: Arriving): Refusal | null {
   const floor = floorOf(view, request);
   if (floor === view.tiers.length) {
     return { reason: 'accuracy-unavailable', smallestBudgetMs: Infinity };
   }
+  const { arrivedAt, deadline, readyAt = view.now, readyAtMost = readyAt } = request;
+  const alone = busyMs(view, floor, 1);
   const open = openFrom(view, startOf(view), floor);
-  if (request.deadline >= open) return null;
-  return {
-    // Were the server idle, this budget would still be too small: patience does not help.
-    reason: view.now + busyMs(view, floor, 1) > request.deadline ? 'budget-too-small' : 'overload',
-    smallestBudgetMs: open - request.arrivedAt + marginMs(view, floor),
-  };
+  if (deadline >= Math.max(open, readyAt + alone)) return null;
+  const enough = Math.max(open, readyAtMost + alone) + marginMs(view, floor);
+  // Were the server idle, a budget may still be too small: patience does not help.
+  const reason = readyAt + alone > deadline ? 'budget-too-small' : 'overload';
+  return { reason, smallestBudgetMs: enough - arrivedAt };
 }
 
 /**
@@ -47,9 +49,7 @@ export function givenUp(view: View, start: number): GivenUp[] {
  * What is admitted is mostly in time; what a caller is told to send should nearly always be, so it
  * holds the scatter of an image's time, too.
  */
-function marginMs(view: View, floor: number): number {
-  return atMostMs(view, floor, 1) - busyMs(view, floor, 1);
-}
+const marginMs = (view: View, floor: number) => atMostMs(view, floor, 1) - busyMs(view, floor, 1);
 
 /** The earliest deadline that one more request may have that needs the tier `floor`. */
 function openFrom(view: View, start: number, floor: number): number {
