@@ -221,8 +221,11 @@ describe('refusal', () => {
   });
 
   test('the budget that is named holds the scatter of times; what is admitted need not', () => {
-    const { typical } = linear(1);
-    const latency = { predict: linear(1.5).predict, typical };
+    const [quick, slow] = [linear(1), linear(1.5)];
+    const latency: LatencyModel = {
+      predict: (tier, batch) => slow.predict(tier, batch),
+      typical: (tier, batch) => quick.typical(tier, batch),
+    };
     const scattering = view([], { latency });
     expect(depthserve.admit(scattering, waiting(0, 1.5))?.smallestBudgetMs).toBe(2.5);
     expect(depthserve.admit(scattering, waiting(0, 2))).toBeNull();
