@@ -56,6 +56,14 @@ class TritonCase(unittest.TestCase):
     def infer(self, tensor, timeout=60 * SECOND, **options):
         return self.client.infer(self.model, [tensor], timeout=timeout, **options)
 
+    def calibrated(self, logits: np.ndarray, sub_networks: str) -> np.ndarray:
+        """Softmax at the manifest's temperatures of the answer's `sub_network`."""
+        temperatures = self.info["manifest"]["confidence"]["temperatures"]
+        by_image = [temperatures[skip] for skip in sub_networks.split(",")]
+        scaled = logits / np.reshape(by_image, (-1, 1))
+        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
     def refusal(self, tensor, **options) -> InferenceServerException:
         with self.assertRaises(InferenceServerException) as caught:
             self.infer(tensor, **options)
