@@ -12,19 +12,21 @@ export interface Log {
 
 /** Longest that a line waits for others, ms: a system call for each costs more than the line. */
 const GATHER_MS = 10;
-/** Bytes, roughly, that are written at once. */
+/** Characters that are not kept back any longer. */
 const MOST = 16 * 1024;
+const NEWLINE = 0x0a;
 
 /**
  * The log on standard output: one JSON object a line, or what `format` makes of it. Lines are
  * gathered; warnings and worse leave at once, with all before them.
+ *
+ * `flush` writes them at once. So does the end of a thread, unless it is terminated.
  *
  * Lines that cannot be written, to a full disk or a closed pipe, are lost: answers matter more.
  * (pino's own destination tries for ever before it lets the process exit.)
  *
  * @param onLost called with the number of lines lost.
  * @param format of a line of JSON; '' leaves the line out.
- * Its `flush` writes at once, as the end of a thread does unless it is terminated.
  */
 export function openLog(
   level: string,
@@ -54,5 +56,3 @@ export function openLog(
     }
   }
 }
-
-const NEWLINE = 0x0a;

@@ -56,7 +56,7 @@ export async function send(
 ): Promise<Report> {
   const line =
     `taskset -c ${cores} runs/peers/load -url ${server.url} -format ${server.peer.format} ` +
-    `-photos ${photos} -size all -labels ${labels.join(',')} -rate ${rate} -seconds ${seconds} ` +
+    `-photos ${photos} -labels ${labels.join(',')} -rate ${rate} -seconds ${seconds} ` +
     `-budget ${budgetMs}ms -seed ${seed}`;
   const child = spawn('nice', ['-n', String(priority), ...line.split(' ')], {
     stdio: ['ignore', 'pipe', 'inherit'],

@@ -55,7 +55,7 @@ const PORT = 18_100;
 const SETTLE_MS = 300;
 /** Rates at which the peak is looked for. */
 const PEAK_RATES = [25, 35, 50, 70, 100, 150, 200, 250, 300, 350, 400, 500, 600];
-/** Share of the answers to a light load that must be right. */
+/** Share of the answers to a light load that must be right: there are only 60 of them. */
 const RIGHT = 0.7;
 const CHECK = { rate: 20, seconds: 3, budgetMs: 1000 };
 /** Before the first measurement: just-in-time compilers take as long. */

@@ -18,7 +18,6 @@ type settings struct {
 	url         string
 	format      string
 	photos      string
-	size        string
 	labels      string
 	rate        float64
 	seconds     float64
@@ -35,7 +34,7 @@ func main() {
 	s := parse()
 	address, err := loopback(s.url)
 	fail(err)
-	photos, err := readPhotos(s.photos, s.size, s.labels)
+	photos, err := readPhotos(s.photos, s.labels)
 	fail(err)
 	requests, err := encode(photos, s.format, s.url, s.budget)
 	fail(err)
@@ -54,7 +53,6 @@ func parse() settings {
 	flag.StringVar(&s.url, "url", "", "where to post; loopback only")
 	flag.StringVar(&s.format, "format", "raw", "raw, json, v1-json, v2-binary or v2-json")
 	flag.StringVar(&s.photos, "photos", "", "folder with <label>/*.jpg")
-	flag.StringVar(&s.size, "size", "32", "only photos called <size>-*.jpg; all: every one")
 	flag.StringVar(&s.labels, "labels", "", "labels in the model's order, with commas")
 	flag.Float64Var(&s.rate, "rate", 0, "requests/s offered, Poisson")
 	flag.Float64Var(&s.seconds, "seconds", 5, "length of the run")

@@ -14,15 +14,11 @@ type photo struct {
 	class int
 }
 
-// readPhotos reads <folder>/<label>/<size>-*.jpg, as bench/live/photos.py writes them, or *.jpg.
-func readPhotos(folder, size, labels string) ([]photo, error) {
-	pattern := size + "-*.jpg"
-	if size == "all" {
-		pattern = "*.jpg"
-	}
+// readPhotos reads <folder>/<label>/*.jpg, for every one of the labels, which commas separate.
+func readPhotos(folder, labels string) ([]photo, error) {
 	var photos []photo
 	for class, label := range strings.Split(labels, ",") {
-		paths, err := filepath.Glob(filepath.Join(folder, label, pattern))
+		paths, err := filepath.Glob(filepath.Join(folder, label, "*.jpg"))
 		if err != nil {
 			return nil, err
 		}
@@ -36,7 +32,7 @@ func readPhotos(folder, size, labels string) ([]photo, error) {
 		}
 	}
 	if len(photos) == 0 {
-		return nil, fmt.Errorf("no %s below %s for labels %q", pattern, folder, labels)
+		return nil, fmt.Errorf("no *.jpg below %s for labels %q", folder, labels)
 	}
 	return photos, nil
 }
