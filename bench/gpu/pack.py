@@ -30,6 +30,8 @@ ROOT = HERE.parent.parent
 PLATFORM = "linux-x64"
 SCRIPTS = ("call.sh", "unpack.sh", "report.py")
 MODELS = ("cifar10", "grocery")
+# Of them, the file that the first call does without where one transfer can't hold everything.
+LATER = Path("cifar10/model.onnx")
 PROVIDERS = ("libonnxruntime_providers_cuda.so", "libonnxruntime_providers_shared.so")
 BINDING = Path("node_modules/onnxruntime-node/bin/napi-v6/linux/x64")
 
@@ -111,15 +113,14 @@ def gather_cuda(folder: Path, cache: Path, architecture: int, whole: bool) -> No
 
 
 # Weights are aligned to four bytes, programs are not aligned and full of jumps.
-FILTERS = {
-    "models": ["--lzma2=preset=9,lp=2,lc=2"],
-    "": ["--x86", "--lzma2=preset=9,dict=64MiB,lc=4,pb=0"],
-}
+WEIGHTS = ["--lzma2=preset=9,lp=2,lc=2"]
+PROGRAMS = ["--x86", "--lzma2=preset=9,dict=64MiB,lc=4,pb=0"]
+FILTERS = {"models": WEIGHTS, "later": WEIGHTS}
 
 
 def compress(folder: Path, archive: Path) -> None:
     print(f"compressing {archive.name}", flush=True)
-    filters = FILTERS.get(folder.name, FILTERS[""])
+    filters = FILTERS.get(folder.name, PROGRAMS)
     command = " ".join(["nice -n 10 xz -T1", *filters])
     run("tar", "-C", str(folder), "-I", command, "-cf", str(archive), ".", cwd=folder)
 
@@ -187,10 +188,13 @@ def main() -> None:
         for model in MODELS:
             target = content / "models/app/models" / model
             shutil.copytree(ROOT / "models" / model, target, ignore=shutil.ignore_patterns("*.md"))
+        later = content / "later/app/models" / LATER
+        later.parent.mkdir(parents=True)
+        (content / "models/app/models" / LATER).rename(later)
         if args.provider == "cuda":
             gather_cuda(content / "cuda/app", cache, args.gpu_arch, args.gpu_code == "whole")
         # node/bin/node and app/... are relative to the folder that unpack.sh fills.
-        for source in sorted(content.iterdir()):
+        for source in sorted(content.iterdir(), key=lambda path: (path.name == "later", path)):
             archive = content / f"{source.name}.tar.xz"
             compress(source, archive)
             archives.append(archive)

@@ -3,7 +3,7 @@ import type { FailOnOptions, Sharp } from 'sharp';
 import { ServeError } from '../errors.ts';
 import { formatOf, headerOf } from './header.ts';
 import type { Header } from './header.ts';
-import { JpegDecoder, MOST_PIXELS } from './jpeg.ts';
+import { JpegDecoder, MOST_PIXELS, MOST_WHOLE } from './jpeg.ts';
 import { Resizer } from './resize.ts';
 import type { Size } from './resize.ts';
 import type { DecoderOptions } from './decoder-messages.ts';
@@ -40,8 +40,8 @@ const isEven = ({ format, width, height }: Header) =>
 
 /** Makes the function that turns an image file into the network's input. */
 export function createDecoder(options: DecoderOptions): Decode {
-  const jpeg = new JpegDecoder(options);
   const resizer = new Resizer();
+  const jpeg = new JpegDecoder(options, MOST_PIXELS, resizer);
   return async (file, pixels) => {
     const header = headerOf(file);
     const quick = header?.format === 'jpeg' ? jpeg.decode(file, pixels) : 'refused';
@@ -101,9 +101,10 @@ async function rgb(
   return raw(image.toColourspace('srgb'));
 }
 
-/** Large pictures are made smaller, by far the quickest while they are decoded. */
+/** Large pictures are made smaller: JPEG while it is decoded, by far the quickest. */
 function smaller(image: Sharp, header: Header | null, options: DecoderOptions): Sharp {
-  if (header && header.pixels <= MOST_PIXELS) return image;
+  if (header && header.pixels <= (header.format === 'jpeg' ? MOST_WHOLE : MOST_PIXELS))
+    return image;
   const { width, height, centre = 1, resize } = options;
   const margin = (header && isEven(header) ? MARGIN_OF_EVEN : MARGIN) / centre;
   return image.resize(Math.ceil(margin * width), Math.ceil(margin * height), {

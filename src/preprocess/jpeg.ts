@@ -3,10 +3,20 @@ import { Resizer } from './resize.ts';
 import type { Frame } from './resize.ts';
 
 /** Above this, libvips is quicker: it lets libjpeg leave detail out that resizing would drop. */
-export const MOST_PIXELS = 640 * 640;
+export const MOST_PIXELS = 1600 * 1200;
+
+/** Of a JPEG that libvips decodes: above this it leaves detail out, and damage is not looked for. */
+export const MOST_WHOLE = 640 * 640;
 
 /** More than any photo has before its first scan. */
 const MOST_SEGMENTS = 200;
+
+/**
+ * Photos have a dozen at most. libjpeg goes through the whole picture for each, of which a hostile
+ * file may have one in every twelve bytes. libvips has the same limit.
+ */
+const MOST_SCANS = 100;
+const SCAN = Buffer.of(0xff, 0xda);
 
 /** Quick path: done; not for it; or the file is damaged, as far as libjpeg says. */
 export type Quick = 'done' | 'refused' | 'damaged';
@@ -19,29 +29,28 @@ export type Quick = 'done' | 'refused' | 'damaged';
  * last, which is most damage, so that what is refused is looked through, too.
  */
 export class JpegDecoder {
-  readonly #resizer = new Resizer();
-  #scratch: Buffer = Buffer.alloc(0);
-
   /** @param mostPixels larger ones are refused. */
   constructor(
     private readonly frame: Frame,
     private readonly mostPixels = MOST_PIXELS,
+    private readonly resizer = new Resizer(),
   ) {}
 
   /** @param pixels uint8 `[height, width, 3]`, written when done. */
   decode(file: Buffer, pixels: Uint8Array): Quick {
     const found = surveyed(file);
     if (found === null || found.size > this.mostPixels) return 'refused';
-    const bytes = found.size * 3;
-    if (this.#scratch.length < bytes) this.#scratch = Buffer.alloc(bytes);
+    const scratch = this.resizer.room(found.size * 3);
     try {
       if (!found.isPlain) {
         // Grey takes half the time.
-        turbo.decompressSync(file, this.#scratch, { format: turbo.FORMAT_GRAY });
+        if (found.size <= MOST_WHOLE) {
+          turbo.decompressSync(file, scratch, { format: turbo.FORMAT_GRAY });
+        }
         return 'refused';
       }
-      const image = turbo.decompressSync(file, this.#scratch, { format: turbo.FORMAT_RGB });
-      this.#resizer.resize(this.#scratch, image, pixels, this.frame);
+      const image = turbo.decompressSync(file, scratch, { format: turbo.FORMAT_RGB });
+      this.resizer.resize(scratch, image, pixels, this.frame);
       return 'done';
     } catch {
       return 'damaged';
@@ -65,7 +74,9 @@ function surveyed(file: Buffer): { size: number; isPlain: boolean } | null {
       continue;
     }
     // The first scan begins.
-    if (marker === 0xffda) return size === null ? null : { size, isPlain };
+    if (marker === 0xffda) {
+      return size === null || hasManyScans(file, at) ? null : { size, isPlain };
+    }
     const next = at + 2 + file.readUInt16BE(at + 2);
     const isApp = marker >= 0xffe1 && marker <= 0xffef;
     // EXIF and XMP may turn the image, APP2 holds colour profiles, APP14 says how colours are coded.
@@ -80,4 +91,13 @@ function surveyed(file: Buffer): { size: number; isPlain: boolean } | null {
     at = next;
   }
   return null;
+}
+
+/** @param at of the first one. */
+function hasManyScans(file: Buffer, at: number): boolean {
+  for (let scans = 0; at >= 0; scans++) {
+    if (scans === MOST_SCANS) return true;
+    at = file.indexOf(SCAN, at + SCAN.length);
+  }
+  return false;
 }

@@ -1,12 +1,17 @@
-/** Of one output position: the input positions that it is a mean of. */
+import { instantiate } from './resize-kernel.ts';
+import type { Memory } from './resize-kernel.ts';
+
+/** Of the output positions along one edge: the input positions that each is a mean of. */
 interface Taps {
+  /** Input positions of each: the same even number for all, some with a weight of 0. */
+  readonly count: number;
   /** First input position, by output position. */
   readonly first: Int32Array;
-  /** Number of input positions, by output position. */
-  readonly count: Int32Array;
-  /** Weights in 1 / 2^BITS, `stride` for each output position. */
-  readonly weights: Int32Array;
-  readonly stride: number;
+  /** Weights in 1 / 2^BITS, `[output positions, count]`. */
+  readonly weights: Int16Array;
+  /** Input positions that any of them needs: from `low` to below `high`. */
+  readonly low: number;
+  readonly high: number;
 }
 
 /** The manifest's rule: how a picture of any size becomes the network's input. */
@@ -40,8 +45,15 @@ const FILTERS: Readonly<Record<Interpolation, { reach: number; at(x: number): nu
   },
 };
 
+/** As in resize.wat. */
 const BITS = 14;
-const HALF = 1 << (BITS - 1);
+
+/** Bytes of a page of WebAssembly's memory. */
+const PAGE = 65_536;
+/** Memory that grew beyond so many bytes, for an unusual picture, is given back. */
+const KEPT = 16 * 1024 * 1024;
+/** Bytes that the kernel may read or write behind what it is given. */
+const BEHIND = 16;
 
 /** Sizes repeat: photos of one client, thumbnails of one service. */
 const REMEMBERED = 64;
@@ -71,7 +83,13 @@ function even(value: number): number {
  */
 export class Resizer {
   readonly #taps = new Map<string, Taps>();
-  #rows = new Uint8ClampedArray();
+  #kernel = instantiate();
+
+  /** Where a picture of so many bytes can be written: from there it is not copied. */
+  room(bytes: number): Buffer {
+    this.#grow(bytes);
+    return Buffer.from(this.#kernel.memory.buffer, 0, bytes);
+  }
 
   /**
    * @param from uint8 `[fromHeight, fromWidth, 3]`.
@@ -87,64 +105,48 @@ export class Resizer {
   ): void {
     const { width, height, interpolation = 'bilinear' } = frame;
     const scaled = scaledSize(original, frame);
-    const fromWidth = fromSize.width;
     if (
-      [fromWidth, scaled.width].every((value) => value === width) &&
+      [fromSize.width, scaled.width].every((value) => value === width) &&
       [fromSize.height, scaled.height].every((value) => value === height)
     ) {
       to.set(from.subarray(0, width * height * 3));
       return;
     }
-    const columns = this.#tapsOf(fromWidth, scaled.width, width, interpolation);
+    const columns = this.#tapsOf(fromSize.width, scaled.width, width, interpolation);
     const rows = this.#tapsOf(fromSize.height, scaled.height, height, interpolation);
-    const top = rows.first[0]!;
-    const bottom = rows.first[height - 1]! + rows.count[height - 1]!;
-    const size = (bottom - top) * width * 3;
-    if (this.#rows.length < size) this.#rows = new Uint8ClampedArray(size);
-    const between = this.#rows;
-    // In locals: a property is read again for every pixel.
-    const { first, count, weights, stride: taps } = columns;
+    this.#run(from, fromSize, to, columns, rows);
+    if (this.#kernel.memory.buffer.byteLength > KEPT) this.#kernel = instantiate();
+  }
 
-    for (let y = top, out = 0; y < bottom; y++) {
-      const line = y * fromWidth * 3;
-      for (let x = 0; x < width; x++) {
-        let at = line + first[x]! * 3;
-        let weight = x * taps;
-        let red = HALF;
-        let green = HALF;
-        let blue = HALF;
-        for (const end = weight + count[x]!; weight < end; weight++, at += 3) {
-          const share = weights[weight]!;
-          red += share * from[at]!;
-          green += share * from[at + 1]!;
-          blue += share * from[at + 2]!;
-        }
-        between[out++] = red >> BITS;
-        between[out++] = green >> BITS;
-        between[out++] = blue >> BITS;
-      }
-    }
+  /** Memory, one behind the other: picture, rows that have their width, result, taps. */
+  #run(from: Uint8Array, fromSize: Size, to: Uint8Array, columns: Taps, rows: Taps): void {
+    const [width, height] = [columns.first.length, rows.first.length];
+    const [fromLength, length] = [fromSize.width * 3, width * 3];
+    const needed = rows.high - rows.low;
+    // A row or a pixel more than there are, where the even number of taps is one more.
+    const between = aligned(fromSize.height * fromLength + 3);
+    const result = between + aligned((needed + 1) * length);
+    const columnTaps = result + aligned(height * length);
+    const rowTaps = columnTaps + tapsBytes(columns);
+    // Read before memory grows, which leaves old views empty.
+    const isInPlace = from.buffer === this.#kernel.memory.buffer;
+    this.#grow(rowTaps + tapsBytes(rows));
+    const { memory, shrinkRows, mixRows } = this.#kernel;
+    const bytes = new Uint8Array(memory.buffer);
+    if (!isInPlace) bytes.set(from.subarray(0, fromSize.height * fromLength));
 
-    const stride = width * 3;
-    const { weights: shares } = rows;
-    // Clamped, as bicubic weights reach below 0 and beyond 255.
-    const result = new Uint8ClampedArray(to.buffer, to.byteOffset, height * stride);
-    for (let y = 0, out = 0; y < height; y++) {
-      const start = (rows.first[y]! - top) * stride;
-      const firstWeight = y * rows.stride;
-      const lastWeight = firstWeight + rows.count[y]!;
-      for (let x = 0; x < stride; x++) {
-        let sum = HALF;
-        for (
-          let weight = firstWeight, at = start + x;
-          weight < lastWeight;
-          weight++, at += stride
-        ) {
-          sum += shares[weight]! * between[at]!;
-        }
-        result[out++] = sum >> BITS;
-      }
-    }
+    const byPixels = putTaps(memory, columnTaps, columns, 0, 3);
+    const byRows = putTaps(memory, rowTaps, rows, rows.low, length);
+    const start = rows.low * fromLength;
+    shrinkRows(start, fromLength, needed, between, width, ...byPixels);
+    mixRows(between, length, result, height, ...byRows);
+    to.set(bytes.subarray(result, result + height * length));
+  }
+
+  #grow(bytes: number): void {
+    const { memory } = this.#kernel;
+    const missing = bytes - memory.buffer.byteLength;
+    if (missing > 0) memory.grow(Math.ceil(missing / PAGE));
   }
 
   #tapsOf(from: number, resized: number, to: number, interpolation: Interpolation): Taps {
@@ -158,6 +160,30 @@ export class Resizer {
   }
 }
 
+/** Up to a multiple of 16, with room for what the kernel touches behind. */
+const aligned = (bytes: number) => (bytes + BEHIND + 15) & ~15;
+
+const tapsBytes = ({ first, weights }: Taps) =>
+  aligned(first.byteLength) + aligned(weights.byteLength);
+
+/**
+ * @param low first input position that is there, which lies `step` bytes before the next.
+ * @returns the kernel's last arguments: where first positions and weights lie, and how many.
+ */
+function putTaps(
+  { buffer }: Memory,
+  at: number,
+  { first, weights, count }: Taps,
+  low: number,
+  step: number,
+): [number, number, number] {
+  const places = new Int32Array(buffer, at, first.length);
+  for (let i = 0; i < first.length; i++) places[i] = (first[i]! - low) * step;
+  const behind = at + aligned(first.byteLength);
+  new Int16Array(buffer, behind, weights.length).set(weights);
+  return [behind - aligned(first.byteLength), behind, count];
+}
+
 /** From `from` to `resized` positions, of which the middle `to` are kept. */
 function tapsOf(from: number, resized: number, to: number, interpolation: Interpolation): Taps {
   const filter = FILTERS[interpolation];
@@ -165,28 +191,31 @@ function tapsOf(from: number, resized: number, to: number, interpolation: Interp
   const skipped = Math.floor((resized - to) / 2);
   const widened = Math.max(1, scale);
   const support = filter.reach * widened;
-  const stride = Math.ceil(2 * support) + 1;
-  const first = new Int32Array(to);
-  const count = new Int32Array(to);
-  const weights = new Int32Array(to * stride);
+  const lows: number[] = [];
+  const shares: number[][] = [];
   for (let i = 0; i < to; i++) {
     const centre = (skipped + i + 0.5) * scale;
     const low = Math.max(0, Math.floor(centre - support + 0.5));
     const high = Math.min(from, Math.floor(centre + support + 0.5));
-    const shares = Array.from({ length: high - low }, (_, k) =>
+    const own = Array.from({ length: high - low }, (_, k) =>
       filter.at(Math.abs((low + k + 0.5 - centre) / widened)),
     );
-    const sum = shares.reduce((a, b) => a + b, 0);
-    first[i] = low;
-    count[i] = high - low;
-    let left = 1 << BITS;
-    shares.forEach((share, k) => {
-      const weight = Math.round((share / sum) * (1 << BITS));
-      weights[i * stride + k] = weight;
-      left -= weight;
-    });
-    // So that a plain area keeps its value.
-    weights[i * stride + ((high - low) >> 1)]! += left;
+    lows.push(low);
+    shares.push(integers(own));
   }
-  return { first, count, weights, stride };
+  const most = Math.max(...shares.map(({ length }) => length));
+  const count = most + (most % 2);
+  const last = Math.max(0, from - count);
+  const first = Int32Array.from(lows, (low) => Math.min(low, last));
+  const weights = new Int16Array(to * count);
+  shares.forEach((own, i) => weights.set(own, i * count + lows[i]! - first[i]!));
+  return { count, first, weights, low: first[0]!, high: Math.min(from, first.at(-1)! + count) };
+}
+
+/** Shares of a sum in 1 / 2^BITS, which add up to one, so that a plain area keeps its value. */
+function integers(shares: readonly number[]): number[] {
+  const sum = shares.reduce((a, b) => a + b, 0);
+  const rounded = shares.map((share) => Math.round((share / sum) * (1 << BITS)));
+  rounded[shares.length >> 1]! += (1 << BITS) - rounded.reduce((a, b) => a + b, 0);
+  return rounded;
 }

@@ -25,6 +25,13 @@ function chunk(name: string, data = Buffer.alloc(0)): Buffer {
   return framed;
 }
 
+/** The progressive JPEG with its last scan so many times. */
+function rescanned(jpeg: Buffer, times: number): Buffer {
+  const scan = jpeg.subarray(jpeg.lastIndexOf(Buffer.of(0xff, 0xda)), -2);
+  const scans = Array<Buffer>(times).fill(scan);
+  return Buffer.concat([jpeg.subarray(0, -2), ...scans, jpeg.subarray(-2)]);
+}
+
 /** The JPEG with another size in its frame header. */
 function resized(jpeg: Buffer, width: number, height: number): Buffer {
   const copy = Buffer.from(jpeg);
@@ -71,6 +78,10 @@ export const BAD: Readonly<Record<string, Buffer>> = {
   'bomb, PNG of 30,000 x 30,000 at 1 bit, whole': bomb(30_000, 30_000, 1),
   'bomb, PNG of 2^31 - 1 squared': bomb(2 ** 31 - 1, 2 ** 31 - 1, 1, 0),
   'bomb, JPEG of 65,535 x 65,535': resized(jpeg, 65_535, 65_535),
+  'bomb, JPEG of 20,000 scans': rescanned(
+    await sharp(CAT).resize(1000, 1000).jpeg({ progressive: true }).toBuffer(),
+    20_000,
+  ),
   'PNG without a size': bomb(0, 0, 8),
   'PNG without its pixels': bomb(500, 500, 8, 10),
   'cut JPEG': jpeg.subarray(0, jpeg.length >> 1),

@@ -13,10 +13,10 @@ function picture(width: number, height: number) {
 }
 
 describe('the quick path for JPEG', () => {
-  it('takes baseline and progressive files up to 0.4 megapixels', async () => {
+  it('takes baseline and progressive files up to 1.9 megapixels', async () => {
     const pixels = new Uint8Array(32 * 32 * 3);
     for (const options of [{}, { progressive: true }, { chromaSubsampling: '4:4:4' }]) {
-      const file = await picture(640, 480).jpeg(options).toBuffer();
+      const file = await picture(1600, 1200).jpeg(options).toBuffer();
       expect(new JpegDecoder({ width: 32, height: 32 }).decode(file, pixels)).toBe('done');
     }
   });
@@ -36,10 +36,22 @@ describe('the quick path for JPEG', () => {
       await picture(64, 64).withMetadata({ orientation: 6 }).jpeg().toBuffer(),
       await picture(64, 64).withIccProfile('p3').jpeg().toBuffer(),
       await picture(64, 64).toColourspace('cmyk').jpeg().toBuffer(),
-      await picture(1000, 1000).jpeg().toBuffer(),
+      await picture(1601, 1200).jpeg().toBuffer(),
     ]) {
       expect(decoder.decode(file, pixels)).toBe('refused');
     }
+  });
+
+  it('refuses a file of thousands of scans, each of which would take as long as a photo', async () => {
+    const file = await picture(64, 64).jpeg({ progressive: true }).toBuffer();
+    const scan = file.subarray(file.lastIndexOf(Buffer.of(0xff, 0xda)), -2);
+    const repeated = (times: number) =>
+      Buffer.concat([file.subarray(0, -2), ...Array<Buffer>(times).fill(scan), file.subarray(-2)]);
+    const decoder = new JpegDecoder({ width: 32, height: 32 });
+    const pixels = new Uint8Array(32 * 32 * 3);
+    expect(decoder.decode(repeated(1000), pixels)).toBe('refused');
+    // libjpeg itself does not mind their number.
+    expect(decoder.decode(repeated(10), pixels)).not.toBe('refused');
   });
 
   it('says so when libjpeg complains', async () => {
