@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { expect, it } from 'vitest';
 
@@ -34,3 +34,9 @@ it.skipIf(!linux || availableParallelism() < 2)(
     expect(nice.every((each) => each === own)).toBe(true);
   },
 );
+
+it('V8 knows every flag', () => {
+  const script = "(await import('./dist/v8-tuning.js')).compileSooner()";
+  const { status, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', script]);
+  expect({ status, stderr: stderr.toString() }).toEqual({ status: 0, stderr: '' });
+});
