@@ -13,9 +13,8 @@ import { setFlagsFromString } from 'node:v8';
 if (availableParallelism() === 1) setFlagsFromString('--no-parallel-scavenge');
 
 /**
- * Full collections begin when memory has grown by this much, percent. By default that is a third or
- * less of a heap as small as ours, in which pixels on their way count, too: at a hundred photos a
- * second two collections a second, 7 % of one core.
+ * Full collections begin when memory has grown by this much, percent. By default that is 10 for a
+ * program that mostly waits: at a hundred photos a second, two collections a second.
  */
 setFlagsFromString('--heap-growing-percent=400');
 

@@ -23,7 +23,7 @@ def steps(results: Path) -> Iterator[Row]:
         lines = log.read_text(errors="replace").split("\n") if log.exists() else []
         why = next((text.strip() for text in lines if "rror" in text or "missing" in text), "")
         named = {"0": "done", "124": "time limit", "137": "time limit", "skipped": "no time left"}
-        named["not carried"] = "its model has not come"
+        named["not carried"] = "its model is not there"
         outcome = named.get(status, f"FAILED ({status}) {why[:120]}")
         yield "step", name, f"{outcome}, {seconds} s"
 

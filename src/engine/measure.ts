@@ -9,8 +9,10 @@ import { median, timeBatch } from './warmup.ts';
 const MEASURED = [1, 4];
 /** Timed runs of each, after one that is not counted. */
 const RUNS = 3;
+/** Fewer where they take longer, in ms: other sub-networks say as much. */
+const ENOUGH_MS = 4;
 /** A batch that is expected to take longer, in ms, is not measured: times grow in proportion. */
-const LONGEST_MS = 300;
+const LONGEST_MS = 100;
 
 export interface MeasureOptions {
   /** Those that can be chosen, with their accuracies. */
@@ -45,12 +47,12 @@ export async function measureTable(
   options: MeasureOptions,
 ): Promise<LatencyTable> {
   const { ranked, all, maxBatch, sizes, imageBytes, signal, pause, onProgress } = options;
-  const time = (skip: string, batch: number, runs: number) =>
-    timeBatch(engine, skip, batch, imageBytes, { runs, signal, pause });
+  const time = (skip: string, batch: number, runs: number, enoughMs?: number) =>
+    timeBatch(engine, skip, batch, imageBytes, { runs, enoughMs, signal, pause });
 
   const single = new Map<string, number>();
   for (const { skip } of all) {
-    single.set(skip, await time(skip, 1, RUNS));
+    single.set(skip, await time(skip, 1, RUNS, ENOUGH_MS));
     onProgress?.(single.size, all.length);
   }
   const alone = evenedOut(all, single);
@@ -68,7 +70,8 @@ export async function measureTable(
     for (const { skip } of new Set(sample)) {
       const expected = (alone.get(skip)! * growth[known]! * batch) / known;
       if (expected > LONGEST_MS) continue;
-      factors.push((await time(skip, batch, batch === maxBatch ? 1 : RUNS)) / alone.get(skip)!);
+      const ms = await time(skip, batch, batch === maxBatch ? 1 : RUNS, ENOUGH_MS);
+      factors.push(ms / alone.get(skip)!);
     }
     if (factors.length === 0) break;
     // Never below one image, whatever disturbed it.

@@ -40,19 +40,27 @@ export async function warmUp(
   return table;
 }
 
-/** @returns median ms of `runs` runs on every worker, after one that is not counted. */
+export interface Timing {
+  readonly runs: number;
+  /** No further run begins after so many ms of them; default: TIME_PER_PAIR_MS. */
+  readonly enoughMs?: number | undefined;
+  readonly signal: AbortSignal;
+  readonly pause: number;
+}
+
+/** @returns median ms of at most `runs` runs on every worker, after one that is not counted. */
 export async function timeBatch(
   engine: InferenceEngine,
   skip: string,
   batch: number,
   imageBytes: number,
-  { runs, signal, pause }: { runs: number; signal: AbortSignal; pause: number },
+  { runs, enoughMs, signal, pause }: Timing,
 ): Promise<number> {
   const image = trialImage(imageBytes);
   const images = Array.from({ length: batch }, () => image);
   const times = await Promise.all(
     Array.from({ length: engine.workers }, (_, worker) =>
-      timeRuns(engine, worker, skip, images, signal, pause, runs),
+      timeRuns(engine, worker, skip, images, signal, pause, runs, enoughMs),
     ),
   );
   return median(times.flat());
@@ -66,6 +74,7 @@ async function timeRuns(
   signal: AbortSignal,
   pause: number,
   mostRuns = MOST_RUNS,
+  enoughMs = TIME_PER_PAIR_MS,
 ): Promise<number[]> {
   const timeRun = async () => {
     signal.throwIfAborted();
@@ -80,7 +89,7 @@ async function timeRuns(
     const ms = await timeRun();
     times.push(ms);
     spent += ms;
-  } while (times.length < mostRuns && spent < TIME_PER_PAIR_MS);
+  } while (times.length < mostRuns && spent < enoughMs);
   return times;
 }
 
