@@ -11,6 +11,7 @@ import type { Cancellation } from './cancellation.ts';
 import { DecodeStage } from './decode-stage.ts';
 import type { Decoder, Finished, Job } from './decode-stage.ts';
 import type { DecodeTimes, EncodedImage } from './decode-times.ts';
+import { NamedBudgets } from './named-budgets.ts';
 
 /** What a request asks for all its images, whatever protocol it came by. */
 export interface ImageRequest {
@@ -83,6 +84,8 @@ interface Flight<Output> {
   readonly request: ImageRequest;
   readonly answers: ImageAnswer<Output>[];
   places: readonly Waiting[];
+  /** What a refusal would have named when it came; null: it did not come alone. */
+  named: Parameters<NamedBudgets['observe']>[0];
   jobs: readonly DecodeJob<unknown, Output>[];
   left: number;
   settled: boolean;
@@ -119,15 +122,15 @@ export class DecodeError extends Error {
   }
 }
 
-/** Answers that tell how long a request is neither here nor there. */
 const REMEMBERED = 64;
 
 export class Pipeline<File, Pixels, Output> {
   readonly scheduler: Scheduler<Pixels, Output>;
   readonly #options: PipelineOptions<File, Pixels, Output>;
   readonly #decoding: DecodeStage<File, Pixels, DecodeJob<File, Output>>;
-  /** Ms that answered images neither waited, nor were decoded, nor ran: bodies are read meanwhile. */
+  /** Ms that the last answers neither waited, nor were decoded, nor ran: bodies are read meanwhile. */
   readonly #elsewhere = new SlidingWindow(REMEMBERED);
+  readonly #named = new NamedBudgets();
 
   constructor(options: PipelineOptions<File, Pixels, Output>) {
     const { policy, latency, engine, clock, maxBatch, decoder, events, confidence } = options;
@@ -168,11 +171,17 @@ export class Pipeline<File, Pixels, Output> {
    * image took no time to decode, once its turn comes. Null: read on.
    */
   preview(request: ImageRequest): Refusal | null {
-    const wish = wishOf(request);
-    const waitMs = this.#decoding.waitMs(0, this.scheduler.latestReady(wish));
+    const unseen = this.#unseen(request);
+    const atMostMs = unseen.atMostMs + this.#elsewhere.quantile(0.5);
+    const refusal = this.scheduler.preview(wishOf(request), { ...unseen, atMostMs });
+    return refusal && this.#named.enough(refusal);
+  }
+
+  /** Ms until an image is decoded of which nothing but the format is known. */
+  #unseen(request: ImageRequest) {
+    const waitMs = this.#decoding.waitMs(0, this.scheduler.latestReady(wishOf(request)));
     const decodeMs = this.#options.decodeTimes.ofAny(0.95, request.format);
-    const atMostMs = waitMs + decodeMs + this.#elsewhere.quantile(0.5);
-    return this.scheduler.preview(wish, { mostlyMs: waitMs, atMostMs });
+    return { mostlyMs: waitMs, atMostMs: waitMs + decodeMs };
   }
 
   /**
@@ -189,6 +198,10 @@ export class Pipeline<File, Pixels, Output> {
     return this.#fly(files.length, request, (flight) => {
       const wish = wishOf(request);
       const due = this.scheduler.latestReady(wish);
+      if (files.length === 1 && this.#decoding.length === 0 && this.scheduler.idle) {
+        const enoughMs = this.scheduler.enoughMs(wish, this.#unseen(request));
+        flight.named = { enoughMs, cheapestMs: wish.deadline - due };
+      }
       this.#admit(flight, wish, this.#preparation(files, due));
       const enteredAt = this.#options.clock.now();
       const jobs = files.map(({ file, header }, index) => ({
@@ -234,6 +247,7 @@ export class Pipeline<File, Pixels, Output> {
         request,
         answers: [],
         places: [],
+        named: null,
         jobs: [],
         left: count,
         settled: false,
@@ -275,8 +289,7 @@ export class Pipeline<File, Pixels, Output> {
     const ready = group.flatMap(({ job, result, tookMs }) => {
       const { flight, index, header, enteredAt } = job;
       if ('error' in result) {
-        const { length } = flight.places;
-        this.#fail(flight, new DecodeError(index, length, result.error));
+        this.#fail(flight, new DecodeError(index, flight.places.length, result.error));
         return [];
       }
       if (header) {
@@ -309,6 +322,7 @@ export class Pipeline<File, Pixels, Output> {
           flight.answers[index] = answer;
           const { finishedAt } = stages;
           this.#elsewhere.add(finishedAt - arrivedAt - queueMs - decodeMs - served.inferenceMs);
+          this.#named.observe(flight.named, answer, this.#options.latency);
           this.#options.events?.answered?.(input, answer, flight.request);
           flight.left -= 1;
           if (flight.left > 0) return;

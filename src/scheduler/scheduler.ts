@@ -58,8 +58,7 @@ export class Scheduler<Input, Output> {
 
   /** Nothing waits and no engine works. */
   get idle(): boolean {
-    const waiting = this.#places.ready.length + this.#inHand.all.length;
-    return waiting === 0 && !this.#busy.includes(true);
+    return this.queueLength + this.#inHand.all.length === 0 && !this.#busy.includes(true);
   }
 
   /** Requests that engines work on, or failed on and have not recovered from. */
@@ -124,9 +123,14 @@ export class Scheduler<Input, Output> {
   /** What `reserve` would refuse if it were called now; null: nothing. */
   preview(wish: Wish, preparation: Preparation = READY): Refusal | null {
     const refusal = this.#refusalOf({ ...wish, id: -1 }, preparation);
-    // Demand that is turned away is demand, too; what is let in is counted when it is admitted.
+    // Demand, too; what is let in is counted when it is admitted.
     if (refusal) this.#observe(wish.deadline - preparation.mostlyMs);
     return refusal;
+  }
+
+  /** The smallest budget that a refusal would name now, in ms. */
+  enoughMs(wish: Wish, preparation: Preparation): number {
+    return this.#refusalOf({ ...wish, deadline: -Infinity, id: -1 }, preparation)!.smallestBudgetMs;
   }
 
   /**

@@ -14,8 +14,11 @@ const TIERS = [
 ];
 const HEADER = { format: 'jpeg', pixels: 1024 };
 
-/** One engine of 10 ms (T) or 20 ms (F) for any batch, and one decoder of `decodeMs` an image. */
-function pipelineOf({ decodeMs = 1, maxBatch = 8 } = {}) {
+/**
+ * One engine of 10 ms (T) or 20 ms (F) for any batch, whose results take `coldMs` to come back, and
+ * one decoder of `decodeMs` an image.
+ */
+function pipelineOf({ decodeMs = 1, maxBatch = 8, coldMs = 0 } = {}) {
   const clock = new VirtualClock();
   const log: string[] = [];
   let inVain = 0;
@@ -46,7 +49,7 @@ function pipelineOf({ decodeMs = 1, maxBatch = 8 } = {}) {
         log.push(`${tier.skip} ${inputs.join('')}`);
         const workMs = truth.predict(tier, inputs.length);
         return new Promise((resolve) =>
-          clock.at(clock.now() + workMs, () => resolve({ outputs: inputs, workMs })),
+          clock.at(clock.now() + workMs + coldMs, () => resolve({ outputs: inputs, workMs })),
         );
       },
     },
@@ -64,6 +67,23 @@ function pipelineOf({ decodeMs = 1, maxBatch = 8 } = {}) {
 }
 
 describe('the life of a request', () => {
+  test('a budget that a refusal names is enough, also for one that comes after a rest', async () => {
+    const { clock, pipeline, ask } = pipelineOf({ coldMs: 6 });
+    const named: number[] = [];
+    const refuse = () => {
+      const request = { arrivedAt: clock.now(), budgetMs: 1, minAccuracy: 0, format: 'jpeg' };
+      named.push(pipeline.preview(request)!.smallestBudgetMs);
+    };
+    clock.at(9000, refuse);
+    for (let i = 1; i <= 20; i++) clock.at(i * 10_000, () => void ask('a', 1000));
+    clock.at(210_000, refuse);
+    await clock.run();
+    // 1 ms to decode, 10 to run, 6 to come back: unknown at first, forgotten by the plan in a rest.
+    expect(named[0]).toBeLessThan(17);
+    expect(named[1]).toBeGreaterThan(16.9);
+    expect(named[1]).toBeLessThan(20);
+  });
+
   test('decode, run, answer', async () => {
     const { clock, log, ask } = pipelineOf();
     const answers = ask('a', 100);

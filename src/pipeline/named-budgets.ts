@@ -1,0 +1,49 @@
+import type { MeasuredLatency } from '../scheduler/latency.ts';
+import type { Refusal } from '../scheduler/policy.ts';
+import type { Served } from '../scheduler/scheduler.ts';
+import { SlidingWindow } from '../scheduler/sliding-window.ts';
+
+/** Requests that are remembered, */
+const REMEMBERED = 16;
+/** and the share of callers to whom a budget that was named to them must be enough. */
+const ENOUGH_FOR = 0.9;
+
+/** What a refusal would have named, in ms. */
+export interface Named {
+  readonly enoughMs: number;
+  /** Of that, the time of the cheapest sub-network allowed. */
+  readonly cheapestMs: number;
+}
+
+/**
+ * By how much the smallest budget that a refusal names must be larger than what the plan says. The
+ * plan knows times of a busy server; a request that comes alone finds cold caches. So what such
+ * requests took is compared with what they would have been named.
+ */
+export class NamedBudgets {
+  readonly #lacking = new SlidingWindow(REMEMBERED);
+
+  observe(
+    named: Named | null,
+    {
+      tier,
+      looks,
+      arrivedAt,
+      stages,
+    }: Served<unknown> & {
+      readonly arrivedAt: number;
+      readonly stages: { readonly finishedAt: number };
+    },
+    latency: MeasuredLatency,
+  ): void {
+    if (!named || named.enoughMs === Infinity || looks.length > 1) return;
+    const deeperMs = latency.predict(tier, 1) - named.cheapestMs;
+    this.#lacking.add(stages.finishedAt - arrivedAt - named.enoughMs - deeperMs);
+  }
+
+  /** The refusal, with a budget that is enough. */
+  enough(refusal: Refusal): Refusal {
+    const lackingMs = Math.max(0, this.#lacking.quantile(ENOUGH_FOR));
+    return { ...refusal, smallestBudgetMs: refusal.smallestBudgetMs + lackingMs };
+  }
+}
