@@ -1,6 +1,7 @@
 /**
  * What a request costs, by thread role, against the limit: libjpeg and raw onnxruntime on the same
- * images and batch sizes, in the same run. Checkouts must be built and take turns. docs/cost-of-a-request.md has the results.
+ * images and batch sizes, in the same run. Checkouts must be built and take turns.
+ * docs/cost-of-a-request.md has the results.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';

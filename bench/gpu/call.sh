@@ -3,7 +3,7 @@
 #
 #   call.sh 1|2 [--provider cpu] [--quick] [--to FOLDER] [--out FOLDER] [--port N] [--seconds N]
 #
-# 1: what must hold on CUDA, then latencies; 2: over HTTP. Needs nothing that the other left.
+# 1: what must hold on CUDA, then latencies; 2: over HTTP. Needs no results of the other.
 # Ends after --seconds (480) whatever happened: each step has a limit of its own, and results are
 # gathered after each one. Exit code 3: parts are still missing, give it the next folder of parts.
 # Steps with a model that has not come are left out.

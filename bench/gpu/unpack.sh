@@ -16,11 +16,11 @@ mkdir -p "$to/parts"
 for parts in "$@"; do cp "$parts"/* "$to/parts/"; done
 cd "$to/parts"
 
-missing=0 later=1 pids=()
+missing=0 is_later_whole=1 pids=()
 while read -r _ name; do
   if [[ -f $name ]]; then continue; fi
   case $name in
-    later.*) echo "later: $name"; later=0 ;;
+    later.*) echo "later: $name"; is_later_whole=0 ;;
     *) echo "missing: $name"; missing=1 ;;
   esac
 done <SHA256SUMS
@@ -29,7 +29,7 @@ sha256sum --quiet --strict --ignore-missing --check SHA256SUMS
 
 for first in *.tar.xz.000; do
   archive=${first%.000}
-  [[ $archive != later.tar.xz || $later == 1 ]] || continue
+  [[ $archive != later.tar.xz || $is_later_whole == 1 ]] || continue
   # Unpacked by an earlier call.
   [[ ! $archive.unpacked -nt $first ]] || continue
   cat "$archive".??? >"$archive"

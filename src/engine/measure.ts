@@ -47,12 +47,12 @@ export async function measureTable(
   options: MeasureOptions,
 ): Promise<LatencyTable> {
   const { ranked, all, maxBatch, sizes, imageBytes, signal, pause, onProgress } = options;
-  const time = (skip: string, batch: number, runs: number, enoughMs?: number) =>
-    timeBatch(engine, skip, batch, imageBytes, { runs, enoughMs, signal, pause });
+  const time = (skip: string, batch: number, runs: number) =>
+    timeBatch(engine, skip, batch, imageBytes, { runs, enoughMs: ENOUGH_MS, signal, pause });
 
   const single = new Map<string, number>();
   for (const { skip } of all) {
-    single.set(skip, await time(skip, 1, RUNS, ENOUGH_MS));
+    single.set(skip, await time(skip, 1, RUNS));
     onProgress?.(single.size, all.length);
   }
   const alone = evenedOut(all, single);
@@ -70,7 +70,7 @@ export async function measureTable(
     for (const { skip } of new Set(sample)) {
       const expected = (alone.get(skip)! * growth[known]! * batch) / known;
       if (expected > LONGEST_MS) continue;
-      const ms = await time(skip, batch, batch === maxBatch ? 1 : RUNS, ENOUGH_MS);
+      const ms = await time(skip, batch, batch === maxBatch ? 1 : RUNS);
       factors.push(ms / alone.get(skip)!);
     }
     if (factors.length === 0) break;

@@ -43,8 +43,10 @@ export async function warmUp(
 export interface Timing {
   readonly runs: number;
   /** No further run begins after so many ms of them; default: TIME_PER_PAIR_MS. */
-  readonly enoughMs?: number | undefined;
+  readonly enoughMs?: number;
+  /** Stops between two runs. */
   readonly signal: AbortSignal;
+  /** After each run, as a multiple of its time. */
   readonly pause: number;
 }
 

@@ -34,6 +34,20 @@ export interface Finished<File, Pixels, J extends Job<File> = Job<File>> {
   readonly tookMs: number;
 }
 
+/** A file of a request that cannot be decoded. */
+export class DecodeError extends Error {
+  override readonly name = 'DecodeError';
+
+  constructor(
+    /** Position among the request's `count` images, from 0. */
+    readonly index: number,
+    readonly count: number,
+    cause: unknown,
+  ) {
+    super('an image cannot be decoded', { cause });
+  }
+}
+
 /** A message costs two thread switches; a group is worth them from about this much work, ms. */
 const GROUP_MS = 4;
 

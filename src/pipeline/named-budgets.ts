@@ -1,6 +1,4 @@
-import type { MeasuredLatency } from '../scheduler/latency.ts';
-import type { Refusal } from '../scheduler/policy.ts';
-import type { Served } from '../scheduler/scheduler.ts';
+import type { LatencyModel, Refusal, Tier } from '../scheduler/policy.ts';
 import { SlidingWindow } from '../scheduler/sliding-window.ts';
 
 /** Requests that are remembered, */
@@ -23,22 +21,16 @@ export interface Named {
 export class NamedBudgets {
   readonly #lacking = new SlidingWindow(REMEMBERED);
 
+  /** Of a request that came alone: `tier` answered, `tookMs` after it arrived. */
   observe(
-    named: Named | null,
-    {
-      tier,
-      looks,
-      arrivedAt,
-      stages,
-    }: Served<unknown> & {
-      readonly arrivedAt: number;
-      readonly stages: { readonly finishedAt: number };
-    },
-    latency: MeasuredLatency,
+    { enoughMs, cheapestMs }: Named,
+    tier: Tier,
+    tookMs: number,
+    latency: LatencyModel,
   ): void {
-    if (!named || named.enoughMs === Infinity || looks.length > 1) return;
-    const deeperMs = latency.predict(tier, 1) - named.cheapestMs;
-    this.#lacking.add(stages.finishedAt - arrivedAt - named.enoughMs - deeperMs);
+    // No sub-network is accurate enough: nothing would have been named.
+    if (enoughMs === Infinity) return;
+    this.#lacking.add(tookMs - enoughMs - (latency.predict(tier, 1) - cheapestMs));
   }
 
   /** The refusal, with a budget that is enough. */

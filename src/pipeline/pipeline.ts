@@ -8,10 +8,11 @@ import { SlidingWindow } from '../scheduler/sliding-window.ts';
 import { ExpiredError, Scheduler } from '../scheduler/scheduler.ts';
 import type { Clock, Engine, SchedulerEvents, Served, Wish } from '../scheduler/scheduler.ts';
 import type { Cancellation } from './cancellation.ts';
-import { DecodeStage } from './decode-stage.ts';
+import { DecodeError, DecodeStage } from './decode-stage.ts';
 import type { Decoder, Finished, Job } from './decode-stage.ts';
 import type { DecodeTimes, EncodedImage } from './decode-times.ts';
 import { NamedBudgets } from './named-budgets.ts';
+import type { Named } from './named-budgets.ts';
 
 /** What a request asks for all its images, whatever protocol it came by. */
 export interface ImageRequest {
@@ -85,7 +86,7 @@ interface Flight<Output> {
   readonly answers: ImageAnswer<Output>[];
   places: readonly Waiting[];
   /** What a refusal would have named when it came; null: it did not come alone. */
-  named: Parameters<NamedBudgets['observe']>[0];
+  named: Named | null;
   jobs: readonly DecodeJob<unknown, Output>[];
   left: number;
   settled: boolean;
@@ -108,20 +109,7 @@ interface Decoding extends Omit<Stages, 'finishedAt'> {
   readonly warning?: string | undefined;
 }
 
-/** A file of a request that cannot be decoded. */
-export class DecodeError extends Error {
-  override readonly name = 'DecodeError';
-
-  constructor(
-    /** Position among the request's `count` images, from 0. */
-    readonly index: number,
-    readonly count: number,
-    cause: unknown,
-  ) {
-    super('an image cannot be decoded', { cause });
-  }
-}
-
+/** Answers that tell how long a request is neither here nor there. */
 const REMEMBERED = 64;
 
 export class Pipeline<File, Pixels, Output> {
@@ -171,16 +159,18 @@ export class Pipeline<File, Pixels, Output> {
    * image took no time to decode, once its turn comes. Null: read on.
    */
   preview(request: ImageRequest): Refusal | null {
-    const unseen = this.#unseen(request);
-    const atMostMs = unseen.atMostMs + this.#elsewhere.quantile(0.5);
-    const refusal = this.scheduler.preview(wishOf(request), { ...unseen, atMostMs });
+    const wish = wishOf(request);
+    const { mostlyMs, atMostMs } = this.#unseen(wish, request.format);
+    const elsewhereMs = this.#elsewhere.quantile(0.5);
+    const preparation = { mostlyMs, atMostMs: atMostMs + elsewhereMs };
+    const refusal = this.scheduler.preview(wish, preparation);
     return refusal && this.#named.enough(refusal);
   }
 
   /** Ms until an image is decoded of which nothing but the format is known. */
-  #unseen(request: ImageRequest) {
-    const waitMs = this.#decoding.waitMs(0, this.scheduler.latestReady(wishOf(request)));
-    const decodeMs = this.#options.decodeTimes.ofAny(0.95, request.format);
+  #unseen(wish: Wish, format: string | undefined) {
+    const waitMs = this.#decoding.waitMs(0, this.scheduler.latestReady(wish));
+    const decodeMs = this.#options.decodeTimes.ofAny(0.95, format);
     return { mostlyMs: waitMs, atMostMs: waitMs + decodeMs };
   }
 
@@ -199,7 +189,7 @@ export class Pipeline<File, Pixels, Output> {
       const wish = wishOf(request);
       const due = this.scheduler.latestReady(wish);
       if (files.length === 1 && this.#decoding.length === 0 && this.scheduler.idle) {
-        const enoughMs = this.scheduler.enoughMs(wish, this.#unseen(request));
+        const enoughMs = this.scheduler.enoughMs(wish, this.#unseen(wish, request.format));
         flight.named = { enoughMs, cheapestMs: wish.deadline - due };
       }
       this.#admit(flight, wish, this.#preparation(files, due));
@@ -322,7 +312,10 @@ export class Pipeline<File, Pixels, Output> {
           flight.answers[index] = answer;
           const { finishedAt } = stages;
           this.#elsewhere.add(finishedAt - arrivedAt - queueMs - decodeMs - served.inferenceMs);
-          this.#named.observe(flight.named, answer, this.#options.latency);
+          if (flight.named && served.looks.length === 1) {
+            const { latency } = this.#options;
+            this.#named.observe(flight.named, served.tier, finishedAt - arrivedAt, latency);
+          }
           this.#options.events?.answered?.(input, answer, flight.request);
           flight.left -= 1;
           if (flight.left > 0) return;

@@ -181,7 +181,7 @@ function putTaps(
   for (let i = 0; i < first.length; i++) places[i] = (first[i]! - low) * step;
   const behind = at + aligned(first.byteLength);
   new Int16Array(buffer, behind, weights.length).set(weights);
-  return [behind - aligned(first.byteLength), behind, count];
+  return [at, behind, count];
 }
 
 /** From `from` to `resized` positions, of which the middle `to` are kept. */

@@ -84,10 +84,8 @@ export class Scheduler<Input, Output> {
   /** When the input must be ready for the cheapest sub-network allowed to answer in time. */
   latestReady({ deadline, minAccuracy, skip }: Wish): number {
     const { tiers, latency } = this.#options;
-    const allowed =
-      skip === undefined
-        ? (tiersFrom(tiers, minAccuracy)[0] ?? tiers[0]!)
-        : { skip, accuracy: 0, macs: 0 };
+    const cheapest = tiersFrom(tiers, minAccuracy)[0] ?? tiers[0]!;
+    const allowed = skip === undefined ? cheapest : { skip, accuracy: 0, macs: 0 };
     return deadline - latency.predict(allowed, 1);
   }
 
@@ -123,7 +121,7 @@ export class Scheduler<Input, Output> {
   /** What `reserve` would refuse if it were called now; null: nothing. */
   preview(wish: Wish, preparation: Preparation = READY): Refusal | null {
     const refusal = this.#refusalOf({ ...wish, id: -1 }, preparation);
-    // Demand, too; what is let in is counted when it is admitted.
+    // Demand that is turned away is demand, too; what is let in is counted when it is admitted.
     if (refusal) this.#observe(wish.deadline - preparation.mostlyMs);
     return refusal;
   }
@@ -346,7 +344,6 @@ export class Scheduler<Input, Output> {
   }
 
   #reportIdle(): void {
-    if (!this.idle) return;
-    for (const resolve of this.#idle.splice(0)) resolve();
+    for (const resolve of this.idle ? this.#idle.splice(0) : []) resolve();
   }
 }

@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { Cancellation } from '../../src/pipeline/cancellation.ts';
 import { DecodeTimes } from '../../src/pipeline/decode-times.ts';
-import { DecodeError, Pipeline } from '../../src/pipeline/pipeline.ts';
+import { DecodeError } from '../../src/pipeline/decode-stage.ts';
+import { Pipeline } from '../../src/pipeline/pipeline.ts';
 import type { ImageAnswer } from '../../src/pipeline/pipeline.ts';
 import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
 import { MeasuredLatency } from '../../src/scheduler/latency.ts';
