@@ -9,6 +9,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { imageCommand } from '../image-command.ts';
 import { settings } from './manifests.ts';
 
 export interface Measured {
@@ -91,8 +92,10 @@ async function beside(url: string, path: string, request: RequestInit): Promise<
 /** The server with the settings of k8s/overlays/cpu. */
 async function start() {
   const began = performance.now();
-  const child = spawn(process.execPath, ['dist/main.js'], {
+  const image = imageCommand();
+  const child = spawn(process.execPath, image.args, {
     env: {
+      ...image.env,
       MODEL_DIR: 'models/cifar10',
       ...process.env,
       ...settings('cpu'),

@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, readdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { imageCommand } from '../image-command.ts';
 
 /** `main` is the main thread where others speak HTTP; else it is `front`, too. */
 export type Role = 'front' | 'main' | 'decode' | 'engine' | 'libuv and others';
@@ -23,7 +24,7 @@ export class MeasuredServer {
 
   /**
    * @param cores that it may use, as `taskset` takes them; empty: all.
-   * @param script of the checkout.
+   * @param script another server of the checkout; absent: ours, as the checkout's image starts it.
    * @param env further settings.
    * @param preload modules that are loaded into each of its threads first.
    */
@@ -31,20 +32,22 @@ export class MeasuredServer {
     checkout: string,
     model: string,
     cores = '',
-    script = 'dist/main.js',
+    script?: string,
     env: NodeJS.ProcessEnv = {},
     preload: readonly string[] = [],
   ): Promise<MeasuredServer> {
     const rolesFile = join(mkdtempSync(join(tmpdir(), 'cost-')), 'roles');
     const modules = ['bench/cost/roles.mjs', ...preload];
     const imports = modules.flatMap((module) => ['--import', resolve(module)]);
-    const command = [process.execPath, ...imports, script];
+    const image = script === undefined ? imageCommand(checkout) : { args: [script], env: {} };
+    const command = [process.execPath, ...imports, ...image.args];
     if (cores) command.unshift('taskset', '-c', cores);
     const began = performance.now();
     const child = spawn(command[0]!, command.slice(1), {
       cwd: checkout,
       env: {
         ...process.env,
+        ...image.env,
         PORT: String(PORT),
         MODEL_DIR: resolve(model),
         LOG_LEVEL: 'warn',

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, readdirSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { imageCommand } from '../image-command.ts';
 
 export interface Served {
   readonly port: number;
@@ -17,10 +18,12 @@ export async function serve(
   env: NodeJS.ProcessEnv = {},
   cpus?: string,
 ): Promise<Served> {
-  const node = [process.execPath, 'dist/main.js'];
+  const image = imageCommand();
+  const node = [process.execPath, ...image.args];
   const [command, ...args] = cpus === undefined ? node : ['taskset', '-c', cpus, ...node];
   const child = spawn(command!, args, {
     env: {
+      ...image.env,
       HOST: '127.0.0.1',
       PORT: String(port),
       EXECUTION_PROVIDER: 'cpu',

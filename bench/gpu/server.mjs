@@ -8,10 +8,14 @@ const LONGEST_START_MS = 300_000;
 
 /** Starts `dist/main.js` with these settings; resolves once it is ready. */
 export async function startServer(settings) {
-  const child = spawn(process.execPath, ['dist/main.js'], {
-    env: { ...process.env, HOST: '127.0.0.1', LOG_LEVEL: 'fatal', ...settings },
-    stdio: ['ignore', 'inherit', 'inherit'],
-  });
+  const child = spawn(
+    process.execPath,
+    ['--use-largepages=silent', '--no-memory-reducer', 'dist/main.js'],
+    {
+      env: { ...process.env, HOST: '127.0.0.1', LOG_LEVEL: 'fatal', ...settings },
+      stdio: ['ignore', 'inherit', 'inherit'],
+    },
+  );
   const url = `http://127.0.0.1:${settings.PORT}`;
   const giveUpAt = Date.now() + LONGEST_START_MS;
   while (child.exitCode === null && Date.now() < giveUpAt) {

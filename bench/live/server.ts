@@ -3,13 +3,16 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { imageCommand } from '../image-command.ts';
 
 /** A server of the build in dist/ in a process of its own, ready to serve. */
 export async function startServer(): Promise<{ url: string; stop: () => Promise<void> }> {
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
-  const child = spawn(process.execPath, ['dist/main.js'], {
+  const image = imageCommand();
+  const child = spawn(process.execPath, image.args, {
     env: {
+      ...image.env,
       MODEL_DIR: 'models/cifar10',
       LOG_LEVEL: 'warn',
       ...process.env,

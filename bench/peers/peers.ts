@@ -1,5 +1,7 @@
 /** How each server is started and asked. Why its settings are as they are: docs/peers.md. */
 
+import { imageCommand } from '../image-command.ts';
+
 /** Bodies that bench/peers/load can send. */
 export type Format = 'raw' | 'json' | 'v1-json' | 'v2-binary' | 'v2-json';
 
@@ -24,10 +26,17 @@ const SERVERS = 'bench/peers/servers';
 /** Of models that speak the open inference protocol. */
 const V2 = { ready: '/v2/health/ready', classify: '/v2/models/classify/infer' } as const;
 
+const IMAGE = imageCommand();
+
 export const DEPTHSERVE: Peer = {
   name: 'depthserve',
-  command: () => 'node dist/main.js',
-  environment: (port) => ({ PORT: String(port), HOST: '127.0.0.1', LOG_LEVEL: 'warn' }),
+  command: () => ['node', ...IMAGE.args].join(' '),
+  environment: (port) => ({
+    ...IMAGE.env,
+    PORT: String(port),
+    HOST: '127.0.0.1',
+    LOG_LEVEL: 'warn',
+  }),
   ready: '/health/ready',
   classify: '/classify',
   format: 'raw',

@@ -41,12 +41,13 @@ const isEven = ({ format, width, height }: Header) =>
 /** Makes the function that turns an image file into the network's input. */
 export function createDecoder(options: DecoderOptions): Decode {
   const resizer = new Resizer();
-  const jpeg = new JpegDecoder(options, MOST_PIXELS, resizer);
+  const jpeg = new JpegDecoder(options, undefined, resizer);
   return async (file, pixels) => {
     const header = headerOf(file);
     const quick = header?.format === 'jpeg' ? jpeg.decode(file, pixels) : 'refused';
     if (quick === 'done') return undefined;
-    const { data, info, isDamaged } = await decode(file, header, options, quick === 'damaged');
+    const isBroken = quick === 'damaged' || jpeg.isDamaged(file);
+    const { data, info, isDamaged } = await decode(file, header, options, isBroken);
     resizer.resize(data, info, pixels, options, header ? upright(header, info) : info);
     return isDamaged ? 'The file is damaged: parts of the image may be wrong.' : undefined;
   };

@@ -12,10 +12,10 @@ export const MOST_WHOLE = 640 * 640;
 const MOST_SEGMENTS = 200;
 
 /**
- * Photos have a dozen at most. libjpeg goes through the whole picture for each, of which a hostile
- * file may have one in every twelve bytes. libvips has the same limit.
+ * Photos have a dozen scans at most. libjpeg goes through the whole picture for each, of which a
+ * hostile file may have one in every twelve bytes. libvips has the same limit.
  */
-const MOST_SCANS = 100;
+const MOST = { pixels: MOST_PIXELS, scans: 100 };
 const SCAN = Buffer.of(0xff, 0xda);
 
 /** Quick path: done; not for it; or the file is damaged, as far as libjpeg says. */
@@ -26,34 +26,42 @@ export type Quick = 'done' | 'refused' | 'damaged';
  * or YCbCr. libjpeg-turbo itself takes a tenth of the time of a libvips pipeline for them. What
  * needs more than pixels (EXIF orientation, colour profiles, CMYK) is refused, and so is whatever
  * libjpeg complains about: libvips decides what becomes of it. It does not tell of what libjpeg sees
- * last, which is most damage, so that what is refused is looked through, too.
+ * last, which is most damage: `isDamaged` does.
  */
 export class JpegDecoder {
-  /** @param mostPixels larger ones are refused. */
+  /** @param most what has more pixels or scans is refused. */
   constructor(
     private readonly frame: Frame,
-    private readonly mostPixels = MOST_PIXELS,
+    private readonly most: { readonly pixels: number; readonly scans: number } = MOST,
     private readonly resizer = new Resizer(),
   ) {}
 
   /** @param pixels uint8 `[height, width, 3]`, written when done. */
   decode(file: Buffer, pixels: Uint8Array): Quick {
-    const found = surveyed(file);
-    if (found === null || found.size > this.mostPixels) return 'refused';
+    const found = surveyed(file, this.most.scans);
+    if (found === null || found.size > this.most.pixels) return 'refused';
+    if (!found.isPlain) return 'refused';
     const scratch = this.resizer.room(found.size * 3);
     try {
-      if (!found.isPlain) {
-        // Grey takes half the time.
-        if (found.size <= MOST_WHOLE) {
-          turbo.decompressSync(file, scratch, { format: turbo.FORMAT_GRAY });
-        }
-        return 'refused';
-      }
       const image = turbo.decompressSync(file, scratch, { format: turbo.FORMAT_RGB });
       this.resizer.resize(scratch, image, pixels, this.frame);
       return 'done';
     } catch {
       return 'damaged';
+    }
+  }
+
+  /** Whether libjpeg complains about a file that was refused. False, too: it was not looked through. */
+  isDamaged(file: Buffer): boolean {
+    const found = surveyed(file, this.most.scans);
+    if (found === null || found.isPlain || found.size > MOST_WHOLE) return false;
+    try {
+      // Grey takes half the time.
+      const scratch = this.resizer.room(found.size * 3);
+      turbo.decompressSync(file, scratch, { format: turbo.FORMAT_GRAY });
+      return false;
+    } catch {
+      return true;
     }
   }
 }
@@ -62,7 +70,7 @@ export class JpegDecoder {
  * Width times height of a JPEG that libjpeg-turbo decodes, and whether it is nothing but pixels;
  * null: it is of another kind, or broken.
  */
-function surveyed(file: Buffer): { size: number; isPlain: boolean } | null {
+function surveyed(file: Buffer, mostScans: number): { size: number; isPlain: boolean } | null {
   let size: number | null = null;
   let isPlain = true;
   let at = 2;
@@ -75,7 +83,7 @@ function surveyed(file: Buffer): { size: number; isPlain: boolean } | null {
     }
     // The first scan begins.
     if (marker === 0xffda) {
-      return size === null || hasManyScans(file, at) ? null : { size, isPlain };
+      return size === null || hasMoreScans(file, at, mostScans) ? null : { size, isPlain };
     }
     const next = at + 2 + file.readUInt16BE(at + 2);
     const isApp = marker >= 0xffe1 && marker <= 0xffef;
@@ -94,9 +102,9 @@ function surveyed(file: Buffer): { size: number; isPlain: boolean } | null {
 }
 
 /** @param at of the first one. */
-function hasManyScans(file: Buffer, at: number): boolean {
+function hasMoreScans(file: Buffer, at: number, most: number): boolean {
   for (let scans = 0; at >= 0; scans++) {
-    if (scans === MOST_SCANS) return true;
+    if (scans === most) return true;
     at = file.indexOf(SCAN, at + SCAN.length);
   }
   return false;

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { performance } from 'node:perf_hooks';
 import { Worker } from 'node:worker_threads';
 import { ServeError } from '../errors.ts';
@@ -21,41 +22,55 @@ interface Slot {
   started: Promise<unknown>;
 }
 
-/**
- * A JPEG of at most so many bytes and pixels, for a network whose input has no more pixels, takes
- * less time to decode than a message to another thread and its answer.
- */
-const TINY = { bytes: 8192, pixels: 64 * 64 };
+/** Of a file that is decoded where it is; and of the network's input, which may have as many pixels. */
+interface Small {
+  readonly bytes: number;
+  readonly pixels: number;
+  /** Each goes through the whole picture once more. */
+  readonly scans: number;
+}
+
+/** Takes less time to decode than a message to another thread and its answer. */
+const TINY: Small = { bytes: 8192, pixels: 64 * 64, scans: 10 };
+/** On one core, another thread does nothing at the same time: it only costs the message. */
+const ON_ONE_CORE: Small = { bytes: 128 * 1024, pixels: 512 * 512, scans: 4 };
 
 /**
- * Decoder threads. One that crashes is replaced; the file that it crashed on is refused. Tiny
- * pictures are decoded where they are.
+ * Decoder threads. One that crashes is replaced; the file that it crashed on is refused. Small
+ * JPEGs are decoded where they are.
  */
 export class DecoderPool {
   readonly #slots: Slot[];
   readonly #imageBytes: number;
+  readonly #small: Small;
   /** Null: the network's input is too large. */
-  readonly #tiny: JpegDecoder | null;
+  readonly #here: JpegDecoder | null;
   #released = false;
 
   private constructor(
     private readonly options: DecoderOptions,
     readonly workers: number,
     private readonly events: DecoderEvents,
+    cores: number,
   ) {
     const pixels = options.height * options.width;
     this.#imageBytes = pixels * 3;
-    this.#tiny = pixels <= TINY.pixels ? new JpegDecoder(options, TINY.pixels) : null;
+    this.#small = cores === 1 ? ON_ONE_CORE : TINY;
+    this.#here = pixels <= this.#small.pixels ? new JpegDecoder(options, this.#small) : null;
     this.#slots = Array.from({ length: workers }, () => this.#start({} as Slot));
   }
 
-  /** @throws {Error} when a thread cannot be started. */
+  /**
+   * @param cores of the machine.
+   * @throws {Error} when a thread cannot be started.
+   */
   static async start(
     options: DecoderOptions,
     workers: number,
     events: DecoderEvents = {},
+    cores = availableParallelism(),
   ): Promise<DecoderPool> {
-    const pool = new DecoderPool(options, workers, events);
+    const pool = new DecoderPool(options, workers, events, cores);
     await Promise.all(pool.#slots.map(({ started }) => started));
     return pool;
   }
@@ -83,10 +98,10 @@ export class DecoderPool {
     }
   }
 
-  /** Null: not all of them are tiny, or something is wrong with one. */
+  /** Null: not all of them are small, or something is wrong with one. */
   #decodeHere(files: readonly Uint8Array[]): readonly PoolResult[] | null {
-    const decoder = this.#tiny;
-    if (!decoder || files.some(({ length }) => length > TINY.bytes)) return null;
+    const decoder = this.#here;
+    if (!decoder || files.some(({ length }) => length > this.#small.bytes)) return null;
     const results: PoolResult[] = [];
     for (const file of files) {
       const began = performance.now();

@@ -25,8 +25,8 @@ afterEach(async () => {
 });
 
 /** Whether a file was decoded although no thread can be asked any more. */
-async function isDecodedHere(side: number, file: Buffer): Promise<boolean> {
-  pool = await DecoderPool.start({ width: side, height: side, maxPixels: 1e6 }, 1);
+async function isDecodedHere(side: number, file: Buffer, cores = 2): Promise<boolean> {
+  pool = await DecoderPool.start({ width: side, height: side, maxPixels: 1e6 }, 1, {}, cores);
   await pool.release();
   const late = new Promise<false>((resolve) => setTimeout(() => resolve(false), 200));
   const decoded = pool
@@ -54,9 +54,32 @@ describe('a picture for which a message to a thread would cost more than decodin
     expect(await isDecodedHere(side, await make())).toBe(false);
   });
 
-  test('has the pixels that a thread makes of it', async () => {
-    pool = await DecoderPool.start({ width: 32, height: 32, maxPixels: 1e6 }, 1);
-    const file = await noise(48).jpeg().toBuffer();
+  describe('on one core, where no thread works beside another', () => {
+    test('is decoded where it is: a photo of half a thousand pixels a side', async () => {
+      expect(await isDecodedHere(224, await noise(500).jpeg({ quality: 40 }).toBuffer(), 1)).toBe(
+        true,
+      );
+    });
+
+    test.each([
+      ['larger pixels', () => noise(520).jpeg({ quality: 40 }).toBuffer()],
+      ['many scans', () => noise(300).jpeg({ progressive: true }).toBuffer()],
+      ['EXIF', () => noise(300).withMetadata({ orientation: 6 }).jpeg().toBuffer()],
+      [
+        'more bytes',
+        async () => Buffer.concat([await noise(32).jpeg().toBuffer(), Buffer.alloc(131_072)]),
+      ],
+    ] as const)('%s: a thread decodes it', async (_, make) => {
+      expect(await isDecodedHere(224, await make(), 1)).toBe(false);
+    });
+  });
+
+  test.each([
+    ['tiny', 48, 2],
+    ['on one core', 300, 1],
+  ])('has the pixels that a thread makes of it: %s', async (_, size, cores) => {
+    pool = await DecoderPool.start({ width: 32, height: 32, maxPixels: 1e6 }, 1, {}, cores);
+    const file = await noise(size).jpeg().toBuffer();
     const [here] = await pool.decode(0, [file]);
     // In company of a PNG, a thread decodes both.
     const [there] = await pool.decode(0, [file, await noise(32).png().toBuffer()]);
