@@ -149,7 +149,7 @@ export class InferenceEngine implements Engine<Uint8Array, Float32Array> {
   ): Promise<Ran<Float32Array>> {
     const slot = this.#slots[worker]!;
     if (this.#failed) throw this.#failed;
-    const pixels = new Uint8Array(inputs.length * this.#imageBytes);
+    const pixels = Buffer.allocUnsafeSlow(inputs.length * this.#imageBytes);
     inputs.forEach((input, index) => pixels.set(input, index * this.#imageBytes));
     const run = this.#runOn(slot.thread, tier.skip, pixels).catch((error: EngineError) => {
       // A thread that is lost said so itself; before watch(), whoever warms it up gives up.

@@ -105,7 +105,7 @@ export class DecoderPool {
     const results: PoolResult[] = [];
     for (const file of files) {
       const began = performance.now();
-      const pixels = new Uint8Array(this.#imageBytes);
+      const pixels = Buffer.allocUnsafeSlow(this.#imageBytes);
       const bytes = Buffer.from(file.buffer, file.byteOffset, file.length);
       if (decoder.decode(bytes, pixels) !== 'done') return null;
       results.push({ pixels, ms: performance.now() - began });
