@@ -2,7 +2,7 @@
  * One engine worker: a thread with an onnxruntime session of its own, because `session.run()`
  * blocks its thread for as long as the inference takes.
  */
-import { constants, setPriority } from 'node:os';
+import { availableParallelism, constants, getPriority, setPriority } from 'node:os';
 import { performance } from 'node:perf_hooks';
 import { parentPort, workerData } from 'node:worker_threads';
 import * as ort from 'onnxruntime-node';
@@ -62,11 +62,25 @@ function failed(error: unknown): void {
   post({ type: 'failed', message: error instanceof Error ? error.message : String(error) });
 }
 
-try {
+/**
+ * How far an engine is below the thread that speaks HTTP where both share one core, as `nice` counts.
+ * At equal shares, that thread falls behind under overload: requests wait unread, where nobody
+ * times them, and are answered too late (docs/cost-of-a-request.md).
+ */
+const BELOW_FRONT = 3;
+
+function prioritise(): void {
   // On Linux priorities belong to threads and 0 is the caller; elsewhere it would be the process.
-  if (options.background && process.platform === 'linux') {
-    setPriority(0, constants.priority.PRIORITY_LOW);
+  if (process.platform !== 'linux') return;
+  const { PRIORITY_LOW } = constants.priority;
+  if (options.background) setPriority(0, PRIORITY_LOW);
+  else if (availableParallelism() === 1) {
+    setPriority(0, Math.min(getPriority(0) + BELOW_FRONT, PRIORITY_LOW));
   }
+}
+
+try {
+  prioritise();
   const session = await createSession();
   port.on('message', (message: ToWorker) => {
     if (message.type === 'run') {
