@@ -149,7 +149,8 @@ export class InferenceEngine implements Engine<Uint8Array, Float32Array> {
   ): Promise<Ran<Float32Array>> {
     const slot = this.#slots[worker]!;
     if (this.#failed) throw this.#failed;
-    const pixels = Buffer.allocUnsafeSlow(inputs.length * this.#imageBytes);
+    // All of it is written: zeros would be for nothing.
+    const pixels = new Uint8Array(Buffer.allocUnsafeSlow(inputs.length * this.#imageBytes).buffer);
     inputs.forEach((input, index) => pixels.set(input, index * this.#imageBytes));
     const run = this.#runOn(slot.thread, tier.skip, pixels).catch((error: EngineError) => {
       // A thread that is lost said so itself; before watch(), whoever warms it up gives up.
