@@ -12,9 +12,9 @@ export const maxAcc: Policy = {
     const { queue, expire } = splitHopeless(view, (request) => cheapestFor(view, [request]));
     if (queue.length === 0) return run(expire, [], undefined);
     const slack = queue[0]!.deadline - view.now;
-    const tier = allowedFor(view, queue.slice(0, 1)).findLast(
-      (each) => view.latency.predict(each, 1) <= slack,
-    )!;
+    const allowed = allowedFor(view, queue.slice(0, 1));
+    // Rounding may say of the cheapest that it has no time: it is known to have some.
+    const tier = allowed.findLast((each) => view.latency.predict(each, 1) <= slack) ?? allowed[0]!;
     // Requests behind the head may want more than the sub-network that suits the head.
     const batch = batchBySlack(view, queue, tier);
     const end = batch.findIndex((request) => request.minAccuracy > tier.accuracy);
