@@ -76,14 +76,32 @@ export class DecoderPool {
   }
 
   /**
-   * Decodes files one after another, on one thread; one group at a time for each.
+   * Decodes files one after another: small ones at once, the others on one thread, which takes one
+   * group at a time.
    *
    * @param files JPEG, PNG or WebP bytes; they are copied.
    * @returns one result each, in order.
    */
   async decode(worker: number, files: readonly Uint8Array[]): Promise<readonly PoolResult[]> {
-    const here = this.#decodeHere(files);
-    if (here) return here;
+    const here = files.map((file) => this.#decodeHere(file));
+    const others = files.filter((_, index) => here[index] === null);
+    if (others.length === 0) return here as PoolResult[];
+    const there = (await this.#decodeThere(worker, others)).values();
+    return here.map((result) => result ?? there.next().value!);
+  }
+
+  /** Null: it is not small, or something is wrong with it. */
+  #decodeHere(file: Uint8Array): PoolResult | null {
+    if (!this.#here || file.length > this.#small.bytes) return null;
+    const began = performance.now();
+    // All of it is written: zeros would be for nothing.
+    const pixels = new Uint8Array(Buffer.allocUnsafeSlow(this.#imageBytes).buffer);
+    const bytes = Buffer.from(file.buffer, file.byteOffset, file.length);
+    if (this.#here.decode(bytes, pixels) !== 'done') return null;
+    return { pixels, ms: performance.now() - began };
+  }
+
+  async #decodeThere(worker: number, files: readonly Uint8Array[]): Promise<readonly PoolResult[]> {
     const slot = this.#slots[worker]!;
     try {
       await slot.started;
@@ -93,25 +111,9 @@ export class DecoderPool {
       if (files.length === 1) return [{ error: crashed(error) }];
       // One of them is to blame: the others need not pay for it.
       const results: PoolResult[] = [];
-      for (const file of files) results.push(...(await this.decode(worker, [file])));
+      for (const file of files) results.push(...(await this.#decodeThere(worker, [file])));
       return results;
     }
-  }
-
-  /** Null: not all of them are small, or something is wrong with one. */
-  #decodeHere(files: readonly Uint8Array[]): readonly PoolResult[] | null {
-    const decoder = this.#here;
-    if (!decoder || files.some(({ length }) => length > this.#small.bytes)) return null;
-    const results: PoolResult[] = [];
-    for (const file of files) {
-      const began = performance.now();
-      // All of it is written: zeros would be for nothing.
-      const pixels = new Uint8Array(Buffer.allocUnsafeSlow(this.#imageBytes).buffer);
-      const bytes = Buffer.from(file.buffer, file.byteOffset, file.length);
-      if (decoder.decode(bytes, pixels) !== 'done') return null;
-      results.push({ pixels, ms: performance.now() - began });
-    }
-    return results;
   }
 
   /** Ends the threads; what they are at is lost. */
