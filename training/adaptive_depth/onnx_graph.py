@@ -3,16 +3,17 @@
 Each run of segments that follow one skip flag becomes an ``If`` with two
 branches; segments that take the flag as a tensor need none. Stages of few weights may
 share a tree of ``If``s, with a branch for each combination of their flags. The weights
-lie once, in the root graph, and all branches refer to them. BatchNormalization
-stays un-folded inside the branches: at load time onnxruntime fuses it with the
-convolution before it into branch-local weights, and only such weights get its
-blocked (NCHWc) layout. Folding the norms here would duplicate the convolutions
-or lose that layout, which costs up to half the speed.
+lie once: in the root graph, to which all branches refer, or in the branch that alone
+reads them. BatchNormalization stays un-folded inside the branches: at load time
+onnxruntime fuses it with the convolution before it into branch-local weights, and only
+such weights get its blocked (NCHWc) layout. Folding the norms here would duplicate the
+convolutions or lose that layout, which costs up to half the speed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -60,6 +61,7 @@ def build_graph(
     nodes = []
     for link in links:
         nodes += _graph(link, exported).node
+    _move_into_branches(nodes, exported.weights)
 
     inputs = [helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, [BATCH, size, size, 3])]
     inputs += [
@@ -133,6 +135,32 @@ def _graph(link: Piece | _Choice, exported: Exported) -> onnx.GraphProto:
     node = link.node(exported)
     output = onnx.ValueInfoProto(name=link.out, type=node.attribute[0].g.output[0].type)
     return helper.make_graph([node], link.name, [], [output])
+
+
+def _move_into_branches(nodes: Sequence[onnx.NodeProto], weights: dict[str, TensorProto]) -> None:
+    """Takes out of `weights` what belongs to a convolution of one branch alone that no norm
+    follows, as in ConvNeXt: nothing makes it local when the file is loaded.
+
+    All others stay, since their fused copies come on top of what the branch has.
+    """
+    branches = list(_branches(nodes))
+    graphs = [nodes, *(branch.node for branch in branches)]
+    readers = Counter(name for each in graphs for name in {i for n in each for i in n.input})
+    for branch in branches:
+        normed = {node.input[0] for node in branch.node if node.op_type == "BatchNormalization"}
+        for node in branch.node:
+            if node.op_type == "Conv" and node.output[0] not in normed:
+                own = [name for name in node.input if name in weights and readers[name] == 1]
+                branch.initializer.extend(weights.pop(name) for name in own)
+
+
+def _branches(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
+    """Of all ``If``s, those within branches, too."""
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield attribute.g
+                yield from _branches(attribute.g.node)
 
 
 def _links(groups: Sequence[Sequence[Segment]], size: int) -> tuple[list[Piece | _Choice], Tensor]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from inspect import signature
 from typing import Any
 
+import onnx
 import torch
 from timm.models import register_model
 from timm.models import resnet as timm_resnet
@@ -133,3 +134,12 @@ def reduced(family: str, classes: int = 10) -> tuple[AdaptiveNetwork, int]:
     network = networks.build(arch, classes, options)
     randomise(network)
     return network.eval(), size
+
+
+def branches(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Those of `If`s within branches, too."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield attribute.g
+                yield from branches(attribute.g)

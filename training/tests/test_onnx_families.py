@@ -5,14 +5,13 @@ The published sizes go through the same comparison by ``bench/parity.py``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from families import REDUCED, reduced
+from families import REDUCED, branches, reduced
 
 from adaptive_depth import skip as skip_flags
 from adaptive_depth.augment import normalise
@@ -54,15 +53,6 @@ def check_weights_are_stored_once(network: torch.nn.Module, graph: onnx.ModelPro
     matrices = {tuple(p.shape) for p in network.parameters() if p.dim() > 1}
     for branch in branches(graph.graph):
         assert not any(tuple(tensor.dims) in matrices for tensor in branch.initializer)
-
-
-def branches(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """Those of `If`s within branches, too."""
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                yield attribute.g
-                yield from branches(attribute.g)
 
 
 def check_the_first_three_stages_share_one_tree_of_ifs(graph: onnx.GraphProto) -> None:
