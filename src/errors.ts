@@ -124,7 +124,7 @@ export class ServeError extends Error {
 
   /** What happened, and what to do. */
   get explanation(): string {
-    return `${this.detail} ${this.options.advice ?? ERRORS[this.code][2]}`;
+    return explain(this.code, this.detail, this.options.advice);
   }
 
   /** Without its cause, which is for the log. */
@@ -140,6 +140,10 @@ export class ServeError extends Error {
     return new ServeError(code, detail, extra, retryAfterMs, { ...options, advice });
   }
 }
+
+/** What happened, and what to do: by default as the table says. */
+export const explain = (code: ErrorCode, detail: string, advice: string = ERRORS[code][2]) =>
+  `${detail} ${advice}`;
 
 /** Why a file cannot be used, for people. */
 export function fileProblem(error: unknown): string {
@@ -157,7 +161,10 @@ export const uploadLate = () =>
   new ServeError('deadline-passed', 'The upload took longer than the budget.');
 
 /** The RFC 9457 document that answers `error`. */
-export function problemOf(error: ServeError, requestId: string) {
+export function problemOf(
+  error: Pick<ServeError, 'code' | 'explanation' | 'extra'>,
+  requestId: string,
+) {
   const [status, title] = ERRORS[error.code];
   return {
     type: `urn:depthserve:error:${error.code}`,

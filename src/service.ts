@@ -179,8 +179,8 @@ export class Service {
   }
 
   /**
-   * Takes the deployment that serves now for a request that has just arrived, and keeps it until
-   * the answer is out: a body may still be under way when another version is served.
+   * Takes the deployment that serves now for a request that has just arrived, and keeps it, unless
+   * that refuses, until the answer is out: a body may still be under way when another is served.
    *
    * @param asks what its head asks for; null: nothing that it could be refused for.
    * @param atClose done when the request is over; what is added lets the deployment go.
@@ -188,8 +188,9 @@ export class Service {
    */
   enter(asks: ImageRequest | null, atClose: (() => void)[]): Entered {
     const deployment = this.serving();
-    atClose.push(deployment.hold());
-    return { deployment, refusal: asks && deployment.pipeline.preview(asks) };
+    const refusal = asks && deployment.pipeline.preview(asks);
+    if (!refusal) atClose.push(deployment.hold());
+    return { deployment, refusal };
   }
 
   /** Balancers should look elsewhere from here on. */

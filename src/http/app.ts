@@ -10,6 +10,7 @@ import type { Service } from '../service.ts';
 import type { RequestTrace, Tracing } from '../tracing/trace.ts';
 import { Access } from './access.ts';
 import { classifyRoute } from './classify.ts';
+import { setCommonHeaders } from './common-headers.ts';
 import { allowOrigins } from './cors.ts';
 import { answerHalfOpen, countUnanswered } from './disconnect.ts';
 import { meetExpectations } from './expectations.ts';
@@ -52,13 +53,6 @@ declare module 'fastify' {
 }
 
 const QUIET = { logController: new LogController({ disableRequestLogging: true }) };
-
-const SECURITY_HEADERS = {
-  'x-content-type-options': 'nosniff',
-  'x-frame-options': 'DENY',
-  'referrer-policy': 'no-referrer',
-  'cross-origin-resource-policy': 'same-origin',
-};
 
 /** What is for those who run the service: metrics and the interface's description. */
 function internalRoutes(service: Service): FastifyPluginAsync {
@@ -103,6 +97,8 @@ export async function buildApp(
     loggerInstance: log,
     ...QUIET,
     bodyLimit: config.MAX_BODY_BYTES,
+    // The two lines about a request name it themselves: a logger for each costs more than they do.
+    childLoggerFactory: (logger) => logger,
     requestIdHeader: false,
     genReqId: (request) => {
       const given = request.headers['x-request-id'];
@@ -140,7 +136,6 @@ export async function buildApp(
     reply.raw.once('close', () => {
       for (const act of atClose) act();
     });
-    reply.headers({ 'x-request-id': request.id, ...SECURITY_HEADERS });
     if (!aside) reportLoad(request, reply);
     const { classifies } = request.routeOptions.config;
     if (classifies) atClose.push(() => countUnanswered(service, request, reply));
@@ -165,6 +160,7 @@ export async function buildApp(
       request.atClose.push(access.enter(request.headers.authorization));
     });
   }
+  setCommonHeaders(app);
   app.addHook('onSend', (_request, reply, payload, done) => {
     // A connection kept alive would hold the drain up until it times out.
     if (service.isClosing) reply.header('connection', 'close');
@@ -178,7 +174,8 @@ export async function buildApp(
         recordUnanswered(service, request, outcome);
       }
       const subNetwork = reply.getHeader('x-sub-network');
-      request.log.info({ status: reply.statusCode, outcome, subNetwork, ms }, 'classify');
+      const status = reply.statusCode;
+      request.log.info({ reqId: request.id, status, outcome, subNetwork, ms }, 'classify');
       endTrace(request, reply.statusCode, subNetwork);
     }
     done();

@@ -43,7 +43,7 @@ export function countUnanswered(service: Serving, request: FastifyRequest, reply
   const outcome = (complete ? undefined : brokenOffFor(socket)) ?? 'cancelled';
   request.outcome = outcome;
   recordUnanswered(service, request, outcome);
-  request.log.info({ outcome }, 'classify');
+  request.log.info({ reqId: request.id, outcome }, 'classify');
   endTrace(request, null);
 }
 

@@ -1,13 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { STATUS_CODES } from 'node:http';
-import type { OutgoingHttpHeaders } from 'node:http';
 import type { Socket } from 'node:net';
 import type { ConnectionError, FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import { EngineError } from '../engine/protocol.ts';
-import { ServeError, problemOf } from '../errors.ts';
-import type { ErrorCode } from '../errors.ts';
+import { ServeError, explain, problemOf, statusOf } from '../errors.ts';
+import type { ErrorCode, ErrorParts } from '../errors.ts';
 import type { Refusal } from '../scheduler/policy.ts';
 import { ExpiredError, RefusedError } from '../scheduler/scheduler.ts';
+import { commonHeaders } from './common-headers.ts';
 
 /** Of Fastify's own parsers, which read JSON; bodies that hold images are read by ours. */
 const FASTIFY_CODES: Readonly<Record<string, ErrorCode>> = {
@@ -54,28 +54,35 @@ export function toServeError(error: unknown): ServeError {
   return new ServeError('internal', 'Something went wrong here.', {}, undefined, cause);
 }
 
-export function fromRefusal(refusal: Refusal): ServeError {
+/** What an error says of a refusal. */
+function partsOf(refusal: Refusal): ErrorParts {
   if (refusal.reason === 'accuracy-unavailable') {
-    return new ServeError('accuracy-unavailable', 'The accuracy floor is above every sub-network.');
+    const detail = 'The accuracy floor is above every sub-network.';
+    return ['accuracy-unavailable', detail, {}, undefined, {}];
   }
   // Rounded up, so that a caller who sends exactly this is not refused for a fraction.
   const smallestBudgetMs = Math.ceil(refusal.smallestBudgetMs * 10) / 10;
   const extra = { smallestBudgetMs };
   if (refusal.reason === 'overload') {
     const detail = 'Not even the cheapest sub-network can answer within the budget now.';
-    return new ServeError('overloaded', detail, extra, smallestBudgetMs);
+    return ['overloaded', detail, extra, smallestBudgetMs, {}];
   }
   // No Retry-After: the same budget fails at any time.
   if (refusal.leftMs === undefined) {
     const detail = 'The budget is shorter than decoding and the cheapest sub-network take.';
-    return new ServeError('budget-too-small', detail, extra);
+    return ['budget-too-small', detail, extra, undefined, {}];
   }
   const detail =
     `The upload left ${refusal.leftMs.toFixed(1)} ms of the budget, ` +
     'less than decoding and the cheapest sub-network take.';
   const advice = 'Send a budget of at least smallestBudgetMs, or the request faster.';
-  return new ServeError('budget-too-small', detail, extra, undefined, { advice });
+  return ['budget-too-small', detail, extra, undefined, { advice }];
 }
+
+export const fromRefusal = (refusal: Refusal) => new ServeError(...partsOf(refusal));
+
+/** For the Retry-After header. */
+const wholeSeconds = (ms: number) => Math.ceil(ms / 1000);
 
 /** Logs an error, notes the outcome, and sets what every protocol's answer has in common. */
 export function settleError(error: unknown, request: FastifyRequest, reply: FastifyReply) {
@@ -83,11 +90,11 @@ export function settleError(error: unknown, request: FastifyRequest, reply: Fast
   // Refusals are the scheduler at work: under load, a stack for each would be a load of its own.
   // Nor is it news to each request that no engine works: the engine's fault was logged.
   if (isFault(problem.code) && error !== problem) {
-    request.log.error({ err: error }, problem.detail);
+    request.log.error({ reqId: request.id, err: error }, problem.detail);
   }
   request.outcome = problem.code;
   if (problem.retryAfterMs !== undefined) {
-    reply.header('retry-after', Math.ceil(problem.retryAfterMs / 1000));
+    reply.header('retry-after', wholeSeconds(problem.retryAfterMs));
   }
   if (problem.code === 'unauthorized') reply.header('www-authenticate', 'Bearer');
   reply.code(problem.status);
@@ -148,18 +155,22 @@ export function keepWhileSending({ code }: ServeError, reply: FastifyReply): voi
 }
 
 /**
- * Refuses a request whose body has not been read, by the shortest way: Fastify's from an error to
- * an answer takes several times as long, and under overload most requests are answered so.
+ * Refuses a request whose body has not been read, by the shortest way: under overload most requests
+ * are answered so. Fastify's way from an error to an answer takes several times as long; an error
+ * is not even made.
  */
 export function refuseEarly(refusal: Refusal, request: FastifyRequest, reply: FastifyReply): void {
-  const { error, document } = settleError(fromRefusal(refusal), request, reply);
-  const body = JSON.stringify(document);
+  const [code, detail, extra, retryAfterMs, { advice }] = partsOf(refusal);
+  request.outcome = code;
+  const explanation = explain(code, detail, advice);
+  const body = JSON.stringify(problemOf({ code, explanation, extra }, request.id));
+  const head = commonHeaders(request.id);
+  head.push('content-type', 'application/problem+json; charset=utf-8');
+  head.push('content-length', String(Buffer.byteLength(body)));
+  if (retryAfterMs !== undefined) head.push('retry-after', String(wholeSeconds(retryAfterMs)));
+  for (const [name, value] of Object.entries(reply.getHeaders())) head.push(name, String(value));
   reply.hijack();
-  reply.raw.writeHead(error.status, {
-    ...reply.getHeaders(),
-    'content-type': 'application/problem+json; charset=utf-8',
-    'content-length': Buffer.byteLength(body),
-  } as OutgoingHttpHeaders);
+  reply.raw.writeHead(statusOf(code), head);
   reply.raw.end(body);
 }
 

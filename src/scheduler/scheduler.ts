@@ -120,7 +120,7 @@ export class Scheduler<Input, Output> {
 
   /** What `reserve` would refuse if it were called now; null: nothing. */
   preview(wish: Wish, preparation: Preparation = READY): Refusal | null {
-    const refusal = this.#refusalOf({ ...wish, id: -1 }, preparation);
+    const refusal = this.#refusalOf(wish, preparation);
     // Demand that is turned away is demand, too; what is let in is counted when it is admitted.
     if (refusal) this.#observe(wish.deadline - preparation.mostlyMs);
     return refusal;
@@ -128,7 +128,7 @@ export class Scheduler<Input, Output> {
 
   /** The smallest budget that a refusal would name now, in ms. */
   enoughMs(wish: Wish, preparation: Preparation): number {
-    return this.#refusalOf({ ...wish, deadline: -Infinity, id: -1 }, preparation)!.smallestBudgetMs;
+    return this.#refusalOf({ ...wish, deadline: -Infinity }, preparation)!.smallestBudgetMs;
   }
 
   /**
@@ -148,7 +148,7 @@ export class Scheduler<Input, Output> {
     for (let i = 0; i < count; i++) {
       const place: Waiting = { ...wish, id: this.#nextId++ };
       this.#observe(place.deadline - preparation.mostlyMs);
-      const refusal = this.#refusalOf(place, preparation);
+      const refusal = this.#refusalOf(place, preparation, place.id);
       if (refusal) {
         this.withdraw(places, null);
         throw new RefusedError(refusal);
@@ -182,10 +182,10 @@ export class Scheduler<Input, Output> {
     this.#arrivals.observe(now, deadline - now);
   }
 
-  #refusalOf(wish: Waiting, { mostlyMs, atMostMs }: Preparation): Refusal | null {
+  #refusalOf(wish: Wish, { mostlyMs, atMostMs }: Preparation, id = -1): Refusal | null {
     const view = this.#view();
     const [readyAt, readyAtMost] = [view.now + mostlyMs, view.now + atMostMs];
-    return this.#options.policy.admit(view, { ...wish, readyAt, readyAtMost });
+    return this.#options.policy.admit(view, { ...wish, id, readyAt, readyAtMost });
   }
 
   /** Resolves when nothing is queued or running. */

@@ -44,6 +44,20 @@ describe('errors of POST /classify', () => {
     expectProblem(await send(new Uint8Array()), 400, 'no-image');
   });
 
+  it('refused before its body is read: the headers that every answer has', async () => {
+    const [refused, answered] = [
+      await send(CAT, { 'x-latency-budget-ms': '0.1' }),
+      await send(CAT),
+    ];
+    expectProblem(refused, 503, 'budget-too-small');
+    const common = [...answered.headers.keys()].filter((name) => /^x-|policy$/.test(name));
+    expect(common).toContain('x-content-type-options');
+    for (const name of common.filter((each) => each !== 'x-sub-network')) {
+      expect(refused.headers.has(name), name).toBe(true);
+    }
+    expect(refused.headers.get('content-length')).toBeTruthy();
+  });
+
   it('multipart without the field "image": 400 no-image', async () => {
     expectProblem(await classifyForm(server.url, [CAT], {}, 'photo'), 400, 'no-image');
   });
