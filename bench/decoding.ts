@@ -12,6 +12,7 @@ import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import sharp from 'sharp';
 import type { Sharp } from 'sharp';
+import { median } from './median.ts';
 import type * as Decoding from '../src/preprocess/decode.ts';
 
 const { values } = parseArgs({
@@ -63,9 +64,6 @@ async function costMs(decode: Decoding.Decode, file: Buffer): Promise<number> {
     if (spent >= LEAST_MS) return spent / count;
   }
 }
-
-const median = (numbers: readonly number[]) =>
-  numbers.toSorted((a, b) => a - b)[numbers.length >> 1]!;
 
 const heads = ['file', 'KiB', ...values.checkout];
 process.stdout.write(`| ${heads.join(' | ')} |\n|${'---|'.repeat(heads.length)}\n`);

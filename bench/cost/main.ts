@@ -7,6 +7,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import sharp from 'sharp';
+import { median } from '../median.ts';
 import { Limit } from './limit.ts';
 import { load } from './load.ts';
 import type { Loaded } from './load.ts';
@@ -59,17 +60,14 @@ interface Row {
   readonly limitMs: number;
 }
 
-const median = (numbers: readonly number[]) =>
-  numbers.toSorted((a, b) => a - b)[numbers.length >> 1]!;
-
 async function measure(
   checkout: string,
   model: keyof typeof MODELS,
   image: string,
-  cores: string,
+  cores: string | undefined,
   perSecond: number,
 ): Promise<Row> {
-  const server = await MeasuredServer.start(checkout, MODELS[model], cores);
+  const server = await MeasuredServer.start({ checkout, model: MODELS[model], cores });
   const file = IMAGES[image]!;
   const run = (seconds: number, rate: number): Promise<Loaded> =>
     load(server.url, file, LOOSE_MS, {
@@ -129,7 +127,9 @@ interface Refused {
 const HOPELESS_MS = 0.5;
 
 async function refuse(server: string, script?: string): Promise<Refused> {
-  const at = await MeasuredServer.start(script ? '.' : server, MODELS['CIFAR-10'], '0', script);
+  const checkout = script ? '.' : server;
+  const model = MODELS['CIFAR-10'];
+  const at = await MeasuredServer.start({ checkout, model, cores: '0', script });
   const run = (seconds: number) => load(at.url, IMAGES['32x32']!, HOPELESS_MS, { seconds });
   await run(4);
   const before = at.cpu();
@@ -142,16 +142,16 @@ async function refuse(server: string, script?: string): Promise<Refused> {
   return { server: script ?? server, perSecond: refused / seconds, cpuMs };
 }
 
-const CELLS: readonly (readonly [keyof typeof MODELS, string, string, number])[] = [
-  ['grocery', '341x256', '', 20],
+const CELLS: readonly (readonly [keyof typeof MODELS, string, string | undefined, number])[] = [
+  ['grocery', '341x256', undefined, 20],
   ['grocery', '341x256', '0', 0],
-  ['CIFAR-10', '32x32', '', 40],
+  ['CIFAR-10', '32x32', undefined, 40],
   ['CIFAR-10', '32x32', '0', 0],
-  ['CIFAR-10', '348x348', '', 40],
-  ['CIFAR-10', '1280x960', '', 20],
-  ['nearly free', '32x32', '', 100],
+  ['CIFAR-10', '348x348', undefined, 40],
+  ['CIFAR-10', '1280x960', undefined, 20],
+  ['nearly free', '32x32', undefined, 100],
   ['nearly free', '32x32', '0', 0],
-  ['nearly free', '32x32', '', 0],
+  ['nearly free', '32x32', undefined, 0],
 ];
 
 const rows: Row[] = [];

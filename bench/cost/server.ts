@@ -12,43 +12,56 @@ export type CpuMs = Readonly<Record<Role, number>>;
 const PORT = 18_080;
 const NS_PER_MS = 1e6;
 
+export interface MeasuredOptions {
+  /** Folder of a built checkout. */
+  readonly checkout?: string;
+  /** Folder. */
+  readonly model: string;
+  /** That it may use, as `taskset` takes them; absent: all. */
+  readonly cores?: string | undefined;
+  /** Another server of the checkout; absent: ours, as the checkout's image starts it. */
+  readonly script?: string | undefined;
+  /** Further flags of Node; they come last. */
+  readonly flags?: readonly string[];
+  /** Further settings. */
+  readonly env?: NodeJS.ProcessEnv;
+  /** Modules that are loaded into each of its threads first. */
+  readonly preload?: readonly string[];
+  readonly port?: number;
+}
+
 /** A built server in a process of its own, whose threads' processor time can be read by role. */
 export class MeasuredServer {
-  readonly url = `http://127.0.0.1:${PORT}`;
-
   private constructor(
     private readonly child: ReturnType<typeof spawn>,
     private readonly rolesFile: string,
+    readonly url: string,
     readonly startMs: number,
   ) {}
 
-  /**
-   * @param cores that it may use, as `taskset` takes them; empty: all.
-   * @param script another server of the checkout; absent: ours, as the checkout's image starts it.
-   * @param env further settings.
-   * @param preload modules that are loaded into each of its threads first.
-   */
-  static async start(
-    checkout: string,
-    model: string,
-    cores = '',
-    script?: string,
-    env: NodeJS.ProcessEnv = {},
-    preload: readonly string[] = [],
-  ): Promise<MeasuredServer> {
+  static async start({
+    checkout = '.',
+    model,
+    cores,
+    script,
+    flags = [],
+    env = {},
+    preload = [],
+    port = PORT,
+  }: MeasuredOptions): Promise<MeasuredServer> {
     const rolesFile = join(mkdtempSync(join(tmpdir(), 'cost-')), 'roles');
     const modules = ['bench/cost/roles.mjs', ...preload];
     const imports = modules.flatMap((module) => ['--import', resolve(module)]);
     const image = script === undefined ? imageCommand(checkout) : { args: [script], env: {} };
-    const command = [process.execPath, ...imports, ...image.args];
-    if (cores) command.unshift('taskset', '-c', cores);
+    const command = [process.execPath, ...imports, ...image.args.toSpliced(-1, 0, ...flags)];
+    if (cores !== undefined) command.unshift('taskset', '-c', cores);
     const began = performance.now();
     const child = spawn(command[0]!, command.slice(1), {
       cwd: checkout,
       env: {
         ...process.env,
         ...image.env,
-        PORT: String(PORT),
+        PORT: String(port),
         MODEL_DIR: resolve(model),
         LOG_LEVEL: 'warn',
         EXECUTION_PROVIDER: 'cpu',
@@ -58,13 +71,22 @@ export class MeasuredServer {
       },
       stdio: ['ignore', 'ignore', 'inherit'],
     });
-    const server = new MeasuredServer(child, rolesFile, 0);
+    const url = `http://127.0.0.1:${port}`;
     for (;;) {
-      const ready = await fetch(`${server.url}/health/ready`).catch(() => null);
-      if (ready?.ok) return new MeasuredServer(child, rolesFile, performance.now() - began);
+      const ready = await fetch(`${url}/health/ready`).catch(() => null);
+      if (ready?.ok) return new MeasuredServer(child, rolesFile, url, performance.now() - began);
       if (child.exitCode !== null) throw new Error(`the server ended with ${child.exitCode}`);
       await sleep(20);
     }
+  }
+
+  /** Lets others have the cores. */
+  pause(): void {
+    this.child.kill('SIGSTOP');
+  }
+
+  resume(): void {
+    this.child.kill('SIGCONT');
   }
 
   /** Processor time so far, ms. */
@@ -99,6 +121,7 @@ export class MeasuredServer {
 
   async stop(): Promise<void> {
     const ended = new Promise((done) => this.child.once('exit', done));
+    this.resume();
     this.child.kill('SIGTERM');
     await ended;
   }

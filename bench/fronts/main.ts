@@ -10,6 +10,7 @@ import sharp from 'sharp';
 import { load } from '../cost/load.ts';
 import { MeasuredServer } from '../cost/server.ts';
 import type { Role } from '../cost/server.ts';
+import { median } from '../median.ts';
 
 const { values } = parseArgs({
   options: {
@@ -82,7 +83,7 @@ interface Row {
 async function measure({ name, model, image, standsIn }: Cell, fronts: number): Promise<Row> {
   const env = { FRONTS: String(fronts), ...(standsIn && STAND_IN) };
   const preload = standsIn ? ['bench/fronts/stand-in.mjs'] : [];
-  const server = await MeasuredServer.start('.', model, '', undefined, env, preload);
+  const server = await MeasuredServer.start({ model, env, preload });
   const connections = Number(values.connections);
   const run = (seconds: number, sent = image) =>
     load(server.url, sent, LOOSE_MS, { seconds, connections });
@@ -111,8 +112,6 @@ for (let round = 0; round < Number(values.rounds); round++) {
   }
 }
 
-const median = (numbers: readonly number[]) =>
-  numbers.toSorted((a, b) => a - b)[numbers.length >> 1]!;
 const out = [
   `${cpus()[0]!.model}, ${cpus().length} cores, Node ${process.version}, ${values.rounds} rounds, medians`,
   '',

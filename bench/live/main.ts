@@ -16,6 +16,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import type { LatencyTable } from '../../src/scheduler/latency.ts';
 import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
+import { median } from '../median.ts';
 import { constant, parseTrace, renewal } from '../simulator/arrivals.ts';
 import type { Request } from '../simulator/arrivals.ts';
 import { summarise } from '../simulator/summary.ts';
@@ -265,10 +266,6 @@ interface State {
 async function modelOf(url: string): Promise<{ profile: Profile; state: State }> {
   const text = await (await fetch(`${url}/model`)).text();
   return { profile: parseProfile(text, 'live'), state: JSON.parse(text) as State };
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1] ?? NaN;
 }
 
 const percent = (share: number) => `${(100 * share).toFixed(2)} %`;

@@ -47,9 +47,15 @@ export interface Generator {
 /** Requests/s and s of the load before each measurement, so that code and caches are warm. */
 const WARM = { rate: 60, seconds: 1 };
 
+/** Where to classify, and by which protocol. */
+export interface Target {
+  readonly url: string;
+  readonly peer: Pick<PeerServer['peer'], 'format'>;
+}
+
 /** Sends load to a server that is awake, and tells what became of it. */
 export async function send(
-  server: PeerServer,
+  server: Target,
   rate: number,
   seed: number,
   { photos, labels, cores, seconds, budgetMs, priority }: Generator,

@@ -2,6 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { renderSvg } from '../chart.ts';
 import type { Series } from '../chart.ts';
+import { median } from '../median.ts';
 import type { Cell } from './cell.ts';
 import type { Results } from './results.ts';
 
@@ -18,8 +19,11 @@ export function writeReport(results: Results): string {
   const servers = [...new Set(cells.map(({ server }) => server))].sort((a, b) =>
     a === OWN ? -1 : b === OWN ? 1 : a.localeCompare(b),
   );
-  const of = (server: string, load: number, read: Read): number | null =>
-    median(cells.filter((cell) => cell.server === server && cell.load === load).map(read));
+  /** null: of none. */
+  const of = (server: string, load: number, read: Read): number | null => {
+    const mine = cells.filter((cell) => cell.server === server && cell.load === load);
+    return mine.length > 0 ? median(mine.map(read)) : null;
+  };
   const goodput = (server: string, load: number) => of(server, load, (cell) => cell.goodput) ?? 0;
   const file = `docs/images/${basename(results.file, '.json')}.svg`;
   writeFileSync(file, plot(servers, loads, goodput, peak!, conditions.budgetMs));
@@ -100,12 +104,4 @@ function plot(
       { title: 'Peers with the base-net', unit: 'number', min: 0, series: network(/ T+$/) },
     ],
   });
-}
-
-/** null: of none. */
-function median(values: readonly number[]): number | null {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  if (sorted.length === 0) return null;
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
