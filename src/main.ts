@@ -5,7 +5,6 @@ import { EngineError } from './engine/protocol.ts';
 import { ServeError } from './errors.ts';
 import { ModelError } from './model/manifest.ts';
 import { CliError, EXIT, UsageError } from './cli/command.ts';
-import { main } from './cli/parser.ts';
 
 /** Told without a stack: the message says what is wrong and what to do. */
 const EXPECTED = [UsageError, CliError, ConfigError, ModelError, EngineError, ServeError];
@@ -17,7 +16,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 
 const args = process.argv.slice(2);
 try {
-  const code = await main(args);
+  const code = await run();
   if (code !== null) process.exitCode = code;
 } catch (error) {
   const isExpected = EXPECTED.some((known) => error instanceof known);
@@ -29,4 +28,12 @@ try {
       ? `${JSON.stringify({ error: { exitCode: process.exitCode, message } })}\n`
       : `depthserve: ${isExpected ? message : (stack ?? String(error))}\n`,
   );
+}
+
+/** @returns as `main` of cli/parser.ts. */
+async function run(): Promise<number | null> {
+  if (args.length > 0) return (await import('./cli/parser.ts')).main(args);
+  // As in the image: nothing to read, and the library that reads it takes 0.1 s to load.
+  await (await import('./cli/serve.ts')).serve(process.env);
+  return null;
 }

@@ -2,8 +2,9 @@ import { describe, expect, test } from 'vitest';
 import { evenedOut, measureTable, stillHolds } from '../src/engine/measure.ts';
 import type { InferenceEngine } from '../src/engine/engine.ts';
 import type { LatencyTable } from '../src/scheduler/latency.ts';
+import type { Tier } from '../src/scheduler/policy.ts';
 
-/** All combinations of four flags, each of which saves some MACs. */
+/** All combinations of four flags, each of which saves some MACs, for as much accuracy. */
 const NETWORKS = Array.from({ length: 16 }, (_, flags) => {
   const saved = [5, 4, 6, 3].reduce((sum, macs, i) => sum + ((flags >> i) & 1) * macs, 0);
   const skip = [0, 1, 2, 3].map((i) => ((flags >> i) & 1 ? 'T' : 'F')).join('');
@@ -11,7 +12,10 @@ const NETWORKS = Array.from({ length: 16 }, (_, flags) => {
 });
 
 /** An engine that takes 1 ms and 0.1 ms for each unit of MACs, times the images' share. */
-function engineOf(disturbed: (skip: string) => number = () => 1) {
+function engineOf(
+  disturbed: (skip: string) => number = () => 1,
+  ranked: readonly Tier[] = NETWORKS,
+) {
   const runs: string[] = [];
   const engine = {
     workers: 1,
@@ -23,7 +27,7 @@ function engineOf(disturbed: (skip: string) => number = () => 1) {
     },
   } as unknown as InferenceEngine;
   const options = (maxBatch: number) => ({
-    ranked: NETWORKS,
+    ranked,
     all: NETWORKS,
     maxBatch,
     sizes: [1, 2, 4, 8, 16, 32].filter((size) => size <= maxBatch),
@@ -49,6 +53,23 @@ describe('the latency table of a start', () => {
     expect(Object.keys(table['FFFF']!)).toEqual(['1', '2', '4', '8', '16', '32']);
     // Four runs of each alone, and three networks with two more batch sizes.
     expect(runs.length).toBeLessThan(16 * 4 + 3 * 8);
+  });
+
+  test('what another sub-network is sure to beat runs once, and gets the time of its MACs', async () => {
+    // Four flags of which one costs accuracy and the others none.
+    const ranked = NETWORKS.map((tier) => ({
+      ...tier,
+      accuracy: tier.skip[0] === 'T' ? 0.8 : 0.9,
+    }));
+    const { measure, runs } = engineOf(() => 1, ranked);
+    const table = await measure(8);
+    const runsOf = (skip: string) => runs.filter((run) => run === `${skip} 1`).length;
+    const timed = NETWORKS.filter(({ skip }) => runsOf(skip) > 1).map(({ skip }) => skip);
+    expect(timed).toEqual(['FTTT', 'TTTT']);
+    for (const { skip, macs } of NETWORKS) {
+      expect(runsOf(skip)).toBeGreaterThan(0);
+      expect(table[skip]![1]).toBeCloseTo(1 + 0.1 * macs);
+    }
   });
 
   test('one disturbed measurement does not take a sub-network off the front', async () => {

@@ -7,10 +7,12 @@ import { median, timeBatch } from './warmup.ts';
 
 /** Batch sizes that are measured; the largest allowed comes on top, those between are interpolated. */
 const MEASURED = [1, 4];
-/** Timed runs of each, after one that is not counted. */
+/** Timed runs of each. */
 const RUNS = 3;
 /** Fewer where they take longer, in ms: other sub-networks say as much. */
 const ENOUGH_MS = 4;
+/** A sub-network is not timed if another one is no less accurate at this share of its MACs. */
+const CHEAPER = 0.9;
 /** A batch that is expected to take longer, in ms, is not measured: times grow in proportion. */
 const LONGEST_MS = 100;
 
@@ -35,10 +37,10 @@ export interface MeasureOptions {
 export type Progress = (done: number, of: number) => void;
 
 /**
- * The latency table that a server starts with, in seconds rather than minutes: every sub-network
- * once with one image, and of those on the Pareto front the cheapest, the middle and the deepest
- * with a few batch sizes. The rest follows from how times grow, and is corrected while serving.
- * What a busy neighbour did to single measurements is evened out: MACs are the prior.
+ * The latency table that a server starts with, in seconds rather than minutes. Every sub-network
+ * runs; those that may be chosen are timed with one image, and of the Pareto front the cheapest, the
+ * middle and the deepest with a few batch sizes. The rest follows from MACs and how times grow, and
+ * is corrected while serving. What a busy neighbour did to single measurements is evened out.
  *
  * @returns median ms of work by sub-network and batch size.
  */
@@ -47,13 +49,19 @@ export async function measureTable(
   options: MeasureOptions,
 ): Promise<LatencyTable> {
   const { ranked, all, maxBatch, sizes, imageBytes, signal, pause, onProgress } = options;
-  const time = (skip: string, batch: number, runs: number) =>
-    timeBatch(engine, skip, batch, imageBytes, { runs, enoughMs: ENOUGH_MS, signal, pause });
+  const time = (skip: string, batch: number, runs: number) => {
+    // Larger batches find the session warm.
+    const cold = batch === 1 ? 1 : 0;
+    const timing = { runs, cold, enoughMs: ENOUGH_MS, signal, pause };
+    return timeBatch(engine, skip, batch, imageBytes, timing);
+  };
 
   const single = new Map<string, number>();
-  for (const { skip } of all) {
-    single.set(skip, await time(skip, 1, RUNS));
-    onProgress?.(single.size, all.length);
+  const mayBeChosen = worthTiming(ranked);
+  for (const [index, { skip }] of all.entries()) {
+    const ms = await time(skip, 1, mayBeChosen.has(skip) ? RUNS : 0);
+    if (mayBeChosen.has(skip)) single.set(skip, ms);
+    onProgress?.(index + 1, all.length);
   }
   const alone = evenedOut(all, single);
 
@@ -89,6 +97,13 @@ export async function measureTable(
   );
 }
 
+/** Without those that another sub-network is sure to beat. */
+function worthTiming(ranked: readonly Tier[]): ReadonlySet<string> {
+  const isBeaten = ({ accuracy, macs }: Tier) =>
+    ranked.some((other) => other.accuracy >= accuracy && other.macs <= CHEAPER * macs);
+  return new Set(ranked.filter((tier) => !isBeaten(tier)).map(({ skip }) => skip));
+}
+
 /** A table that was measured before holds if this machine is at most so many times off. */
 const HOLDS = 1.5;
 
@@ -101,7 +116,7 @@ export async function stillHolds(
   if (!all.every(({ skip }) => skip in table)) return false;
   const front = paretoFront(ranked, table);
   for (const { skip } of [front[0]!, front.at(-1)!]) {
-    const ms = await timeBatch(engine, skip, 1, imageBytes, { runs: RUNS, signal, pause });
+    const ms = await timeBatch(engine, skip, 1, imageBytes, { runs: RUNS, cold: 1, signal, pause });
     const ratio = ms / table[skip]![1]!;
     if (ratio > HOLDS || ratio < 1 / HOLDS) return false;
   }
@@ -110,21 +125,27 @@ export async function stillHolds(
 
 /**
  * Half of what was measured, half of what the MACs let expect (geometric mean): a line through the
- * medians of slopes and offsets (Theil and Sen), which single outliers do not move.
+ * medians of slopes and offsets (Theil and Sen), which single outliers do not move. Of what was not
+ * measured: that line.
  */
 export function evenedOut(
   networks: readonly Pick<Tier, 'skip' | 'macs'>[],
   measured: ReadonlyMap<string, number>,
 ): Map<string, number> {
-  const points = networks.map(({ skip, macs }) => ({ skip, macs, ms: measured.get(skip)! }));
+  const points = networks.flatMap(({ skip, macs }) => {
+    const ms = measured.get(skip);
+    return ms === undefined ? [] : { macs, ms };
+  });
   const slopes = points.flatMap((a) =>
     points.flatMap((b) => (b.macs > a.macs ? (b.ms - a.ms) / (b.macs - a.macs) : [])),
   );
   const slope = slopes.length > 0 ? Math.max(0, median(slopes)) : 0;
   const offset = median(points.map(({ macs, ms }) => ms - slope * macs));
+  const least = Math.min(...points.map(({ ms }) => ms));
   return new Map(
-    points.map(({ skip, macs, ms }) => {
+    networks.map(({ skip, macs }) => {
       const expected = offset + slope * macs;
+      const ms = measured.get(skip) ?? Math.max(least, expected);
       return [skip, expected > 0 ? Math.sqrt(ms * expected) : ms];
     }),
   );

@@ -31,7 +31,7 @@ export async function warmUp(
     for (const skip of subNetworks) {
       const times = await Promise.all(
         Array.from({ length: engine.workers }, (_, worker) =>
-          timeRuns(engine, worker, skip, images, signal, pause),
+          timeRuns(engine, worker, skip, images, { runs: MOST_RUNS, cold: 1, signal, pause }),
         ),
       );
       (table[skip] ??= {})[batch] = median(times.flat());
@@ -42,6 +42,8 @@ export async function warmUp(
 
 export interface Timing {
   readonly runs: number;
+  /** Runs before them, which are not counted. */
+  readonly cold: number;
   /** No further run begins after so many ms of them; default: TIME_PER_PAIR_MS. */
   readonly enoughMs?: number;
   /** Stops between two runs. */
@@ -50,19 +52,19 @@ export interface Timing {
   readonly pause: number;
 }
 
-/** @returns median ms of at most `runs` runs on every worker, after one that is not counted. */
+/** @returns median ms of at most `runs` runs on every worker; NaN of none. */
 export async function timeBatch(
   engine: InferenceEngine,
   skip: string,
   batch: number,
   imageBytes: number,
-  { runs, enoughMs, signal, pause }: Timing,
+  timing: Timing,
 ): Promise<number> {
   const image = trialImage(imageBytes);
   const images = Array.from({ length: batch }, () => image);
   const times = await Promise.all(
     Array.from({ length: engine.workers }, (_, worker) =>
-      timeRuns(engine, worker, skip, images, signal, pause, runs, enoughMs),
+      timeRuns(engine, worker, skip, images, timing),
     ),
   );
   return median(times.flat());
@@ -73,10 +75,7 @@ async function timeRuns(
   worker: number,
   skip: string,
   images: readonly Uint8Array[],
-  signal: AbortSignal,
-  pause: number,
-  mostRuns = MOST_RUNS,
-  enoughMs = TIME_PER_PAIR_MS,
+  { runs, cold, enoughMs = TIME_PER_PAIR_MS, signal, pause }: Timing,
 ): Promise<number[]> {
   const timeRun = async () => {
     signal.throwIfAborted();
@@ -84,14 +83,14 @@ async function timeRuns(
     if (pause > 0) await sleep(pause * workMs, undefined, { signal });
     return workMs;
   };
-  await timeRun();
+  for (let i = 0; i < cold; i++) await timeRun();
   const times: number[] = [];
   let spent = 0;
-  do {
+  while (times.length < runs && spent < enoughMs) {
     const ms = await timeRun();
     times.push(ms);
     spent += ms;
-  } while (times.length < mostRuns && spent < enoughMs);
+  }
   return times;
 }
 

@@ -94,6 +94,9 @@ export class ModelError extends Error {
   override readonly name = 'ModelError';
 }
 
+/** At a time, of the model's file. */
+const READ_BYTES = 1024 * 1024;
+
 const SCHEMA = new URL('../../models/model.schema.json', import.meta.url);
 
 /**
@@ -158,7 +161,8 @@ async function parse(path: string): Promise<Manifest> {
 
 async function sha256(handle: FileHandle): Promise<string> {
   const hash = createHash('sha256');
-  await pipeline(handle.createReadStream({ autoClose: false, start: 0 }), hash);
+  const options = { autoClose: false, start: 0, highWaterMark: READ_BYTES };
+  await pipeline(handle.createReadStream(options), hash);
   return hash.digest('hex');
 }
 

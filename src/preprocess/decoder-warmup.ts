@@ -26,15 +26,15 @@ export async function warmUpDecoders(
   signal: AbortSignal,
 ): Promise<Buffer> {
   const noise = { type: 'gaussian', mean: 128, sigma: 30 } as const;
-  const picture = await sharp({
-    create: { width: EDGE, height: EDGE, channels: 3, background: '#808080', noise },
-  })
+  const size = { width: EDGE, height: EDGE, channels: 3 } as const;
+  const pixels = await sharp({ create: { ...size, background: '#808080', noise } })
     // Photos are smoother than noise, and noise would take several times as long.
     .blur(2)
-    .png()
+    .raw()
     .toBuffer();
+  const picture = () => sharp(pixels, { raw: size });
   for (const format of FORMATS) {
-    const file = await sharp(picture).toFormat(format).toBuffer();
+    const file = await picture().toFormat(format).toBuffer();
     const header = headerOf(file)!;
     const decodeAll = async (worker: number) => {
       for (let i = 0; i < DECODES; i++) {
@@ -48,5 +48,5 @@ export async function warmUpDecoders(
     };
     await Promise.all(Array.from({ length: decoders.workers }, (_, worker) => decodeAll(worker)));
   }
-  return sharp(picture).jpeg().toBuffer();
+  return picture().jpeg().toBuffer();
 }
