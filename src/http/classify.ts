@@ -6,7 +6,6 @@ import type { FastifyRequest } from 'fastify';
 import { ServeError } from '../errors.ts';
 import { Type } from '../json-schema.ts';
 import type { ImageRequest } from '../pipeline/pipeline.ts';
-import type { Refusal } from '../scheduler/policy.ts';
 import { answerOf, serverTimingOf, subNetworksOf } from './answer.ts';
 import { budgetOf, minAccuracyOf, minConfidenceOf } from './budget.ts';
 import { boundaryOf } from './delimiters.ts';
@@ -16,7 +15,7 @@ import { readWhole } from './intake.ts';
 import { FORMAT_OF_TYPE, FORM_TYPE, IMAGE_TYPES, imagesOf } from './images.ts';
 import { refuseEarly } from './problem.ts';
 import { isShort, serveBy } from './serving.ts';
-import type { Serving } from './serving.ts';
+import type { Entering, Serving } from './serving.ts';
 import { Answer, Answers, RequestHeaders, problems } from './schemas.ts';
 
 declare module 'fastify' {
@@ -141,12 +140,13 @@ export function classifyRoute(service: Serving): FastifyPluginAsyncTypebox {
           const imageRequest = imageRequestOf(request);
           request.imageRequest = imageRequest;
           request.trace?.asks(imageRequest.budgetMs);
-          const entered = (refusal: Refusal | null) => {
+          const entered: Entering = (error, refusal) => {
+            if (error) return done(error);
             if (refusal) return refuseEarly(refusal, request, reply);
             request.uploadDue = imageRequest.arrivedAt + imageRequest.budgetMs;
             done();
           };
-          serveBy(service, request, imageRequest, entered, done, isShort(request));
+          serveBy(service, request, imageRequest, entered, isShort(request));
         },
         // The schema documents; checking each answer against a union would cost more than it finds.
         serializerCompiler: () => JSON.stringify,

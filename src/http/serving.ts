@@ -44,13 +44,15 @@ const SHORT = 16 * 1024;
 export const isShort = ({ headers }: FastifyRequest): boolean =>
   Number(headers['content-length']) <= SHORT && headers.expect === undefined;
 
+/** Told what a request is refused for, null: nothing; or what another thread, or this, has thrown. */
+export type Entering = (error: Error | null, refusal: Refusal | null) => void;
+
 /**
  * Lets a request in that has just arrived, with the version that serves now.
  *
  * @param asks what its head asks for; null: nothing that it could be refused for.
- * @param entered called with what it is refused for; null: nothing. At once, where no other thread
- *   is asked: a promise would cost more than the decision.
- * @param failed called with what another thread, or `entered` after it, has thrown.
+ * @param entered called at once, where no other thread is asked: a promise would cost more than the
+ *   decision.
  * @param canWait it may be decided with the body, if that saves time; not known till then is the
  *   version.
  * @throws {ServeError} starting, draining, engine-failed
@@ -59,18 +61,17 @@ export function serveBy(
   service: Serving,
   request: FastifyRequest,
   asks: ImageRequest | null,
-  entered: (refusal: Refusal | null) => void,
-  failed: (error: Error) => void,
+  entered: Entering,
   canWait = false,
 ): void {
   const take = ({ deployment, refusal }: Entered) => {
     // The client has gone away meanwhile: that has been counted.
     if (request.raw.destroyed) return;
     request.deployment = deployment;
-    entered(refusal);
+    entered(null, refusal);
   };
   const answer = service.enter(asks, request.atClose, canWait);
-  if (answer instanceof Promise) answer.then(take).catch(failed);
+  if (answer instanceof Promise) answer.then(take).catch((error: Error) => entered(error, null));
   else take(answer);
 }
 

@@ -1,11 +1,10 @@
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify';
-import type { Refusal } from '../../scheduler/policy.ts';
 import { serverTimingOf } from '../answer.ts';
 import { cancelOnDisconnect } from '../disconnect.ts';
 import { readWhole } from '../intake.ts';
 import { fromRefusal } from '../problem.ts';
 import { serveBy } from '../serving.ts';
-import type { Serving } from '../serving.ts';
+import type { Entering, Serving } from '../serving.ts';
 import { infer } from './inference.ts';
 import { rawMessage } from './inputs.ts';
 import { jsonLengthOf, readMessage } from './message.ts';
@@ -59,14 +58,15 @@ export function inferRoutes(service: Serving): FastifyPluginAsync {
             const { arrivedAt } = request;
             const { budgetMs } = headWishOf(request);
             const asks = budgetMs === undefined ? null : { arrivedAt, budgetMs, minAccuracy: 0 };
-            const entered = (refusal: Refusal | null) => {
+            const entered: Entering = (error, refusal) => {
+              if (error) return done(error);
               assertModel(request.params as ModelParams, request.deployment!.manifest);
               if (refusal) return done(fromRefusal(refusal));
               // Of two budgets the smaller one counts: the other may be in the body.
               if (budgetMs !== undefined) request.uploadDue = arrivedAt + budgetMs;
               done();
             };
-            serveBy(service, request, asks, entered, done);
+            serveBy(service, request, asks, entered);
           },
           // readMessage() validates: strictly, and only after JSON and tensors are taken apart.
           validatorCompiler: () => () => true,
