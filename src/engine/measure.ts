@@ -57,10 +57,10 @@ export async function measureTable(
   };
 
   const single = new Map<string, number>();
-  const mayBeChosen = worthTiming(ranked);
+  const timed = worthTiming(ranked, all);
   for (const [index, { skip }] of all.entries()) {
-    const ms = await time(skip, 1, mayBeChosen.has(skip) ? RUNS : 0);
-    if (mayBeChosen.has(skip)) single.set(skip, ms);
+    const ms = await time(skip, 1, timed.has(skip) ? RUNS : 0);
+    if (timed.has(skip)) single.set(skip, ms);
     onProgress?.(index + 1, all.length);
   }
   const alone = evenedOut(all, single);
@@ -97,11 +97,13 @@ export async function measureTable(
   );
 }
 
-/** Without those that another sub-network is sure to beat. */
-function worthTiming(ranked: readonly Tier[]): ReadonlySet<string> {
+/** Without those that another sub-network is sure to beat, but for the ends of the line of MACs. */
+function worthTiming(ranked: readonly Tier[], all: MeasureOptions['all']): ReadonlySet<string> {
   const isBeaten = ({ accuracy, macs }: Tier) =>
     ranked.some((other) => other.accuracy >= accuracy && other.macs <= CHEAPER * macs);
-  return new Set(ranked.filter((tier) => !isBeaten(tier)).map(({ skip }) => skip));
+  const byMacs = all.toSorted((a, b) => a.macs - b.macs);
+  const worth = [...ranked.filter((tier) => !isBeaten(tier)), byMacs[0]!, byMacs.at(-1)!];
+  return new Set(worth.map(({ skip }) => skip));
 }
 
 /** A table that was measured before holds if this machine is at most so many times off. */
