@@ -12,16 +12,21 @@ export interface Served {
   stop(): Promise<number | null>;
 }
 
-/** @param cpus processors that it may use, as `taskset -c` takes them; absent: all. */
+/**
+ * @param cpus processors that it may use, as `taskset -c` takes them; absent: all.
+ * @param checkout folder of a built one.
+ */
 export async function serve(
   port: number,
   env: NodeJS.ProcessEnv = {},
   cpus?: string,
+  checkout = '.',
 ): Promise<Served> {
-  const image = imageCommand();
+  const image = imageCommand(checkout);
   const node = [process.execPath, ...image.args];
   const [command, ...args] = cpus === undefined ? node : ['taskset', '-c', cpus, ...node];
   const child = spawn(command!, args, {
+    cwd: checkout,
     env: {
       ...image.env,
       HOST: '127.0.0.1',

@@ -2,6 +2,7 @@
  * How soon the server is ready, and what becomes of what it measured meanwhile.
  *
  *   npm run bench:start -- [--starts 5] [--seconds 60] [--server-cpus 0]
+ *   npm run bench:start -- --checkout ../before --checkout .   built ones in turn; starts alone
  *
  * Starts without and with LATENCY_CACHE; then one beside as many busy processes as there are cores,
  * which end when it is ready. Every tenth of `--seconds` it says which sub-networks may be chosen
@@ -14,6 +15,7 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { median } from '../median.ts';
 import { serve } from './server.ts';
 import type { Served } from './server.ts';
 
@@ -22,29 +24,36 @@ const { values } = parseArgs({
     starts: { type: 'string', default: '5' },
     seconds: { type: 'string', default: '60' },
     'server-cpus': { type: 'string' },
+    checkout: { type: 'string', multiple: true, default: ['.'] },
   },
 });
 const PORT = 18_203;
 const SAMPLES = 10;
 const image = readFileSync('models/cifar10/samples/cat.jpg');
 
-async function started(env: NodeJS.ProcessEnv = {}): Promise<{ server: Served; ms: number }> {
+async function started(
+  env: NodeJS.ProcessEnv = {},
+  checkout = '.',
+): Promise<{ server: Served; ms: number }> {
   const began = performance.now();
-  const server = await serve(PORT, env, values['server-cpus']);
+  const server = await serve(PORT, env, values['server-cpus'], checkout);
   return { server, ms: performance.now() - began };
 }
 
 async function starts(what: string, env: NodeJS.ProcessEnv = {}): Promise<void> {
-  const times: number[] = [];
+  const times = new Map(values.checkout.map((checkout): [string, number[]] => [checkout, []]));
   for (let i = 0; i < Number(values.starts); i++) {
-    const { server, ms } = await started(env);
-    times.push(ms);
-    await server.stop();
+    for (const [checkout, mine] of times) {
+      const { server, ms } = await started(env, checkout);
+      mine.push(ms / 1000);
+      await server.stop();
+    }
   }
-  const [least, median, most] = [0, times.length >> 1, times.length - 1].map((i) =>
-    (times.toSorted((a, b) => a - b)[i]! / 1000).toFixed(1),
-  );
-  console.log(`${what}: ready in ${median} s (${least} to ${most}, ${times.length} starts)`);
+  for (const [checkout, mine] of times) {
+    const range = `${Math.min(...mine).toFixed(1)} to ${Math.max(...mine).toFixed(1)}`;
+    const ready = `ready in ${median(mine).toFixed(1)} s (${range}, ${mine.length} starts)`;
+    console.log(`${what}, ${checkout}: ${ready}`);
+  }
 }
 
 interface Model {
@@ -99,6 +108,7 @@ const cached = { LATENCY_CACHE: folder };
 await (await started(cached)).server.stop();
 await starts('LATENCY_CACHE', cached);
 rmSync(folder, { recursive: true });
+if (values.checkout.length > 1) process.exit();
 
 const calm = await started();
 console.log(`alone: ready in ${(calm.ms / 1000).toFixed(1)} s`);

@@ -44,7 +44,7 @@ const SHORT = 16 * 1024;
 export const isShort = ({ headers }: FastifyRequest): boolean =>
   Number(headers['content-length']) <= SHORT && headers.expect === undefined;
 
-/** Told what a request is refused for, null: nothing; or what another thread, or this, has thrown. */
+/** Called with the error that stopped a request, or else with what it is refused for; null: nothing. */
 export type Entering = (error: Error | null, refusal: Refusal | null) => void;
 
 /**
