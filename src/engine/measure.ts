@@ -50,9 +50,8 @@ export async function measureTable(
 ): Promise<LatencyTable> {
   const { ranked, all, maxBatch, sizes, imageBytes, signal, pause, onProgress } = options;
   const time = (skip: string, batch: number, runs: number) => {
-    // Larger batches find the session warm.
-    const cold = batch === 1 ? 1 : 0;
-    const timing = { runs, cold, enoughMs: ENOUGH_MS, signal, pause };
+    // The first run of a size takes up to five times as long: memory is allocated for it.
+    const timing = { runs, cold: 1, enoughMs: ENOUGH_MS, signal, pause };
     return timeBatch(engine, skip, batch, imageBytes, timing);
   };
 
