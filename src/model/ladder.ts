@@ -25,15 +25,17 @@ export function rankedTiers(manifest: Manifest): readonly Tier[] {
 /**
  * Adds what second looks gain. It was measured on fewer images than the accuracies were: looking
  * at everything again must come to the accuracy of the second sub-network, so gains are scaled.
+ * The most accurate one looks again, as it is on the front whatever times are measured; where it is
+ * not the one that gains were measured with, they are scaled to its accuracy all the same.
  */
 export function withSecondLooks(
   tiers: readonly Tier[],
   looks: Confidence['secondLooks'],
 ): readonly Tier[] {
-  const accuracies = new Map(tiers.map(({ skip, accuracy }) => [skip, accuracy]));
+  const best = mostAccurate(tiers);
   return tiers.map((tier) => {
     const look = looks.find(({ first }) => first === tier.skip);
-    const difference = (look ? (accuracies.get(look.second) ?? 0) : 0) - tier.accuracy;
+    const difference = best.accuracy - tier.accuracy;
     if (!look || difference <= 0) return tier;
     const gain = ({ first, second }: ConfidenceBin) => Math.max(0, second - first);
     const all = look.bins.reduce((sum, bin) => sum + bin.share * gain(bin), 0);
@@ -42,13 +44,15 @@ export function withSecondLooks(
       ...bin,
       second: bin.first + (gain(bin) * difference) / all,
     }));
-    return { ...tier, again: { skip: look.second, bins } };
+    return { ...tier, again: { skip: best.skip, bins } };
   });
 }
 
-/** The tier that is expected to be right most often. */
+/** The tier that is expected to be right most often, the cheapest where several are. */
 export const mostAccurate = (tiers: readonly Tier[]): Tier =>
-  tiers.reduce((a, b) => (b.accuracy > a.accuracy ? b : a));
+  tiers.reduce((a, b) =>
+    b.accuracy > a.accuracy || (b.accuracy === a.accuracy && b.macs < a.macs) ? b : a,
+  );
 
 /** The network with every block, which costs the most. */
 export const superNetOf = (tiers: readonly Tier[]): Tier =>

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { paretoFront, rankedTiers } from '../../src/model/ladder.ts';
@@ -65,4 +66,54 @@ describe('ranking sub-networks', () => {
   it('refuses a single known accuracy: that is no ladder', () => {
     expect(() => rankedTiers(manifest([0.9, null]))).toThrow(/no ladder/);
   });
+});
+
+describe('a second look', () => {
+  const bins = [
+    { below: 0.5, share: 0.2, first: 0.4, second: 0.5 },
+    { below: 1, share: 0.8, first: 0.95, second: 0.95 },
+  ];
+  const subNetworks = [
+    { skip: 'FF', top1: 0.9, macs: 100 },
+    { skip: 'TF', top1: 0.92, macs: 80 },
+    { skip: 'FT', top1: 0.92, macs: 90 },
+    { skip: 'TT', top1: 0.88, macs: 60 },
+  ];
+  const looks = (second: string) =>
+    rankedTiers({
+      name: 'test',
+      subNetworks,
+      confidence: { secondLooks: [{ first: 'TT', second, bins }] },
+    } as unknown as Manifest);
+
+  // Else none would ever come about: the super-net need not be on the front.
+  it('is by the most accurate sub-network, the cheapest of equals, as that is on every front', () => {
+    for (const second of ['TF', 'FF']) {
+      const { again } = looks(second).find(({ skip }) => skip === 'TT')!;
+      expect(again!.skip).toBe('TF');
+      // At everything, it comes to what that one gets right.
+      const gained = again!.bins.reduce(
+        (sum, bin) => sum + bin.share * (bin.second - bin.first),
+        0,
+      );
+      expect(gained).toBeCloseTo(0.92 - 0.88);
+    }
+  });
+
+  it.each(['cifar10', 'grocery'])(
+    'of models/%s is worth it for every first look on the front by MACs',
+    (name) => {
+      const url = new URL(`../../models/${name}/model.json`, import.meta.url);
+      const manifest = JSON.parse(readFileSync(url, 'utf8')) as Manifest;
+      const tiers = rankedTiers(manifest);
+      const macs = Object.fromEntries(tiers.map((one) => [one.skip, { 1: one.macs }]));
+      const front = paretoFront(tiers, macs);
+      expect(front.length).toBeGreaterThan(3);
+      for (const { again } of front.slice(0, -1)) expect(again?.skip).toBe(front.at(-1)!.skip);
+      // Measured with the one that looks again.
+      for (const { second } of manifest.confidence!.secondLooks) {
+        expect(second).toBe(front.at(-1)!.skip);
+      }
+    },
+  );
 });

@@ -22,9 +22,18 @@ def calibrate_folder(folder: Path, split: Split, name: str, threads: int = 0) ->
     """
     described, path = manifest.read_model_folder(folder)
     model = OnnxModel(path, threads)
-    described["confidence"] = measure(model.logits, model.flags, split, name)
+    described["confidence"] = measure(
+        model.logits, model.flags, split, name, most_accurate(described["subNetworks"])
+    )
     manifest.write(described, folder)
     return described
+
+
+def most_accurate(sub_networks: list[dict[str, Any]]) -> str | None:
+    """Of those of a manifest, the cheapest where several are; None: no accuracy is known."""
+    known = [entry for entry in sub_networks if entry["top1"] is not None]
+    best = max(known, key=lambda entry: (entry["top1"], -entry["macs"]), default=None)
+    return best and str(best["skip"])
 
 
 def add_calibrate(commands: Any) -> None:

@@ -5,7 +5,7 @@ Both are measured on held-out training images, never on the test split:
 - a temperature for each sub-network, which its logits are divided by before the softmax,
   so that of the answers given with confidence p a share p is right (temperature scaling,
   Guo et al., ICML 2017);
-- for each sub-network as a first look and the super-net as a second one: how often each is
+- for each sub-network as a first look and the most accurate as a second one: how often each is
   right, by the confidence of the first. A server that has an answer can tell from it what
   looking again would gain (a model cascade).
 """
@@ -177,12 +177,15 @@ def second_look(
     )
 
 
-def measure(logits: Logits, flags: int, split: Split, name: str) -> dict[str, Any]:
+def measure(
+    logits: Logits, flags: int, split: Split, name: str, best: str | None = None
+) -> dict[str, Any]:
     """What the manifest's member ``confidence`` holds.
 
     Args:
         split: images that were not trained on.
         name: of the split, for the manifest.
+        best: the sub-network that looks again; default: the super-net.
     Raises:
         CalibrationError: when there are too few images.
     """
@@ -194,11 +197,13 @@ def measure(logits: Logits, flags: int, split: Split, name: str) -> dict[str, An
     names = [skip_flags.name_of(skip) for skip in skip_flags.all_sub_networks(flags)]
     found = [calibrate(rows, split.labels) for rows in every]
     right = every.argmax(2) == split.labels
+    last = names.index(best or skip_flags.name_of((False,) * flags))
     looks = [
         second_look(
-            (names[i], names[0]), confidence(every[i], found[i].temperature), right[i], right[0]
+            (first, names[last]), confidence(every[i], found[i].temperature), right[i], right[last]
         )
-        for i in range(1, len(names))
+        for i, first in enumerate(names)
+        if i != last
     ]
     return {
         "split": name,

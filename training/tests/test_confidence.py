@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from adaptive_depth.calibrate import most_accurate
 from adaptive_depth.confidence import (
     CalibrationError,
     calibrate,
@@ -93,6 +94,33 @@ def test_the_manifest_gets_a_table_for_each_pair_that_gains():
         "first": 0,
         "second": 1,
     }
+
+
+def test_the_most_accurate_looks_again_and_not_always_the_super_net():
+    labels = np.random.default_rng(3).integers(0, 10, 400)
+    images = np.zeros((400, 1, 1, 3), np.uint8)
+    images[:, 0, 0, 0] = labels
+    images[:, 0, 0, 1] = np.arange(400) % 4
+
+    def logits(batch: np.ndarray, skip: tuple[bool, ...]) -> np.ndarray:
+        out = np.zeros((len(batch), 10), np.float32)
+        wrong = batch[:, 0, 0, 1] == 1 if skip != (True, False) else np.zeros(len(batch), bool)
+        out[np.arange(len(batch)), batch[:, 0, 0, 0]] = np.where(wrong, 1, 4)
+        out[wrong] = np.roll(out[wrong], 1, axis=1)
+        return out
+
+    found = measure(logits, 2, Split(images, labels), "val", "TF")
+    assert [look["first"] for look in found["secondLooks"]] == ["FF", "FT", "TT"]
+    assert {look["second"] for look in found["secondLooks"]} == {"TF"}
+
+
+def test_the_most_accurate_is_the_cheapest_of_equals():
+    def entry(skip: str, top1: float | None, macs: int) -> dict[str, object]:
+        return {"skip": skip, "top1": top1, "macs": macs}
+
+    tied = [entry("FF", 0.9, 9), entry("TF", 0.91, 7), entry("FT", 0.91, 6), entry("TT", None, 4)]
+    assert most_accurate(tied) == "FT"
+    assert most_accurate([entry("F", None, 2), entry("T", None, 1)]) is None
 
 
 def test_too_few_images_say_so():
