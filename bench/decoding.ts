@@ -34,7 +34,11 @@ const SIZES = [
 ] as const;
 const KINDS = {
   JPEG: (image: Sharp) => image.jpeg({ quality: 85 }),
-  'JPEG with EXIF': (image: Sharp) => image.withMetadata({ orientation: 6 }).jpeg({ quality: 85 }),
+  'JPEG with EXIF': (image: Sharp) =>
+    image.withExif({ IFD0: { Make: 'Camera' } }).jpeg({ quality: 85 }),
+  // withMetadata puts a profile in.
+  'JPEG to be turned, with a profile': (image: Sharp) =>
+    image.withMetadata({ orientation: 6 }).jpeg({ quality: 85 }),
   PNG: (image: Sharp) => image.png(),
   WebP: (image: Sharp) => image.webp(),
 };

@@ -1,4 +1,5 @@
 import turbo from '@julusian/jpeg-turbo';
+import { isUpright } from './exif.ts';
 import { Resizer } from './resize.ts';
 import type { Frame } from './resize.ts';
 
@@ -24,7 +25,7 @@ export type Quick = 'done' | 'refused' | 'damaged';
 /**
  * The quick path for the images that most clients send: small JPEGs, baseline or progressive, grey
  * or YCbCr. libjpeg-turbo itself takes a tenth of the time of a libvips pipeline for them. What
- * needs more than pixels (EXIF orientation, colour profiles, CMYK) is refused, and so is whatever
+ * needs more than pixels (to be turned, colour profiles, CMYK) is refused, and so is whatever
  * libjpeg complains about: libvips decides what becomes of it. It does not tell of what libjpeg sees
  * last, which is most damage: `isDamaged` does.
  */
@@ -87,8 +88,9 @@ function surveyed(file: Buffer, mostScans: number): { size: number; isPlain: boo
     }
     const next = at + 2 + file.readUInt16BE(at + 2);
     const isApp = marker >= 0xffe1 && marker <= 0xffef;
-    // EXIF and XMP may turn the image, APP2 holds colour profiles, APP14 says how colours are coded.
-    if (isApp && marker !== 0xffed) isPlain = false;
+    // APP2 holds colour profiles, APP14 says how colours are coded.
+    if (marker === 0xffe1) isPlain &&= isUpright(file.subarray(at + 4, next));
+    else if (isApp && marker !== 0xffed) isPlain = false;
     if (marker >= 0xffc0 && marker <= 0xffcf && ![0xffc4, 0xffc8, 0xffcc].includes(marker)) {
       if (marker > 0xffc2 || at + 10 > file.length || size !== null) return null;
       const [bits, components] = [file[at + 4]!, file[at + 9]!];
