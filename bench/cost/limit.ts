@@ -1,7 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import turbo from '@julusian/jpeg-turbo';
 import * as ort from 'onnxruntime-node';
+import { median } from '../median.ts';
 
 interface Manifest {
   readonly file: string;
@@ -30,6 +32,32 @@ export class Limit {
 
   /** Raw onnxruntime on a batch. */
   async inference(skip: string, batch: number): Promise<number> {
+    const feeds = this.#feeds(skip, batch);
+    return (await cpuOf(() => this.session.run(feeds, ['logits']))) / batch;
+  }
+
+  /**
+   * Decoding and inference of one image at a time, at an even rate: between two of them caches are
+   * lost and the processor sleeps, as with a server at low load.
+   *
+   * @returns median ms by the clock.
+   */
+  async paced(image: Buffer, skip: string, perSecond: number, seconds: number): Promise<number> {
+    const feeds = this.#feeds(skip, 1);
+    const scratch = Buffer.alloc(16 * 1024 * 1024);
+    const taken: number[] = [];
+    const began = performance.now();
+    for (let next = began; next < began + 1000 * seconds; next += 1000 / perSecond) {
+      await sleep(Math.max(0, next - performance.now()));
+      const started = performance.now();
+      turbo.decompressSync(image, scratch, { format: turbo.FORMAT_RGB });
+      await this.session.run(feeds, ['logits']);
+      taken.push(performance.now() - started);
+    }
+    return median(taken);
+  }
+
+  #feeds(skip: string, batch: number): Record<string, ort.Tensor> {
     const { input, flags } = this.manifest;
     const size = batch * input.height * input.width * 3;
     const pixels = Uint8Array.from({ length: size }, (_, i) => (i * 31) % 256);
@@ -39,7 +67,7 @@ export class Limit {
     flags.forEach((name, i) => {
       feeds[name] = new ort.Tensor('bool', Uint8Array.of(Number(skip[i] === 'T')), []);
     });
-    return (await cpuOf(() => this.session.run(feeds, ['logits']))) / batch;
+    return feeds;
   }
 
   /** libjpeg-turbo alone, without resizing. */

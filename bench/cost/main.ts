@@ -56,8 +56,10 @@ interface Row {
   /** Processor time per answer, ms, by role. */
   readonly cpu: Readonly<Record<string, number>>;
   readonly cpuMs: number;
-  /** Decoding and inference alone, ms. */
+  /** Decoding and inference alone, processor ms, one after the other without a pause. */
   readonly limitMs: number;
+  /** The same at the rate of the load: median ms by the clock. Absent when saturated. */
+  readonly pacedMs?: number;
 }
 
 async function measure(
@@ -91,6 +93,7 @@ async function measure(
   const limit = await Limit.of(MODELS[model]);
   let images = 0;
   let batches = 0;
+  let most = { skip: '', images: 0 };
   let inference = 0;
   for (const [skip, after] of Object.entries(batchesAfter)) {
     const before = batchesBefore[skip] ?? { images: 0, batches: 0 };
@@ -98,6 +101,7 @@ async function measure(
     if (mine === 0) continue;
     const size = Math.max(1, Math.round(mine / (after.batches - before.batches)));
     images += mine;
+    if (mine > most.images) most = { skip, images: mine };
     batches += after.batches - before.batches;
     inference += mine * (await limit.inference(skip, size));
   }
@@ -113,6 +117,9 @@ async function measure(
     cpu,
     cpuMs: Object.values(cpu).reduce((a, b) => a + b, 0),
     limitMs: inference / images + (await limit.decode(file)),
+    ...(perSecond > 0 && {
+      pacedMs: await limit.paced(file, most.skip, perSecond, Number(values.seconds)),
+    }),
   };
 }
 
@@ -175,8 +182,8 @@ const keyOf = ({ checkout, model, image, load }: Row) => [checkout, model, image
 const out = [
   `${cpus()[0]!.model}, ${cpus().length} cores, Node ${process.version}, ${values.rounds} rounds, medians`,
   '',
-  '| checkout | model | image | load | answers/s | p50 ms | batch | CPU ms: front | decode | engine | libuv | all | limit | ratio | start s |',
-  '|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|',
+  '| checkout | model | image | load | answers/s | p50 ms | batch | CPU ms: front | decode | engine | libuv | all | limit | ratio | alone at this rate, p50 ms | start s |',
+  '|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|',
 ];
 for (const key of new Set(rows.map(keyOf))) {
   const mine = rows.filter((row) => keyOf(row) === key);
@@ -187,7 +194,8 @@ for (const key of new Set(rows.map(keyOf))) {
   out.push(
     `| ${key.split('|').join(' | ')} | ${of(({ rate }) => rate, 0)} | ${of(({ medianMs }) => medianMs, 1)} | ` +
       `${of(({ meanBatch }) => meanBatch, 1)} | ${roles.join(' | ')} | ${of(({ cpuMs }) => cpuMs)} | ` +
-      `${of(({ limitMs }) => limitMs)} | ${of((row) => row.cpuMs / row.limitMs)} | ${of(({ startMs }) => startMs / 1000, 1)} |`,
+      `${of(({ limitMs }) => limitMs)} | ${of((row) => row.cpuMs / row.limitMs)} | ` +
+      `${mine[0]!.pacedMs === undefined ? '' : of(({ pacedMs }) => pacedMs!, 1)} | ${of(({ startMs }) => startMs / 1000, 1)} |`,
   );
 }
 out.push('', '| all refused, one core | refusals/s | CPU ms each |', '|---|---|---|');
