@@ -8,6 +8,10 @@ import { Type } from './json-schema.ts';
 /** Batch sizes that are warmed up and measured, up to MAX_BATCH. */
 export const BATCH_SIZES = [1, 2, 4, 8, 16, 32] as const;
 
+/** Those that may be run. */
+export const batchSizesOf = ({ MAX_BATCH }: Pick<Config, 'MAX_BATCH'>): readonly number[] =>
+  BATCH_SIZES.filter((size) => size <= MAX_BATCH);
+
 const integer = (description: string, fallback: number, minimum: number, maximum: number) =>
   Type.Integer({ description, default: fallback, minimum, maximum });
 

@@ -1,4 +1,4 @@
-import { trialImage } from './engine/warmup.ts';
+import { trialImage } from './engine/measure.ts';
 import { ServeError, uploadLate } from './errors.ts';
 import { confidenceOf } from './model/confidence.ts';
 import { mostAccurate, paretoFront, rankedTiers, superNetOf } from './model/ladder.ts';
@@ -234,6 +234,7 @@ export class Deployment {
         return ran && ran.workMs;
       },
       measured: (rows: LatencyTable) => {
+        if (Object.keys(rows).length === 0) return;
         this.#latency.restate(rows);
         this.#refreshFront();
         this.#parts.remeasured?.(this.#latency.table);
@@ -284,8 +285,12 @@ export class Deployment {
 
   /** Tells a budget that is too small from one that the upload used up. */
   #explained({ refusal }: RefusedError, request: ImageRequest, askedAt: number): Error {
-    const { arrivedAt, budgetMs } = request;
-    const isEnough = budgetMs >= this.#idleMs(this.#front[0]!);
+    const { arrivedAt, budgetMs, minAccuracy, skip } = request;
+    const cheapest =
+      skip === undefined
+        ? this.#front.find(({ accuracy }) => accuracy >= minAccuracy)
+        : this.#tiers.find((tier) => tier.skip === skip);
+    const isEnough = cheapest !== undefined && budgetMs >= this.#idleMs(cheapest);
     if (refusal.reason !== 'budget-too-small' || !isEnough) return new RefusedError(refusal);
     const leftMs = budgetMs - (askedAt - arrivedAt);
     return leftMs > 0 ? new RefusedError({ ...refusal, leftMs }) : uploadLate();

@@ -1,5 +1,4 @@
-import { evenedOut } from './engine/measure.ts';
-import { median } from './engine/warmup.ts';
+import { evenedOut, median } from './engine/measure.ts';
 import type { LatencyTable } from './scheduler/latency.ts';
 import type { Tier } from './scheduler/policy.ts';
 import type { Clock } from './scheduler/scheduler.ts';
@@ -22,7 +21,7 @@ export interface Remeasured {
   table(): LatencyTable;
   /** Runs one image. @returns ms of work; null: there is other work, or it failed. */
   trial(skip: string): Promise<number | null>;
-  /** Told of the table that is true now; empty: two measurements agree. */
+  /** Told of the rows that changed; none: two measurements agree. */
   measured(rows: LatencyTable): void;
 }
 

@@ -120,6 +120,8 @@ export class Service {
       if (!this.#stop.signal.aborted) throw error;
       return;
     }
+    // A drain that began meanwhile releases it.
+    if (this.isClosing) return;
     this.#state = 'ready';
     this.log.info({ version: this.manifest.version }, 'ready');
     if (config.GPU_SAMPLE_SECONDS > 0 && config.EXECUTION_PROVIDER !== 'cpu') {
@@ -186,7 +188,7 @@ export class Service {
    * @param atClose done when the request is over; what is added lets the deployment go.
    * @throws {ServeError} starting, draining, engine-failed
    */
-  enter(asks: ImageRequest | null, atClose: (() => void)[]): Entered {
+  enter(asks: ImageRequest | null, atClose: { push(act: () => void): unknown }): Entered {
     const deployment = this.serving();
     const refusal = asks && deployment.pipeline.preview(asks);
     if (!refusal) atClose.push(deployment.hold());

@@ -1,5 +1,5 @@
 import { performance } from 'node:perf_hooks';
-import { BATCH_SIZES } from './config.ts';
+import { batchSizesOf } from './config.ts';
 import type { Config } from './config.ts';
 import { Deployment } from './deployment.ts';
 import { InferenceEngine } from './engine/engine.ts';
@@ -63,18 +63,10 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
   const { model, config, log, signal, warmUpPause, onProgress } = options;
   const { name, version, input, subNetworks } = model.manifest;
   const started = performance.now();
-  const engineOptions: EngineOptions = {
-    modelFile: model.source,
-    provider: config.EXECUTION_PROVIDER,
-    workers: config.ENGINE_WORKERS,
-    intraOpThreads: config.INTRA_OP_THREADS,
-    inputName: input.name,
-    height: input.height,
-    width: input.width,
-    flags: model.manifest.flags,
-  };
+  const engineOptions = engineOptionsOf(model, config);
   let engine: InferenceEngine | undefined;
   let decoder: DecoderPool | undefined;
+  let deployment: Deployment | undefined;
   let isWarm = false;
   try {
     // Before it is warm, the run that fails throws.
@@ -84,7 +76,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
     [engine, decoder] = await startThreads(engineOptions, options, failed);
     await assertLabels(engine, model);
     await options.quiet;
-    const sizes = BATCH_SIZES.filter((size) => size <= config.MAX_BATCH);
+    const sizes = batchSizesOf(config);
     const cache = cacheOf(options, engine, sizes);
     const measuring = {
       ranked: rankedTiers(model.manifest),
@@ -108,7 +100,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
     const photo = await warmUpDecoders(decoder, observe, signal);
     engine.watch(Math.max(config.ENGINE_HANG_MS, HANG_FACTOR * slowest(table)));
     const shadowOptions = { ...engineOptions, provider: engine.provider };
-    const deployment = new Deployment({
+    deployment = new Deployment({
       model,
       table,
       maxBatch: config.MAX_BATCH,
@@ -144,13 +136,30 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
     );
     return deployment;
   } catch (error) {
-    await engine?.release();
-    await decoder?.release();
-    await model.close();
+    if (deployment) await deployment.release();
+    else {
+      await engine?.release();
+      await decoder?.release();
+      await model.close();
+    }
     if (!(error instanceof EngineError)) throw error;
     // onnxruntime names the path that it was given.
     throw new EngineError(error.message.replaceAll(model.source, model.file), error.fault);
   }
+}
+
+/** An engine that runs this model, with these settings. */
+export function engineOptionsOf({ source, manifest }: Model, config: Config): EngineOptions {
+  return {
+    modelFile: source,
+    provider: config.EXECUTION_PROVIDER,
+    workers: config.ENGINE_WORKERS,
+    intraOpThreads: config.INTRA_OP_THREADS,
+    inputName: manifest.input.name,
+    height: manifest.input.height,
+    width: manifest.input.width,
+    flags: manifest.flags,
+  };
 }
 
 /** The service serves without it, too: a failure is logged, and nothing is checked. */

@@ -45,7 +45,7 @@ export class Updater {
   /** Looks at once, and tries again what was rejected. */
   reload(): void {
     // Not ready yet: it will be looked at then.
-    if (!this.service.isWarm) return;
+    if (!this.service.isWarm || this.service.isClosing) return;
     this.#isAskedAgain = true;
     this.#look();
   }

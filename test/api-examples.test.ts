@@ -19,7 +19,7 @@ describe('the examples of docs/api.md', () => {
   let folder: string;
   beforeAll(async () => {
     [grpcPort] = (await freePorts(1)) as [number];
-    server = await startServer({ GRPC_PORT: String(grpcPort) });
+    server = await startServer({ MODEL_DIR: 'models/grocery', GRPC_PORT: String(grpcPort) });
     folder = await mkdtemp(join(tmpdir(), 'examples-'));
     for (const name of ['photo', 'one', 'two']) {
       await copyFile('models/cifar10/samples/cat.jpg', join(folder, `${name}.jpg`));
@@ -42,8 +42,8 @@ describe('the examples of docs/api.md', () => {
       .replaceAll('localhost:8080', new URL(server.url).host)
       .replaceAll('localhost:8081', `127.0.0.1:${grpcPort}`)
       .replaceAll(/(Budget-Ms: |Budget-Ms": "|budgetMs: |budget_ms\\": )\d+/g, '$160000')
-      .replaceAll('timeout=20_000', 'timeout=60_000_000')
-      .replaceAll('client_timeout=0.02', 'client_timeout=60');
+      .replaceAll('timeout=200_000', 'timeout=60_000_000')
+      .replaceAll('client_timeout=0.2', 'client_timeout=60');
     expect(runnable, 'no budget that a busy machine could miss').toContain('60');
     const file = join(folder, `example-${name}`);
     expect(await started(runnable, language, file)).toContain('cat');

@@ -95,11 +95,11 @@ describe('a deployment', () => {
 
 describe('a budget that was used up while the request came in', () => {
   /** What is told of a request that arrives at 0 and is here at `at`. */
-  async function told(at: number, budgetMs: number): Promise<unknown> {
+  async function told(at: number, budgetMs: number, wish = {}): Promise<unknown> {
     const { clock, deployment } = deploy();
     let outcome: Promise<unknown> | undefined;
     clock.at(at, () => {
-      const answers = deployment.classify([PHOTO], { ...PATIENT, budgetMs });
+      const answers = deployment.classify([PHOTO], { ...PATIENT, budgetMs, ...wish });
       outcome = answers.then(
         () => 'answered',
         (error: unknown) => toServeError(error),
@@ -119,6 +119,15 @@ describe('a budget that was used up while the request came in', () => {
       code: 'budget-too-small',
       explanation: expect.stringMatching(/^The upload left 5\.0 ms of the budget.*faster\.$/),
     });
+  });
+
+  test('is called too small for the sub-network that was asked for, whatever others take', async () => {
+    for (const wish of [{ minAccuracy: 0.75 }, { skip: 'F' }]) {
+      expect(await told(2, 15, wish)).toMatchObject({
+        code: 'budget-too-small',
+        explanation: expect.stringMatching(/even an idle server/),
+      });
+    }
   });
 
   test('is called too small where it would have been at any time', async () => {

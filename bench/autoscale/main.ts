@@ -6,7 +6,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { MOST_RUNS, TIME_PER_PAIR_MS as PAIR_MS } from '../../src/engine/warmup.ts';
+import { MOST_RUNS, TIME_PER_PAIR_MS as PAIR_MS } from '../../src/cli/profile.ts';
 import type { LatencyTable } from '../../src/scheduler/latency.ts';
 import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
 import { parseTrace } from '../simulator/arrivals.ts';
@@ -116,7 +116,7 @@ function times(table: LatencyTable, factor: number): LatencyTable {
   );
 }
 
-/** How long src/engine/warmup.ts takes over all sub-networks, of which the table has some. */
+/** How long src/cli/profile.ts takes over all sub-networks, of which the table has some. */
 function warmUpSeconds(table: LatencyTable): number {
   const rows = Object.values(table);
   const ms = rows

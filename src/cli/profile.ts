@@ -1,13 +1,19 @@
 import { open } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
-import { BATCH_SIZES, readConfig } from '../config.ts';
+import { batchSizesOf, readConfig } from '../config.ts';
 import { InferenceEngine } from '../engine/engine.ts';
-import { warmUp } from '../engine/warmup.ts';
+import { timeBatch } from '../engine/measure.ts';
 import { fileProblem } from '../errors.ts';
 import { paretoFront, rankedTiers } from '../model/ladder.ts';
 import { openModel } from '../model/manifest.ts';
+import { engineOptionsOf } from '../start-deployment.ts';
 import { EXIT, UsageError, progress } from './command.ts';
 import { latencyPlot } from './plot.ts';
+
+/** Timed runs of each sub-network and batch size on every worker, at most; */
+export const MOST_RUNS = 7;
+/** none begins after this time, ms: large networks are measured fewer times. */
+export const TIME_PER_PAIR_MS = 60;
 
 /** The command line's options. */
 export interface ProfileArguments {
@@ -28,29 +34,21 @@ export async function profile({ plot, json, env }: ProfileArguments): Promise<nu
   const picture = plot === undefined ? undefined : await opened(plot);
   const model = await openModel(config.MODEL_DIR);
   const { manifest } = model;
-  const { height, width, name: inputName } = manifest.input;
-  const engine = await InferenceEngine.start(
-    {
-      modelFile: model.source,
-      provider: config.EXECUTION_PROVIDER,
-      workers: config.ENGINE_WORKERS,
-      intraOpThreads: config.INTRA_OP_THREADS,
-      inputName,
-      height,
-      width,
-      flags: manifest.flags,
-    },
-    { failed: () => {} },
-  );
+  const { height, width } = manifest.input;
+  const engine = await InferenceEngine.start(engineOptionsOf(model, config), { failed: () => {} });
   const interrupted = new AbortController();
   process.once('SIGINT', () => interrupted.abort(new Error('interrupted')));
-  const sizes = BATCH_SIZES.filter((size) => size <= config.MAX_BATCH);
+  const sizes = batchSizesOf(config);
+  const { signal } = interrupted;
+  const timing = { runs: MOST_RUNS, cold: 1, enoughMs: TIME_PER_PAIR_MS, signal, pause: 0 };
   const latency: Record<string, Record<number, number>> = {};
   try {
     for (const [index, { skip }] of manifest.subNetworks.entries()) {
       progress(`measuring ${skip} (${index + 1} of ${manifest.subNetworks.length}) …`);
-      const bytes = height * width * 3;
-      Object.assign(latency, await warmUp(engine, [skip], sizes, bytes, interrupted.signal));
+      const row: Record<number, number> = (latency[skip] = {});
+      for (const size of sizes) {
+        row[size] = await timeBatch(engine, skip, size, height * width * 3, timing);
+      }
     }
   } finally {
     progress('');

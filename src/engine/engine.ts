@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Engine, Ran } from '../scheduler/scheduler.ts';
 import type { Tier } from '../scheduler/policy.ts';
+import { trialImage } from './measure.ts';
 import { EngineError } from './protocol.ts';
 import type { Provider, WorkerOptions } from './protocol.ts';
 import { EngineThread, stuckThreads } from './thread.ts';
@@ -72,40 +73,38 @@ export class InferenceEngine implements Engine<Uint8Array, Float32Array> {
 
   /** @throws {EngineError} when no session can be created, or none on CUDA when that is required. */
   static async start(options: EngineOptions, events: EngineEvents): Promise<InferenceEngine> {
-    const { provider: wanted, workers: count, ...rest } = options;
+    const { provider: wanted } = options;
     // Looked up first: asked in vain, onnxruntime prints an error in red.
     if (wanted === 'auto' && !hasCudaProvider()) {
       const reason = 'onnxruntime-node has no CUDA provider library here (docs/cuda.md)';
-      return InferenceEngine.#startCpu(options, reason, events);
+      return InferenceEngine.#startOn('cpu', reason, options, events);
     }
-    const first = wanted === 'cpu' ? 'cpu' : 'cuda';
-    const engine = new InferenceEngine(first, null, { ...rest, provider: first }, events);
+    if (wanted === 'cpu') return InferenceEngine.#startOn('cpu', null, options, events);
     try {
-      await engine.#add();
+      return await InferenceEngine.#startOn('cuda', null, options, events);
     } catch (error) {
       const { message } = error as Error;
-      if (wanted === 'cpu') throw error;
-      if (wanted === 'cuda') {
-        throw new EngineError(
-          `EXECUTION_PROVIDER=cuda, but CUDA did not load: ${message}. ` +
-            'docs/cuda.md says how to install the provider libraries, CUDA and cuDNN.',
-        );
-      }
-      return InferenceEngine.#startCpu(options, message, events);
+      if (wanted === 'auto') return InferenceEngine.#startOn('cpu', message, options, events);
+      throw new EngineError(
+        `EXECUTION_PROVIDER=cuda, but CUDA did not load: ${message}. ` +
+          'docs/cuda.md says how to install the provider libraries, CUDA and cuDNN.',
+      );
     }
-    await Promise.all(Array.from({ length: count - 1 }, () => engine.#add()));
-    return engine;
   }
 
-  static async #startCpu(
-    { workers, ...rest }: EngineOptions,
-    fallback: string,
+  /** All workers, or none. */
+  static async #startOn(
+    provider: Provider,
+    fallback: string | null,
+    { workers, provider: _wanted, ...rest }: EngineOptions,
     events: EngineEvents,
   ): Promise<InferenceEngine> {
-    const options = { ...rest, provider: 'cpu' } as const;
-    const engine = new InferenceEngine('cpu', fallback, options, events);
-    await Promise.all(Array.from({ length: workers }, () => engine.#add()));
-    return engine;
+    const engine = new InferenceEngine(provider, fallback, { ...rest, provider }, events);
+    const started = await Promise.allSettled(Array.from({ length: workers }, () => engine.#add()));
+    const failed = started.find(({ status }) => status === 'rejected');
+    if (!failed) return engine;
+    await engine.release();
+    throw (failed as PromiseRejectedResult).reason;
   }
 
   get workers(): number {
@@ -273,7 +272,7 @@ export class InferenceEngine implements Engine<Uint8Array, Float32Array> {
   /** A real inference, through every branch of the graph. */
   async #probe(thread: EngineThread): Promise<void> {
     for (const skip of ['F', 'T']) {
-      const image = Uint8Array.from({ length: this.#imageBytes }, (_, index) => (index * 31) % 256);
+      const image = trialImage(this.#imageBytes);
       await this.#runOn(thread, skip.repeat(this.#options.flags.length), image);
     }
   }

@@ -1,9 +1,9 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { paretoFront } from '../model/ladder.ts';
 import { dense } from '../scheduler/latency.ts';
 import type { LatencyTable } from '../scheduler/latency.ts';
 import type { Tier } from '../scheduler/policy.ts';
 import type { InferenceEngine } from './engine.ts';
-import { median, timeBatch } from './warmup.ts';
 
 /** Batch sizes that are measured; the largest allowed comes on top, those between are interpolated. */
 const MEASURED = [1, 4];
@@ -117,7 +117,13 @@ export async function stillHolds(
   if (!all.every(({ skip }) => skip in table)) return false;
   const front = paretoFront(ranked, table);
   for (const { skip } of [front[0]!, front.at(-1)!]) {
-    const ms = await timeBatch(engine, skip, 1, imageBytes, { runs: RUNS, cold: 1, signal, pause });
+    const ms = await timeBatch(engine, skip, 1, imageBytes, {
+      runs: RUNS,
+      cold: 1,
+      enoughMs: Infinity,
+      signal,
+      pause,
+    });
     const ratio = ms / table[skip]![1]!;
     if (ratio > HOLDS || ratio < 1 / HOLDS) return false;
   }
@@ -150,4 +156,69 @@ export function evenedOut(
       return [skip, expected > 0 ? Math.sqrt(ms * expected) : ms];
     }),
   );
+}
+
+export interface Timing {
+  readonly runs: number;
+  /** Runs before them, which are not counted. */
+  readonly cold: number;
+  /** No further run begins after so many ms of them. */
+  readonly enoughMs: number;
+  /** Stops between two runs. */
+  readonly signal: AbortSignal;
+  /** After each run, as a multiple of its time. */
+  readonly pause: number;
+}
+
+/** @returns median ms of at most `runs` runs on every worker; NaN of none. */
+export async function timeBatch(
+  engine: InferenceEngine,
+  skip: string,
+  batch: number,
+  imageBytes: number,
+  timing: Timing,
+): Promise<number> {
+  const image = trialImage(imageBytes);
+  const images = Array.from({ length: batch }, () => image);
+  const times = await Promise.all(
+    Array.from({ length: engine.workers }, (_, worker) =>
+      timeRuns(engine, worker, skip, images, timing),
+    ),
+  );
+  return median(times.flat());
+}
+
+async function timeRuns(
+  engine: InferenceEngine,
+  worker: number,
+  skip: string,
+  images: readonly Uint8Array[],
+  { runs, cold, enoughMs, signal, pause }: Timing,
+): Promise<number[]> {
+  const timeRun = async () => {
+    signal.throwIfAborted();
+    const { workMs } = await engine.run(worker, { skip }, images);
+    if (pause > 0) await sleep(pause * workMs, undefined, { signal });
+    return workMs;
+  };
+  for (let i = 0; i < cold; i++) await timeRun();
+  const times: number[] = [];
+  let spent = 0;
+  while (times.length < runs && spent < enoughMs) {
+    const ms = await timeRun();
+    times.push(ms);
+    spent += ms;
+  }
+  return times;
+}
+
+/** Not zeros: a blank image could take short cuts that real ones don't. */
+export function trialImage(bytes: number): Uint8Array {
+  return Uint8Array.from({ length: bytes }, (_, index) => (index * 31) % 256);
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }

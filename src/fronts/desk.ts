@@ -28,6 +28,8 @@ interface Entry {
   readonly cancellation: Cancellation;
   /** Null: not answered. */
   images: readonly Classified[] | null;
+  /** What became of it is recorded. */
+  isTold: boolean;
 }
 
 /** The requests of one front, on the main thread. */
@@ -51,8 +53,10 @@ export class Desk {
       case 'ask':
         return void this.#answer(message.id, () => this.#ask(message));
       case 'answered': {
-        const images = this.#entries.get(message.id)?.images;
-        if (images) service.recorder.answered({ ...message, images });
+        const entry = this.#entries.get(message.id);
+        if (!entry?.images) return;
+        entry.isTold = true;
+        service.recorder.answered({ ...message, images: entry.images });
         return;
       }
       case 'unanswered': {
@@ -68,10 +72,10 @@ export class Desk {
 
   /** The front is lost, and all its connections with it. */
   lost(): void {
-    for (const [id, { deployment, enteredAt }] of this.#entries) {
+    for (const [id, { deployment, enteredAt, isTold }] of this.#entries) {
       const totalMs = performance.now() - enteredAt;
       const { manifest } = deployment;
-      this.parts.service.recorder.unanswered({ code: 'internal', manifest, totalMs });
+      if (!isTold) this.parts.service.recorder.unanswered({ code: 'internal', manifest, totalMs });
       this.#leave(id);
     }
   }
@@ -100,8 +104,15 @@ export class Desk {
     const { deployment, refusal } = this.parts.service.enter(asks, atClose);
     const cancellation = new Cancellation();
     const enteredAt = performance.now();
-    const entry: Entry = { deployment, atClose, enteredAt, cancellation, images: null };
-    this.#entries.set(id, entry);
+    const entry: Entry = {
+      deployment,
+      atClose,
+      enteredAt,
+      cancellation,
+      images: null,
+      isTold: false,
+    };
+    if (!refusal) this.#entries.set(id, entry);
     return { entry, refusal };
   }
 

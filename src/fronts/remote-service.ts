@@ -1,6 +1,7 @@
 import type { Config } from '../config.ts';
 import type { Classifier } from '../deployment.ts';
 import { ServeError } from '../errors.ts';
+import type { Ending } from '../http/ending.ts';
 import type { Serving } from '../http/serving.ts';
 import type { Manifest } from '../model/manifest.ts';
 import type { ImageRequest } from '../pipeline/pipeline.ts';
@@ -62,11 +63,12 @@ export class RemoteService implements Serving {
 
   enter(
     asks: ImageRequest | null,
-    atClose: (() => void)[],
+    atClose: Pick<Ending, 'push'>,
     canWait: boolean,
   ): Entered | Promise<Entered> {
     const visit: Visit = { id: this.#nextId++, isKnown: false, isAnswered: false, isOver: false };
     atClose.push(() => this.#leave(visit));
+    if (visit.isOver) throw gone();
     // By the time that it is known to be hopeless, all of it is here: one question less.
     if (canWait) return { deployment: this.#deployment(visit, UNKNOWN), refusal: null };
     return this.#ask(visit, asks);
@@ -103,6 +105,8 @@ export class RemoteService implements Serving {
     visit.isKnown = true;
     this.outbox.post({ type: 'enter', id, asks: asks && this.#sent(asks) });
     const { version, refusal } = await this.#result<'enter'>(id);
+    // Nothing is kept there for it.
+    if (refusal) visit.isKnown = false;
     return { deployment: this.#deployment(visit, this.#versions[version]!), refusal };
   }
 
@@ -130,7 +134,7 @@ export class RemoteService implements Serving {
     request: ImageRequest,
   ): Promise<readonly Classified[]> {
     const { id } = visit;
-    if (visit.isOver) throw new ServeError('cancelled', 'The client went away.');
+    if (visit.isOver) throw gone();
     visit.isKnown = true;
     const images = bytes.map(transferable);
     const transfer = images.map(({ buffer }) => buffer);
@@ -157,6 +161,8 @@ export class RemoteService implements Serving {
     return { ...request, arrivedAt, cancellation: undefined };
   }
 }
+
+const gone = () => new ServeError('cancelled', 'The client went away.');
 
 /** Bytes that fill their buffer can be handed over; others share it, and are copied. */
 function transferable(bytes: Uint8Array): Uint8Array<ArrayBuffer> {

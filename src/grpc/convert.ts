@@ -53,12 +53,7 @@ export function messageOf(request: ModelInferRequest): Message {
   });
   // There is one input, as has just been checked.
   const input = json.inputs[0]!;
-  const tensor = tensorOf(inputs[0]!, raw[0]);
-  if (!tensor.binary) {
-    const data = [...tensor.data];
-    return { json: { ...json, inputs: [{ ...input, data }] }, binary: Buffer.alloc(0) };
-  }
-  const { binary } = tensor;
+  const binary = tensorOf(inputs[0]!, raw[0]);
   const parameters = { ...input.parameters, binary_data_size: binary.length };
   return { json: { ...json, inputs: [{ ...input, parameters }] }, binary };
 }
@@ -66,22 +61,30 @@ export function messageOf(request: ModelInferRequest): Message {
 function tensorOf(
   { datatype, contents }: ModelInferRequest['inputs'][number],
   raw: Buffer | undefined,
-): { binary: Buffer } | { data: readonly unknown[]; binary?: never } {
+): Buffer {
   const filled = Object.entries(contents ?? {}).filter(([, values]) => values.length > 0);
   if (raw) {
-    if (filled.length === 0) return { binary: raw };
+    if (filled.length === 0) return raw;
     throw wrong('there are both contents and raw_input_contents');
   }
   const field = CONTENTS[datatype];
   // What is no datatype of ours is told by those who read the tensor.
-  if (field === undefined) return { data: [] };
+  if (field === undefined) return Buffer.alloc(0);
   const other = filled.find(([name]) => name !== field);
   if (other) throw wrong(`${datatype} is in ${other[0]}, not in ${field}`);
   if (filled.length === 0) throw wrong(`there is neither ${field} nor raw_input_contents`);
   const values = filled[0]![1];
   return datatype === 'BYTES'
-    ? { binary: lengthPrefixed(values as readonly Buffer[]) }
-    : { data: values };
+    ? lengthPrefixed(values as readonly Buffer[])
+    : bytesOf(values as readonly number[]);
+}
+
+/** Counted, and kept, as what they are. */
+function bytesOf(values: readonly number[]): Buffer {
+  if (values.some((value) => value > 255)) {
+    throw wrong('there is a value that is no integer from 0 to 255');
+  }
+  return Buffer.from(values);
 }
 
 const wrong = (what: string) => new ServeError('bad-tensor', `In the input, ${what}.`);

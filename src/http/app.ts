@@ -14,6 +14,7 @@ import { setCommonHeaders } from './common-headers.ts';
 import { allowOrigins } from './cors.ts';
 import { answerHalfOpen, countUnanswered } from './disconnect.ts';
 import { meetExpectations } from './expectations.ts';
+import { Ending } from './ending.ts';
 import { feedbackRoute } from './feedback.ts';
 import { infoRoutes, metricsRoute } from './info.ts';
 import { Intake, limitIntake } from './intake.ts';
@@ -39,8 +40,7 @@ declare module 'fastify' {
     outcome: 'met' | 'late' | ErrorCode | null;
     /** Null: nobody collects spans. */
     trace: RequestTrace | null;
-    /** To be done when the connection is through with the request, answered or not. */
-    atClose: (() => void)[];
+    atClose: Ending;
   }
   interface FastifyContextConfig {
     /** The route classifies images: its requests are counted and logged. */
@@ -131,11 +131,9 @@ export async function buildApp(
   const reportLoad = loadReports(service);
   app.addHook('onRequest', (request, reply, done) => {
     request.arrivedAt = performance.now();
-    const atClose: (() => void)[] = [];
+    const atClose = new Ending();
     request.atClose = atClose;
-    reply.raw.once('close', () => {
-      for (const act of atClose) act();
-    });
+    reply.raw.once('close', () => atClose.end());
     if (!aside) reportLoad(request, reply);
     const { classifies } = request.routeOptions.config;
     if (classifies) atClose.push(() => countUnanswered(service, request, reply));

@@ -142,7 +142,7 @@ export function classifyRoute(service: Serving): FastifyPluginAsyncTypebox {
           request.trace?.asks(imageRequest.budgetMs);
           const entered: Entering = (error, refusal) => {
             if (error) return done(error);
-            if (refusal) return refuseEarly(refusal, request, reply);
+            if (refusal) return refuseEarly(refusal, request, reply, service.isClosing);
             request.uploadDue = imageRequest.arrivedAt + imageRequest.budgetMs;
             done();
           };

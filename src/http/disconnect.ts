@@ -40,9 +40,13 @@ export function answerHalfOpen(app: FastifyInstance): void {
 export function countUnanswered(service: Serving, request: FastifyRequest, reply: FastifyReply) {
   if (reply.raw.writableFinished) return;
   const { complete, socket } = request.raw;
-  const outcome = (complete ? undefined : brokenOffFor(socket)) ?? 'cancelled';
-  request.outcome = outcome;
-  recordUnanswered(service, request, outcome);
+  let { outcome } = request;
+  // An answer is recorded when it is about to leave, whether all of it arrives or not.
+  if (outcome !== 'met' && outcome !== 'late') {
+    outcome = (complete ? undefined : brokenOffFor(socket)) ?? 'cancelled';
+    request.outcome = outcome;
+    recordUnanswered(service, request, outcome);
+  }
   request.log.info({ reqId: request.id, outcome }, 'classify');
   endTrace(request, null);
 }
@@ -75,6 +79,8 @@ function lookForClient({ raw }: FastifyRequest, reply: FastifyReply): () => void
   if (raw.httpVersion !== '1.1') return () => {};
   let timer: NodeJS.Timeout | undefined;
   const look = () => {
+    // The answer itself will tell.
+    if (reply.raw.headersSent) return;
     reply.raw.writeContinue();
     timer = setTimeout(() => socket.write(''), LOOK_AFTER_MS);
   };

@@ -159,7 +159,12 @@ export function keepWhileSending({ code }: ServeError, reply: FastifyReply): voi
  * are answered so. Fastify's way from an error to an answer takes several times as long; an error
  * is not even made.
  */
-export function refuseEarly(refusal: Refusal, request: FastifyRequest, reply: FastifyReply): void {
+export function refuseEarly(
+  refusal: Refusal,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  isClosing: boolean,
+): void {
   const [code, detail, extra, retryAfterMs, { advice }] = partsOf(refusal);
   request.outcome = code;
   const explanation = explain(code, detail, advice);
@@ -168,6 +173,8 @@ export function refuseEarly(refusal: Refusal, request: FastifyRequest, reply: Fa
   head.push('content-type', 'application/problem+json; charset=utf-8');
   head.push('content-length', String(Buffer.byteLength(body)));
   if (retryAfterMs !== undefined) head.push('retry-after', String(wholeSeconds(retryAfterMs)));
+  // A connection kept alive would hold the drain up until it times out.
+  if (isClosing) head.push('connection', 'close');
   for (const [name, value] of Object.entries(reply.getHeaders())) head.push(name, String(value));
   reply.hijack();
   reply.raw.writeHead(statusOf(code), head);

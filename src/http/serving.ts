@@ -8,6 +8,7 @@ import type { ImageRequest } from '../pipeline/pipeline.ts';
 import type { Refusal } from '../scheduler/policy.ts';
 import type { Entered } from '../service.ts';
 import type { Recorder } from '../telemetry/recorder.ts';
+import type { Ending } from './ending.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -29,7 +30,7 @@ export interface Serving {
    */
   enter(
     asks: ImageRequest | null,
-    atClose: (() => void)[],
+    atClose: Pick<Ending, 'push'>,
     canWait: boolean,
   ): Entered | Promise<Entered>;
 }

@@ -35,6 +35,9 @@ const TINY: Small = { bytes: 8192, pixels: 64 * 64, scans: 10 };
 /** On one core, another thread does nothing at the same time: it only costs the message. */
 const ON_ONE_CORE: Small = { bytes: 128 * 1024, pixels: 512 * 512, scans: 4 };
 
+/** After a thread that did not start, until the next one is. */
+const PAUSE_MS = 100;
+
 /**
  * Decoder threads. One that crashes is replaced; the file that it crashed on is refused. Small
  * JPEGs are decoded where they are.
@@ -71,8 +74,13 @@ export class DecoderPool {
     cores = availableParallelism(),
   ): Promise<DecoderPool> {
     const pool = new DecoderPool(options, workers, events, cores);
-    await Promise.all(pool.#slots.map(({ started }) => started));
-    return pool;
+    try {
+      await Promise.all(pool.#slots.map(({ started }) => started));
+      return pool;
+    } catch (error) {
+      await pool.release();
+      throw error;
+    }
   }
 
   /**
@@ -105,6 +113,11 @@ export class DecoderPool {
     const slot = this.#slots[worker]!;
     try {
       await slot.started;
+    } catch (error) {
+      // Not the files' fault: another thread is started soon.
+      return files.map(() => ({ error }));
+    }
+    try {
       const reply = await this.#ask(slot, files);
       return reply.results.map((result, index) => this.#result(result, reply.pixels, index));
     } catch (error) {
@@ -126,13 +139,17 @@ export class DecoderPool {
     const thread = new Worker(new URL('./decoder-thread.js', import.meta.url), {
       workerData: this.options,
     });
+    let isStarted = false;
     slot.thread = thread;
     slot.started = new Promise<FromDecoder>((resolve, reject) => {
       slot.pending = { resolve, reject };
     });
     // It is waited for, or the next file tells.
     slot.started.catch(() => {});
-    thread.on('message', (message: FromDecoder) => take(slot)?.resolve(message));
+    thread.on('message', (message: FromDecoder) => {
+      isStarted = true;
+      take(slot)?.resolve(message);
+    });
     let reason = new Error('a decoder thread ended');
     thread.on('error', (error: Error) => {
       reason = error;
@@ -141,11 +158,19 @@ export class DecoderPool {
       const lost = take(slot);
       if (!this.#released) {
         this.events.fault?.(reason);
-        this.#start(slot);
+        if (isStarted) this.#start(slot);
+        else this.#startLater(slot);
       }
       lost?.reject(reason);
     });
     return slot;
+  }
+
+  /** The next one may fail as well. */
+  #startLater(slot: Slot): void {
+    setTimeout(() => {
+      if (!this.#released) this.#start(slot);
+    }, PAUSE_MS).unref();
   }
 
   async #ask(slot: Slot, files: readonly Uint8Array[]) {

@@ -1,8 +1,8 @@
 /**
  * What a scheduling policy sees and what it decides.
  *
- * A policy is two pure functions of (queue, latency model, now): it computes nothing on images
- * and starts nothing. Times are milliseconds on one monotonic clock (`performance.now()` in the
+ * A policy decides by pure functions of (queue, latency model, now): whom to admit, what to run, who has
+ * no hope, what to look at again. It computes nothing on images and starts nothing. Times are milliseconds on one monotonic clock (`performance.now()` in the
  * server, a virtual clock in tests and simulations).
  */
 
@@ -172,10 +172,4 @@ export interface SecondLooks {
   leaving(view: View): { readonly leave: readonly Unsure[]; readonly wakeAt: number | null };
   /** What to look at again on a free engine, while no promised answer waits for one. */
   choose(view: View): { readonly batch: readonly Unsure[]; readonly tier: Tier } | null;
-}
-
-/** The tiers at or above an accuracy floor; the ladder is sorted, so a suffix of it. */
-export function tiersFrom(tiers: readonly Tier[], minAccuracy: number): readonly Tier[] {
-  const first = tiers.findIndex((tier) => tier.accuracy >= minAccuracy);
-  return first < 0 ? [] : tiers.slice(first);
 }

@@ -13,7 +13,6 @@ import { InHand, Running } from './in-hand.ts';
 import type { Held } from './in-hand.ts';
 import { Places } from './places.ts';
 import type { Entry } from './places.ts';
-import { tiersFrom } from './policy.ts';
 import type { Decision, Refusal, Tier, View, Waiting } from './policy.ts';
 
 export { ExpiredError, RefusedError } from './contract.ts';
@@ -84,7 +83,7 @@ export class Scheduler<Input, Output> {
   /** When the input must be ready for the cheapest sub-network allowed to answer in time. */
   latestReady({ deadline, minAccuracy, skip }: Wish): number {
     const { tiers, latency } = this.#options;
-    const cheapest = tiersFrom(tiers, minAccuracy)[0] ?? tiers[0]!;
+    const cheapest = tiers.find(({ accuracy }) => accuracy >= minAccuracy) ?? tiers[0]!;
     const allowed = skip === undefined ? cheapest : { skip, accuracy: 0, macs: 0 };
     return deadline - latency.predict(allowed, 1);
   }

@@ -6,10 +6,6 @@ export class SlidingWindow {
 
   constructor(private readonly capacity: number) {}
 
-  get length(): number {
-    return this.#values.length;
-  }
-
   add(value: number): void {
     if (this.#values.length === this.capacity) {
       this.#sorted.splice(position(this.#sorted, this.#values[this.#next]!), 1);

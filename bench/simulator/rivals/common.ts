@@ -1,4 +1,3 @@
-import { tiersFrom } from '../../../src/scheduler/policy.ts';
 import type { Decision, Refusal, Tier, View, Waiting } from '../../../src/scheduler/policy.ts';
 
 /** The rivals have no admission control; only what no sub-network may answer is turned away. */
@@ -52,3 +51,9 @@ export const run = (
   batch: readonly Waiting[],
   tier: Tier | undefined,
 ): Decision => ({ expire, run: tier && batch.length > 0 ? { batch, tier } : null, wakeAt: null });
+
+/** The tiers at or above an accuracy floor; the ladder is sorted, so a suffix of it. */
+export function tiersFrom(tiers: readonly Tier[], minAccuracy: number): readonly Tier[] {
+  const first = tiers.findIndex((tier) => tier.accuracy >= minAccuracy);
+  return first < 0 ? [] : tiers.slice(first);
+}

@@ -1,4 +1,3 @@
-import { tiersFrom } from '../../../src/scheduler/policy.ts';
 import type {
   Decision,
   Policy,
@@ -7,6 +6,7 @@ import type {
   View,
   Waiting,
 } from '../../../src/scheduler/policy.ts';
+import { tiersFrom } from './common.ts';
 
 /**
  * Earliest deadline first: the largest batch of the most urgent requests that some sub-network

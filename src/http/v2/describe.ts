@@ -1,6 +1,6 @@
 /** What the protocol's metadata say, in the form that REST and gRPC share. */
 import type { Static } from 'typebox';
-import { BATCH_SIZES } from '../../config.ts';
+import { batchSizesOf } from '../../config.ts';
 import type { Manifest } from '../../model/manifest.ts';
 import type { Service } from '../../service.ts';
 import { IMAGE_TYPES } from '../images.ts';
@@ -64,7 +64,7 @@ export function describeConfig(service: Service): Static<typeof ModelConfig> {
       },
     ],
     dynamic_batching: {
-      preferred_batch_size: BATCH_SIZES.filter((size) => size <= config.MAX_BATCH),
+      preferred_batch_size: [...batchSizesOf(config)],
     },
     parameters: Object.fromEntries(
       Object.entries(parameters).map(([key, value]) => [key, { string_value: value }]),

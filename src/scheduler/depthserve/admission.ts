@@ -9,7 +9,7 @@ import { firstFeasible, planOf, startOf } from './plan.ts';
 const YIELDS = 2 / 3;
 
 /**
- * The door is open to deadlines from some time on: those that the plan for all that wait has room
+ * Deadlines are admitted from some time on: those that the plan for all that wait has room
  * for, on the cheapest tier, without anybody losing a place, or only one with much less time. And
  * to those that there is time for once the input is ready: others have their turn meanwhile.
  */

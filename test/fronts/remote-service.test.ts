@@ -1,0 +1,60 @@
+import { describe, expect, test } from 'vitest';
+import type { Config } from '../../src/config.ts';
+import type { FromFront, Outbox } from '../../src/fronts/messages.ts';
+import { RemoteService } from '../../src/fronts/remote-service.ts';
+import { Ending } from '../../src/http/ending.ts';
+
+const ASKS = { arrivedAt: 0, budgetMs: 100, minAccuracy: 0 };
+
+function remote() {
+  const posted: FromFront[] = [];
+  const post = (message: FromFront) => void posted.push(message);
+  const outbox = { post, postLater: post } as unknown as Outbox<FromFront>;
+  return { posted, service: new RemoteService({} as Config, outbox, 0) };
+}
+
+describe('a front tells the main thread', () => {
+  test('that a request is over which it has let in', async () => {
+    const { posted, service } = remote();
+    const ending = new Ending();
+    const entered = service.enter(ASKS, ending, false);
+    service.receive({ type: 'result', id: 0, result: { version: 0, refusal: null } });
+    await entered;
+    ending.end();
+    expect(posted.map(({ type }) => type)).toEqual(['enter', 'leave']);
+  });
+
+  test('nothing more of one that it refused: nothing is kept for it', async () => {
+    const { posted, service } = remote();
+    const ending = new Ending();
+    const entered = service.enter(ASKS, ending, false);
+    const refusal = { reason: 'overload', smallestBudgetMs: 9 };
+    service.receive({ type: 'result', id: 0, result: { version: 0, refusal } });
+    await entered;
+    ending.end();
+    expect(posted.map(({ type }) => type)).toEqual(['enter']);
+  });
+
+  // It would be kept for ever, and with it the version of the model.
+  test('nothing of one whose client has gone away before it was asked', () => {
+    const { posted, service } = remote();
+    const ending = new Ending();
+    ending.end();
+    expect(() => service.enter(ASKS, ending, false)).toThrow('The client went away.');
+    expect(posted).toEqual([]);
+  });
+});
+
+describe('the ending of a request', () => {
+  test('does everything once, and at once what comes after it', () => {
+    const done: string[] = [];
+    const ending = new Ending();
+    ending.push(() => done.push('a'));
+    ending.push(() => done.push('b'));
+    ending.end();
+    ending.end();
+    expect(done).toEqual(['a', 'b']);
+    ending.push(() => done.push('late'));
+    expect(done).toEqual(['a', 'b', 'late']);
+  });
+});
