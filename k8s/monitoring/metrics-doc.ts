@@ -15,10 +15,10 @@ const HEAD = `# Metrics
 
 Every metric has the label \`model\`. All labels are bounded: \`tier\` is a sub-network of the model
 (its skip flags, first stage first; at most 2^stages), \`outcome\` and \`reason\` are \`met\`, \`late\` or
-an error code, \`batch\` is a batch size that was measured at start. There is no label for clients,
+an error code, \`batch\` is 1, 2, 4, 8, 16 or 32, up to MAX_BATCH. There is no label for clients,
 request ids or addresses.
 
-Some divisions that are worth knowing (the recording rules in k8s/monitoring/rules hold them ready):
+Some ratios that are worth knowing (k8s/monitoring/rules records the first three):
 
 | question | PromQL |
 |---|---|

@@ -46,8 +46,8 @@ export class Metrics implements Subscriber {
   );
   readonly budgeted = this.#counter(
     'depthserve_budget_requests_total',
-    'What the budget SLO counts: met, or missed (late, refused, expired, failed); ' +
-      "faults of the client's (status 4xx) are not in it",
+    'What the budget SLO counts: images that were answered (met, or missed when late), and requests ' +
+      'without an answer (missed) whose status is not 4xx',
     ['result'],
   );
   readonly refusals = this.#counter(
@@ -75,7 +75,7 @@ export class Metrics implements Subscriber {
   );
   readonly prediction = this.#histogram(
     'depthserve_prediction_ratio',
-    'Predicted by actual time, of a batch (dispatch to result), of an answer (arrival to ' +
+    'Predicted divided by actual time, of a batch (dispatch to result), of an answer (arrival to ' +
       'answer) or of decoding an image (tier none); below 1: too optimistic',
     PREDICTED_BY_ACTUAL,
     ['of', 'tier'],
@@ -95,7 +95,7 @@ export class Metrics implements Subscriber {
   );
   readonly engineBusy = this.#counter(
     'depthserve_engine_busy_seconds_total',
-    'Time that engines spent on batches; its rate by depthserve_engines is the busy share',
+    'Time that engines spent on batches; its rate divided by depthserve_engines is the busy share',
   );
   readonly engineFaults = this.#counter(
     'depthserve_engine_faults_total',
@@ -126,7 +126,7 @@ export class Metrics implements Subscriber {
   readonly accuracyDelivered = this.#counter(
     'depthserve_accuracy_delivered_total',
     'Expected accuracy (0 to 1), added up over the images answered within budget; ' +
-      'by depthserve_requests_total{outcome="met"} it is the mean serving accuracy',
+      'divided by depthserve_requests_total{outcome="met"} it is the mean serving accuracy',
   );
   readonly accuracyLost = this.#counter(
     'depthserve_accuracy_lost_total',

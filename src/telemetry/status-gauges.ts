@@ -54,7 +54,7 @@ export function defineStatusGauges(registry: Registry, status: () => ServiceStat
     'Engine workers, each of which runs one batch at a time; without those being replaced',
     ({ engines }) => engines,
   );
-  gauge('depthserve_queue_length', 'Images waiting for an engine', ({ waiting }) => waiting);
+  gauge('depthserve_queue_length', 'Images admitted that do not run yet', ({ waiting }) => waiting);
   gauge(
     'depthserve_queue_oldest_age_seconds',
     'How long the oldest waiting image has waited',
@@ -67,7 +67,8 @@ export function defineStatusGauges(registry: Registry, status: () => ServiceStat
   );
   gauge(
     'depthserve_delay_seconds',
-    '95th percentile of what batches take beyond the work: the main thread is late by as much',
+    '95th percentile of what a batch takes beyond its work: its messages to the engine and back, which ' +
+      'are late when the main thread is busy',
     ({ delayMs }) => delayMs / 1000,
   );
   gauge(
