@@ -6,7 +6,7 @@
 # docs/operations.md states the size of every layer, and which of these steps have been executed.
 
 # --- compiled server --------------------------------------------------------------------------
-FROM docker.io/library/node:24.9.0-bookworm-slim AS build
+FROM docker.io/library/node:24.21.0-bookworm-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci
@@ -15,7 +15,7 @@ COPY src src
 RUN npm run build
 
 # --- what it needs to run ---------------------------------------------------------------------
-FROM docker.io/library/node:24.9.0-bookworm-slim AS dependencies
+FROM docker.io/library/node:24.21.0-bookworm-slim AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 COPY docker/prune.sh docker/
