@@ -22,7 +22,7 @@ describe('the examples of docs/api.md', () => {
     server = await startServer({ MODEL_DIR: 'models/grocery', GRPC_PORT: String(grpcPort) });
     folder = await mkdtemp(join(tmpdir(), 'examples-'));
     for (const name of ['photo', 'one', 'two']) {
-      await copyFile('models/cifar10/samples/cat.jpg', join(folder, `${name}.jpg`));
+      await copyFile('models/grocery/samples/pineapple.jpg', join(folder, `${name}.jpg`));
     }
   });
   afterAll(async () => {
@@ -46,7 +46,7 @@ describe('the examples of docs/api.md', () => {
       .replaceAll('client_timeout=0.2', 'client_timeout=60');
     expect(runnable, 'no budget that a busy machine could miss').toContain('60');
     const file = join(folder, `example-${name}`);
-    expect(await started(runnable, language, file)).toContain('cat');
+    expect(await started(runnable, language, file)).toContain('Pineapple');
   });
 
   async function started(code: string, language: string, file: string): Promise<string> {

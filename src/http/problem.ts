@@ -85,7 +85,7 @@ export const fromRefusal = (refusal: Refusal) => new ServeError(...partsOf(refus
 const wholeSeconds = (ms: number) => Math.ceil(ms / 1000);
 
 /** Logs an error, notes the outcome, and sets what every protocol's answer has in common. */
-export function settleError(error: unknown, request: FastifyRequest, reply: FastifyReply) {
+function settleError(error: unknown, request: FastifyRequest, reply: FastifyReply) {
   const problem = toServeError(error);
   // Refusals are the scheduler at work: under load, a stack for each would be a load of its own.
   // Nor is it news to each request that no engine works: the engine's fault was logged.
@@ -131,7 +131,7 @@ const MOST_DISCARDED = 64 * 1024 * 1024;
  * Resolves when the client has sent the rest of a body that is too large, within reason: few
  * clients read an answer before they have sent everything, and none after the connection is reset.
  */
-export function bodyDiscarded({ raw }: FastifyRequest): Promise<void> {
+function bodyDiscarded({ raw }: FastifyRequest): Promise<void> {
   return new Promise((resolve) => {
     // One that waits to be told to go on has sent nothing.
     if (raw.complete || raw.destroyed || raw.headers.expect !== undefined) return resolve();
@@ -150,7 +150,7 @@ export function bodyDiscarded({ raw }: FastifyRequest): Promise<void> {
  * is closed now would be reset, and the client would see that instead of the answer. What it sends
  * on is read and thrown away, for as long as a request may take.
  */
-export function keepWhileSending({ code }: ServeError, reply: FastifyReply): void {
+function keepWhileSending({ code }: ServeError, reply: FastifyReply): void {
   if (code === 'deadline-passed') reply.removeHeader('connection');
 }
 
@@ -181,14 +181,28 @@ export function refuseEarly(
   reply.raw.end(body);
 }
 
-/** Fastify's error handler: errors leave as problem+json. */
-export async function answerError(
-  error: unknown,
-  request: FastifyRequest,
-  reply: FastifyReply,
-): Promise<FastifyReply> {
-  const { error: known, document } = settleError(error, request, reply);
-  if (known.code === 'body-too-large') await bodyDiscarded(request);
-  keepWhileSending(known, reply);
-  return reply.type('application/problem+json').serializer(JSON.stringify).send(document);
+/**
+ * An error handler of Fastify's.
+ *
+ * @param bodyOf what is sent, as JSON.
+ * @param read makes of what was thrown the error to tell.
+ */
+export function errorHandler(
+  type: string,
+  bodyOf: (settled: ReturnType<typeof settleError>) => object,
+  read = (error: unknown) => error,
+) {
+  return async (
+    error: unknown,
+    request: FastifyRequest,
+    reply: FastifyReply,
+  ): Promise<FastifyReply> => {
+    const settled = settleError(read(error), request, reply);
+    if (settled.error.code === 'body-too-large') await bodyDiscarded(request);
+    keepWhileSending(settled.error, reply);
+    return reply.type(type).serializer(JSON.stringify).send(bodyOf(settled));
+  };
 }
+
+/** Errors leave as problem+json. */
+export const answerError = errorHandler('application/problem+json', ({ document }) => document);

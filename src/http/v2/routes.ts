@@ -1,7 +1,8 @@
 import type { FastifyPluginAsync } from 'fastify';
+import type { ServeError } from '../../errors.ts';
 import type { Service } from '../../service.ts';
 import { notFoundHandler } from '../notfound.ts';
-import { bodyDiscarded, keepWhileSending, settleError } from '../problem.ts';
+import { errorHandler } from '../problem.ts';
 import { inferRoutes } from './infer.ts';
 import { metadataRoutes } from './metadata.ts';
 import { refuseUnofferedRoute } from './offered.ts';
@@ -13,15 +14,8 @@ import { inProtocol, sentence } from './told.ts';
  */
 export function v2Routes(service: Service, version: string): FastifyPluginAsync {
   return async (app) => {
-    app.setErrorHandler(async (error, request, reply) => {
-      const { error: known } = settleError(inProtocol(error), request, reply);
-      if (known.code === 'body-too-large') await bodyDiscarded(request);
-      keepWhileSending(known, reply);
-      return reply
-        .type('application/json')
-        .serializer(JSON.stringify)
-        .send({ error: sentence(known) });
-    });
+    const bodyOf = ({ error }: { error: ServeError }) => ({ error: sentence(error) });
+    app.setErrorHandler(errorHandler('application/json', bodyOf, inProtocol));
     const unknownRoute = notFoundHandler(app);
     app.setNotFoundHandler((request, reply) => {
       refuseUnofferedRoute(request.url.split('?', 1)[0]!);
