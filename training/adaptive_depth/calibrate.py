@@ -33,7 +33,7 @@ def most_accurate(sub_networks: list[dict[str, Any]]) -> str | None:
     """Of those of a manifest, the cheapest where several are; None: no accuracy is known."""
     known = [entry for entry in sub_networks if entry["top1"] is not None]
     best = max(known, key=lambda entry: (entry["top1"], -entry["macs"]), default=None)
-    return best and str(best["skip"])
+    return None if best is None else str(best["skip"])
 
 
 def add_calibrate(commands: Any) -> None:
