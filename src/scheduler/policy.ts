@@ -1,9 +1,10 @@
 /**
  * What a scheduling policy sees and what it decides.
  *
- * A policy decides by pure functions of (queue, latency model, now): whom to admit, what to run, who has
- * no hope, what to look at again. It computes nothing on images and starts nothing. Times are milliseconds on one monotonic clock (`performance.now()` in the
- * server, a virtual clock in tests and simulations).
+ * A policy decides by pure functions of (queue, latency model, now): whom to admit, what to run, who
+ * has no hope, what to look at again. It computes nothing on images and starts nothing. Times are
+ * milliseconds on one monotonic clock (`performance.now()` in the server, a virtual clock in tests
+ * and simulations).
  */
 
 /** A sub-network that the scheduler may choose: one step of the accuracy-latency ladder. */
