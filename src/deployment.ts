@@ -57,6 +57,8 @@ export interface DeploymentParts {
   readonly decoder: Decoder<Uint8Array, Uint8Array> & { release(): Promise<void> };
   readonly decodeTimes: DecodeTimes;
   readonly clock: Clock;
+  /** Ms for which requests may have waited before they were read. */
+  readonly unreadMs?: () => number;
   readonly metrics: Metrics;
   /** Whether unsure answers may be looked at again. */
   readonly looksAgain: boolean;
@@ -106,8 +108,8 @@ export class Deployment {
     const superNet = superNetOf(tiers);
     const { workers, threadsEach } = engine;
     const currentFront = () => this.#front;
-    const sharedCores = new SharedCores({ workers, threadsEach }, (ms) => {
-      this.#latency.observeBesides(ms);
+    const sharedCores = new SharedCores({ workers, threadsEach }, (besides) => {
+      this.#latency.observeBesides(besides);
     });
     this.#options = {
       policy: withPins(depthserve, tiers),
@@ -118,6 +120,7 @@ export class Deployment {
       engine,
       clock,
       maxBatch,
+      ...(parts.unreadMs && { unreadMs: parts.unreadMs }),
       confidence: (logits, tier) => confidenceOf(model.manifest, tier.skip, logits),
     };
     this.pipeline = new Pipeline({
@@ -161,6 +164,7 @@ export class Deployment {
       slowdown: latency.slowdown,
       spread: latency.spread,
       delayMs: latency.delay,
+      holdUp: latency.holdUp,
       decodeMs: decodeTimes.ofAny(0.5),
       get latencyNow() {
         return latency.present;

@@ -7,6 +7,19 @@ const WINDOW_IMAGES = 16;
 /** if it takes longer than this, cores are not short of time. */
 const LONGEST_MS = 2000;
 
+/**
+ * How much of that work is a batch's, whatever its size: messages, a decision, what the last
+ * inference drove out of the caches. So it was where batches of 3 and of 9 were compared
+ * (docs/cost-of-a-request.md). Were all of it the images', small batches would seem to be as good.
+ */
+const BATCH_PART = 0.5;
+
+/** Other work that holds an engine up, in ms. */
+export interface Besides {
+  readonly perBatch: number;
+  readonly perImage: number;
+}
+
 /** What is asked of the machine; replaced in tests. */
 export interface Machine {
   /** ms */
@@ -30,6 +43,7 @@ interface Window {
   readonly since: number;
   readonly cpuMs: number;
   images: number;
+  batches: number;
   engineMs: number;
 }
 
@@ -44,11 +58,11 @@ export class SharedCores {
 
   /**
    * @param engines and the threads that each computes with.
-   * @param learned told the ms by which each image occupies an engine beyond its inference.
+   * @param learned told by how much batches occupy an engine beyond their inference.
    */
   constructor(
     private readonly engines: { readonly workers: number; readonly threadsEach: number },
-    private readonly learned: (msPerImage: number) => void,
+    private readonly learned: (besides: Besides) => void,
     private readonly machine = THIS_MACHINE,
   ) {}
 
@@ -60,18 +74,29 @@ export class SharedCores {
     if (!this.#window) return this.#begin();
     const window = this.#window;
     window.images += images;
+    window.batches += 1;
     window.engineMs += ms * threadsEach;
     const tookMs = this.machine.now() - window.since;
     if (window.images < WINDOW_IMAGES || tookMs < WINDOW_MS) return;
     const othersMs = this.machine.cpuMs() - window.cpuMs - window.engineMs;
     const besides = tookMs > LONGEST_MS ? 0 : Math.max(0, othersMs) / window.images / threadsEach;
     this.#msPerImage = this.#msPerImage === null ? besides : (this.#msPerImage + besides) / 2;
+    const size = window.images / window.batches;
     this.#begin();
-    this.learned(this.#msPerImage);
+    this.learned({
+      perBatch: BATCH_PART * this.#msPerImage * size,
+      perImage: (1 - BATCH_PART) * this.#msPerImage,
+    });
   }
 
   #begin(): void {
     const { machine } = this;
-    this.#window = { since: machine.now(), cpuMs: machine.cpuMs(), images: 0, engineMs: 0 };
+    this.#window = {
+      since: machine.now(),
+      cpuMs: machine.cpuMs(),
+      images: 0,
+      batches: 0,
+      engineMs: 0,
+    };
   }
 }

@@ -8,6 +8,7 @@ import { LatencyCache } from './engine/latency-cache.ts';
 import { measureTable, stillHolds } from './engine/measure.ts';
 import type { Progress } from './engine/measure.ts';
 import { EngineError } from './engine/protocol.ts';
+import { EventLoopLag } from './event-loop-lag.ts';
 import type { Log } from './log.ts';
 import { rankedTiers } from './model/ladder.ts';
 import { ModelError } from './model/manifest.ts';
@@ -100,6 +101,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
     const photo = await warmUpDecoders(decoder, observe, signal);
     engine.watch(Math.max(config.ENGINE_HANG_MS, HANG_FACTOR * slowest(table)));
     const shadowOptions = { ...engineOptions, provider: engine.provider };
+    const lag = new EventLoopLag();
     deployment = new Deployment({
       model,
       table,
@@ -108,6 +110,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
       decoder,
       decodeTimes,
       clock,
+      unreadMs: () => lag.ms(clock.now()),
       metrics: options.metrics,
       looksAgain: config.SECOND_LOOKS === 'on',
       startShadow:

@@ -10,6 +10,7 @@ import { openModel } from '../model/manifest.ts';
 import type { Service } from '../service.ts';
 import { packageVersion, progress } from './command.ts';
 import { Server } from './server.ts';
+import { takeTurns } from './take-turns.ts';
 
 /**
  * `depthserve serve`: the server as a process, with its log, its signals and its end. Returns when
@@ -32,6 +33,7 @@ export async function serve(env: NodeJS.ProcessEnv): Promise<void> {
     (lines) => server?.service.metrics.logLinesLost.inc(lines),
     text ? (await import('../terminal-log.ts')).terminalFormat(text.colours) : undefined,
   );
+  takeTurns(log);
   process.on('SIGHUP', () => server?.reload());
   // Before anything slow, so that a signal during start-up ends it cleanly, too.
   const graceful = closeWithGrace(

@@ -156,10 +156,10 @@ export class InferenceEngine implements Engine<Uint8Array, Float32Array> {
       if (slot.thread.alive && this.#limitMs !== null) this.#recover(slot, error);
       throw error;
     });
-    const { logits, workMs } = await run;
+    const { logits, workMs, waitMs } = await run;
     const classes = logits.length / inputs.length;
     const outputs = inputs.map((_, i) => logits.subarray(i * classes, (i + 1) * classes));
-    return { outputs, workMs };
+    return { outputs, workMs, waitMs };
   }
 
   /** Resolves when `worker` can take a batch again, at once if it can. */

@@ -37,6 +37,8 @@ export type FromWorker =
       readonly logits: ArrayBuffer;
       /** ms that the worker worked on it, while it had a core. */
       readonly workMs: number;
+      /** ms that it waited for one meanwhile. */
+      readonly waitMs: number;
     }
   | { readonly type: 'failed'; readonly message: string };
 

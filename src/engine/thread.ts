@@ -12,6 +12,8 @@ export interface Result {
   readonly logits: Float32Array;
   /** ms that the worker worked on it: without messages there and back, or waits for a core. */
   readonly workMs: number;
+  /** ms that it waited for a core meanwhile. */
+  readonly waitMs: number;
 }
 
 interface Pending {
@@ -122,10 +124,11 @@ export class EngineThread {
 
   #settle(message: FromWorker): void {
     const pending = this.#take();
-    if (message.type === 'ready') pending?.resolve({ logits: new Float32Array(), workMs: 0 });
-    else if (message.type === 'result') {
-      const { logits, workMs } = message;
-      pending?.resolve({ logits: new Float32Array(logits), workMs });
+    if (message.type === 'ready') {
+      pending?.resolve({ logits: new Float32Array(), workMs: 0, waitMs: 0 });
+    } else if (message.type === 'result') {
+      const { logits, workMs, waitMs } = message;
+      pending?.resolve({ logits: new Float32Array(logits), workMs, waitMs });
     } else pending?.reject(new EngineError(message.message));
     // It came back after it was given up: now it can end by itself.
     if (!pending && this.#lost?.fault === 'hang') this.#send({ type: 'release' });

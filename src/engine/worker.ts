@@ -39,7 +39,8 @@ async function run(
   session: ort.InferenceSession,
   message: Extract<ToWorker, { type: 'run' }>,
 ): Promise<void> {
-  const started = performance.now() - waited();
+  const waitedBefore = waited();
+  const started = performance.now();
   const shape = [message.count, options.height, options.width, 3];
   const feeds: Record<string, ort.Tensor> = {
     [options.inputName]: new ort.Tensor('uint8', new Uint8Array(message.pixels), shape),
@@ -54,8 +55,9 @@ async function run(
   let sum = 0;
   for (let index = 0; index < copy.length; index++) sum += copy[index]!;
   if (!Number.isFinite(sum)) throw new Error('the logits are not finite');
-  const workMs = performance.now() - waited() - started;
-  post({ type: 'result', logits: copy.buffer, workMs }, [copy.buffer]);
+  const waitMs = waited() - waitedBefore;
+  const workMs = performance.now() - started - waitMs;
+  post({ type: 'result', logits: copy.buffer, workMs, waitMs }, [copy.buffer]);
 }
 
 function failed(error: unknown): void {

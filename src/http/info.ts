@@ -23,6 +23,7 @@ export function infoRoutes(service: Service): FastifyPluginAsyncTypebox {
           slowdown,
           spread,
           delayMs: deployment.delayMs,
+          holdUp: deployment.holdUp,
           decodeMs: deployment.decodeMs,
           decoders: config.MAX_DECODES,
           provider: deployment.provider,

@@ -182,7 +182,11 @@ export const ModelInfo = Type.Object(
       description: '95th percentile of batch times over their median, recently',
     }),
     delayMs: Type.Number({
-      description: '95th percentile of the ms that batches took on top of the work, recently',
+      description: '95th percentile of the ms that batches took on their way, recently',
+    }),
+    holdUp: Type.Number({
+      description:
+        '95th percentile of the time that engines waited for a core, over that of work, recently',
     }),
     decodeMs: Type.Number({ description: 'Median ms that decoding an image took recently' }),
     decoders: Type.Integer({ description: 'Images decoded at the same time' }),

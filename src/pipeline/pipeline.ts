@@ -68,6 +68,8 @@ export interface PipelineOptions<File, Pixels, Output> {
   readonly clock: Clock;
   readonly maxBatch: number;
   readonly events?: PipelineEvents<Pixels, Output>;
+  /** Ms for which requests may have waited before they were read; absent: none. */
+  readonly unreadMs?: () => number;
   /** How sure an answer is, 0 to 1; absent: nothing is looked at again. */
   readonly confidence?: (output: Output, tier: Tier) => number;
 }
@@ -159,7 +161,7 @@ export class Pipeline<File, Pixels, Output> {
    * image took no time to decode, once its turn comes. Null: read on.
    */
   preview(request: ImageRequest): Refusal | null {
-    const wish = wishOf(request);
+    const wish = this.#wishOf(request);
     const { mostlyMs, atMostMs } = this.#unseen(wish, request.format);
     const elsewhereMs = this.#elsewhere.quantile(0.5);
     const preparation = { mostlyMs, atMostMs: atMostMs + elsewhereMs };
@@ -186,7 +188,7 @@ export class Pipeline<File, Pixels, Output> {
     request: ImageRequest,
   ): Promise<readonly ImageAnswer<Output>[]> {
     return this.#fly(files.length, request, (flight) => {
-      const wish = wishOf(request);
+      const wish = this.#wishOf(request);
       const due = this.scheduler.latestReady(wish);
       if (files.length === 1 && this.#decoding.length === 0 && this.scheduler.idle) {
         const enoughMs = this.scheduler.enoughMs(wish, this.#unseen(wish, request.format));
@@ -216,13 +218,20 @@ export class Pipeline<File, Pixels, Output> {
     request: ImageRequest,
   ): Promise<readonly ImageAnswer<Output>[]> {
     return this.#fly(images.length, request, (flight) => {
-      this.#admit(flight, wishOf(request));
+      this.#admit(flight, this.#wishOf(request));
       const now = this.#options.clock.now();
       const decoding = { ms: 0, enteredAt: now, decodedAt: now };
       this.scheduler.enqueue(
         images.map((input, index) => this.#ready(flight, index, input, decoding)),
       );
     });
+  }
+
+  /** What a request asks of the scheduler for each of its images. */
+  #wishOf({ arrivedAt: readAt, budgetMs, ...rest }: ImageRequest): Wish {
+    const arrivedAt = readAt - (this.#options.unreadMs?.() ?? 0);
+    const { minAccuracy, skip, minConfidence } = rest;
+    return { arrivedAt, deadline: arrivedAt + budgetMs, minAccuracy, skip, minConfidence };
   }
 
   async #fly(
@@ -335,9 +344,4 @@ export class Pipeline<File, Pixels, Output> {
     this.scheduler.withdraw(flight.places, error);
     flight.reject(error);
   }
-}
-
-/** What a request asks of the scheduler for each of its images. */
-function wishOf({ arrivedAt, budgetMs, minAccuracy, skip, minConfidence }: ImageRequest): Wish {
-  return { arrivedAt, deadline: arrivedAt + budgetMs, minAccuracy, skip, minConfidence };
 }

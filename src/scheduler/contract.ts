@@ -16,8 +16,10 @@ export interface Clock {
 export interface Ran<Output> {
   /** One for each input, in order. */
   readonly outputs: readonly Output[];
-  /** ms that the engine worked; what the batch took beyond that is delay on the way. */
+  /** ms that the engine worked. */
   readonly workMs: number;
+  /** ms that it was ready to and others had its core; what a batch takes beyond both is delay. */
+  readonly waitMs?: number;
 }
 
 /** What the scheduler needs of the engine: it runs what it is given, and decides nothing. */

@@ -22,7 +22,7 @@ const SPREAD_BATCHES = 256;
 /** Spread and delay start as if this many batches had come as predicted: the first are often cold. */
 const FIRST_TRUST = 20;
 
-/** Batches that tell how long results are on their way. */
+/** Batches that tell how long results are on their way, and how long others hold the work up. */
 const DELAY_BATCHES = 64;
 
 /** While nothing runs, half of what was learnt of the slowdown is forgotten in this time, ms. */
@@ -51,7 +51,9 @@ interface Row {
  * - the spread: how far above the typical time the quantile lies;
  * plus the delay of batch and result between scheduler and engine, which depends on how busy the
  * thread is that sends and receives them, not on the batch. Taken for a slowdown, it would make
- * large batches look hopeless, which are the way out of the load that causes it.
+ * large batches look hopeless, which are the way out of the load that causes it; and
+ * - the hold-up: the time for which others had the core that the engine was ready to use, as a share
+ * of its work, since the longer that takes, the more of them come.
  * All are medians and quantiles of recent batches: single outliers move none of them.
  */
 export class MeasuredLatency implements LatencyModel {
@@ -61,12 +63,14 @@ export class MeasuredLatency implements LatencyModel {
   readonly #ratios = new SlidingWindow(SLOWDOWN_BATCHES);
   readonly #scatter = new SlidingWindow(SPREAD_BATCHES);
   readonly #delays = new SlidingWindow(DELAY_BATCHES);
+  readonly #holdUps = new SlidingWindow(DELAY_BATCHES);
   #slowdown = 1;
   #spread = 1;
   #delay = 0;
   #typicalDelay = 0;
+  #holdUp = 0;
   #revision = 0;
-  #besidesMs = 0;
+  #besides = { perBatch: 0, perImage: 0 };
   #table: LatencyTable;
 
   /**
@@ -83,6 +87,7 @@ export class MeasuredLatency implements LatencyModel {
     for (let i = 0; i < FIRST_TRUST; i++) {
       this.#scatter.add(1);
       this.#delays.add(0);
+      this.#holdUps.add(0);
     }
   }
 
@@ -101,17 +106,22 @@ export class MeasuredLatency implements LatencyModel {
     return this.#spread;
   }
 
-  /** Quantile of the ms that batches take beyond the engine's work. */
+  /** Quantile of the ms that batches take beyond the engine's work and the typical hold-up. */
   get delay(): number {
     return this.#delay;
   }
 
+  /** Median of the time that an engine waits for a core, over that for which it works. */
+  get holdUp(): number {
+    return this.#holdUp;
+  }
+
   /**
-   * Learns that each image costs the engine's core this much other work, in ms: a batch ends later
-   * by that, or by the delay that batches have seen, which is mostly the same work.
+   * Learns that batches cost the engine's core this much other work, in ms: one ends later
+   * by that, or by the delay and hold-up that batches have seen, which are mostly the same work.
    */
-  observeBesides(ms: number): void {
-    this.#besidesMs = ms;
+  observeBesides(besides: { readonly perBatch: number; readonly perImage: number }): void {
+    this.#besides = besides;
     this.#revision++;
   }
 
@@ -121,12 +131,14 @@ export class MeasuredLatency implements LatencyModel {
 
   predict(tier: Tier, batch: number): number {
     const work = this.#corrected(this.#row(tier), batch) * this.#slowdown;
-    return work * this.#spread + Math.max(this.#delay, batch * this.#besidesMs);
+    const beyond = this.#delay + work * this.#holdUp;
+    return work * this.#spread + Math.max(beyond, this.#besidesMs(batch));
   }
 
   typical(tier: Tier, batch: number): number {
     const work = this.#corrected(this.#row(tier), batch) * this.#slowdown;
-    return work + Math.max(this.#typicalDelay, batch * this.#besidesMs);
+    const beyond = this.#typicalDelay + work * this.#holdUp;
+    return work + Math.max(beyond, this.#besidesMs(batch));
   }
 
   /** What the table would be if it were measured now: typical ms of work, without delay. */
@@ -139,11 +151,18 @@ export class MeasuredLatency implements LatencyModel {
     return Object.fromEntries(rows) as LatencyTable;
   }
 
-  /** Learns from a batch on which an engine worked for `ms`, and that took `delay` ms beyond. */
-  observe(tier: Tier, batch: number, ms: number, delay = 0): void {
+  /**
+   * Learns from a batch on which an engine worked for `ms`.
+   *
+   * @param delay ms that it took beyond work and wait.
+   * @param wait ms for which others had the core that the engine was ready to use.
+   */
+  observe(tier: Tier, batch: number, ms: number, delay = 0, wait = 0): void {
     // A clock too coarse to see the batch teaches nothing; ratios to zero would break the rest.
     if (!(ms > 0)) return;
-    this.#delays.add(Math.max(0, delay));
+    this.#holdUps.add(wait / ms);
+    // How far waits scatter does not grow with the work: the longer, the more they even out.
+    this.#delays.add(Math.max(0, delay + wait - ms * this.#holdUp));
     const row = this.#row(tier);
     const ratio = ms / this.#corrected(row, batch);
     this.#ratios.add(ratio);
@@ -176,9 +195,15 @@ export class MeasuredLatency implements LatencyModel {
     this.#ratios.map(fade);
     this.#scatter.map(fade);
     this.#delays.map((delay) => delay * kept);
-    this.#besidesMs *= kept;
+    this.#holdUps.map((share) => share * kept);
+    const { perBatch, perImage } = this.#besides;
+    this.#besides = { perBatch: perBatch * kept, perImage: perImage * kept };
     this.#summarise();
     this.#revision++;
+  }
+
+  #besidesMs(batch: number): number {
+    return this.#besides.perBatch + batch * this.#besides.perImage;
   }
 
   #summarise(): void {
@@ -187,6 +212,7 @@ export class MeasuredLatency implements LatencyModel {
     this.#spread = Math.max(1, this.#scatter.quantile(this.quantile));
     this.#delay = this.#delays.quantile(this.quantile);
     this.#typicalDelay = this.#delays.quantile(0.5);
+    this.#holdUp = this.#holdUps.quantile(0.5);
   }
 
   #row({ skip }: Tier): Row {

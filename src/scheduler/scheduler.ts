@@ -323,9 +323,9 @@ export class Scheduler<Input, Output> {
     events?.dispatched?.(tier, batch.length);
     try {
       const inputs = batch.map(({ input }) => input);
-      const { outputs, workMs } = await engine.run(worker, tier, inputs);
+      const { outputs, workMs, waitMs = 0 } = await engine.run(worker, tier, inputs);
       const inferenceMs = clock.now() - dispatchedAt;
-      latency.observe(tier, batch.length, workMs, inferenceMs - workMs);
+      latency.observe(tier, batch.length, workMs, inferenceMs - workMs - waitMs, waitMs);
       this.#restingSince = clock.now();
       events?.finished?.(tier, batch.length, predictedMs, inferenceMs, workMs);
       const sureness = (output: Output) => confidence?.(output, tier) ?? tier.accuracy;

@@ -52,8 +52,10 @@ export interface DeploymentStatus {
   readonly slowdown: number;
   /** 95th percentile over median of what batches take. */
   readonly spread: number;
-  /** 95th percentile of what batches take beyond the engine's work. */
+  /** 95th percentile of what batches take beyond the engine's work and its waits for a core. */
   readonly delayMs: number;
+  /** 95th percentile of those waits over the work. */
+  readonly holdUp: number;
   /** Median of decoding an image. */
   readonly decodeMs: number;
   /** The table as it would be measured now; computed when it is read. */
@@ -84,6 +86,7 @@ export function notWarm(manifest: Manifest): DeploymentStatus {
     slowdown: 1,
     spread: 1,
     delayMs: 0,
+    holdUp: 0,
     decodeMs: 0,
     latencyNow: {},
     predictions: [],

@@ -125,6 +125,7 @@ describe('the state at scrape time', () => {
       oldestAgeMs: 250,
       slowdown: 1.5,
       delayMs: 20,
+      holdUp: 0.4,
       predictions: [{ tier: baseNet, batch: 8, ms: 12, busyMs: 9 }],
     };
     const metrics = servingMetrics(status, 'recovering');
@@ -134,6 +135,7 @@ describe('the state at scrape time', () => {
     expect(await read(metrics, 'depthserve_queue_oldest_age_seconds')).toBe(0.25);
     expect(await read(metrics, 'depthserve_slowdown_factor')).toBe(1.5);
     expect(await read(metrics, 'depthserve_delay_seconds')).toBe(0.02);
+    expect(await read(metrics, 'depthserve_hold_up_ratio')).toBe(0.4);
     expect(await read(metrics, 'depthserve_latency_table_seconds{tier="TT",batch="8"}')).toBe(
       0.012,
     );

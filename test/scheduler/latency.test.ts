@@ -92,18 +92,52 @@ describe('delay', () => {
   });
 });
 
-describe('other work of the core that an engine computes on', () => {
-  test('holds up a batch for as long as its images cost', () => {
+describe('hold-up', () => {
+  test('grows with the work, unlike the delay: others come for as long as that takes', () => {
     const latency = model();
-    latency.observeBesides(3);
-    expect(latency.typical(shallow, 4)).toBe(5 + 4 * 3);
-    expect(latency.predict(shallow, 4)).toBe(5 + 4 * 3);
+    for (let i = 0; i < 200; i++) latency.observe(shallow, 4, 5, 1, 2.5);
+    expect(latency.holdUp).toBe(0.5);
+    expect(latency.delay).toBe(1);
+    for (const times of ['typical', 'predict'] as const) {
+      expect(latency[times](shallow, 8)).toBeCloseTo(9 * 1.5 + 1);
+      expect(latency[times](shallow, 1)).toBeCloseTo(2 * 1.5 + 1);
+    }
+  });
+
+  test('scatters by as many ms for a long batch as for a short one', () => {
+    const latency = model();
+    for (let i = 0; i < 200; i++) latency.observe(shallow, 4, 5, 0, i % 10 === 0 ? 10 : 2.5);
+    expect(latency.predict(shallow, 8) - latency.typical(shallow, 8)).toBeCloseTo(7.5);
+    expect(latency.predict(shallow, 1) - latency.typical(shallow, 1)).toBeCloseTo(7.5);
+  });
+
+  test('is no slowdown: the work takes no longer', () => {
+    const latency = model();
+    for (let i = 0; i < 100; i++) latency.observe(shallow, 4, 5, 0, 5);
+    expect(latency.slowdown).toBe(1);
+    expect(latency.present['FF']![4]).toBe(10);
+  });
+
+  test('is forgotten while the engines rest', () => {
+    const latency = model();
+    for (let i = 0; i < 64; i++) latency.observe(shallow, 4, 5, 0, 20);
+    latency.rest(20_000);
+    expect(latency.predict(shallow, 4)).toBeCloseTo(5);
+  });
+});
+
+describe('other work of the core that an engine computes on', () => {
+  test('holds up a batch for as long as it and its images cost', () => {
+    const latency = model();
+    latency.observeBesides({ perBatch: 2, perImage: 3 });
+    expect(latency.typical(shallow, 4)).toBe(5 + 2 + 4 * 3);
+    expect(latency.predict(shallow, 4)).toBe(5 + 2 + 4 * 3);
   });
 
   test('is not counted again where the delay of batches shows it', () => {
     const latency = model();
     for (let i = 0; i < 256; i++) latency.observe(shallow, 4, 5, 20);
-    latency.observeBesides(3);
+    latency.observeBesides({ perBatch: 0, perImage: 3 });
     expect(latency.typical(shallow, 1)).toBeCloseTo(2 + 20);
     expect(latency.typical(shallow, 8)).toBeCloseTo(9 + 8 * 3);
   });

@@ -58,11 +58,23 @@ export function deviceDashboard(): Dashboard {
         {
           title: 'Delay of results',
           description:
-            'What batches take beyond the work of the engine: long when the main thread is busy.',
+            'What messages of batches take on their way: long when the main thread is busy.',
           unit: 's',
           min: 0,
         },
         [series('depthserve_delay_seconds'), BY_REPLICA],
+      ),
+    )
+    .withPanel(
+      graph(
+        {
+          title: 'Waits for a core',
+          description:
+            'Time for which others had the core that an engine was ready to use, over that of its work.',
+          unit: 'percentunit',
+          min: 0,
+        },
+        [series('depthserve_hold_up_ratio'), BY_REPLICA],
       ),
     )
     .withPanel(

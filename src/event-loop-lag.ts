@@ -1,0 +1,47 @@
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+
+/** A timer that is due so often, in ms, tells how late this thread comes to what has happened. */
+const EVERY_MS = 10;
+/** By so much, in ms, timers are late even on an idle thread: their clock counts whole ones. */
+const ROUNDING_MS = 1;
+/** Asked about at most so long ago, in ms, and not sooner than after so long. */
+const WINDOW_MS = 500;
+const PERCENTILE = 95;
+
+/** As much of a histogram of `node:perf_hooks` as is needed; replaced in tests. */
+export interface DelayHistogram {
+  /** ns */
+  percentile(percentile: number): number;
+  reset(): void;
+}
+
+function startHistogram(): DelayHistogram {
+  const histogram = monitorEventLoopDelay({ resolution: EVERY_MS });
+  histogram.enable();
+  return histogram;
+}
+
+/**
+ * How long a request may wait in its socket before it is read. Its budget runs meanwhile, but no
+ * clock does: where engines and the thread that speaks HTTP share a core, that made one answer in
+ * ten late to callers that was in time here (docs/cost-of-a-request.md).
+ */
+export class EventLoopLag {
+  #since = -Infinity;
+  #ms = 0;
+
+  constructor(private readonly histogram = startHistogram()) {}
+
+  /** The 95th percentile lately, in ms. */
+  ms(now: number): number {
+    const age = now - this.#since;
+    if (age < WINDOW_MS) return this.#ms;
+    // Nobody asked for long: what was seen meanwhile is of another load.
+    const isOld = age > 2 * WINDOW_MS;
+    const late = this.histogram.percentile(PERCENTILE) / 1e6 - EVERY_MS - ROUNDING_MS;
+    this.#ms = isOld ? 0 : (this.#ms + Math.max(0, late)) / 2;
+    this.histogram.reset();
+    this.#since = now;
+    return this.#ms;
+  }
+}
