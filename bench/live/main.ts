@@ -26,6 +26,7 @@ import { parseProfile } from '../simulator/tables.ts';
 import type { Profile } from '../simulator/tables.ts';
 import { closedLoop, openLoop, readPhotos } from './load.ts';
 import type { Photo, Reply } from './load.ts';
+import { countersOf, machineOf } from './machine.ts';
 import { figures } from './report.ts';
 import { startServer } from './server.ts';
 
@@ -175,67 +176,56 @@ async function play(
   seed: number,
   idle: Idle,
 ) {
-  const { profile: before } = await modelOf(url);
+  const { profile: started } = await modelOf(url);
   const states: State[] = [];
   const sampling = setInterval(() => {
     void modelOf(url).then(({ state }) => states.push(state));
   }, STATE_EVERY_MS);
+  const before = await countersOf(url);
   const replies = await openLoop(url, times, photos, budgets, new Random(seed, 1));
+  const after = await countersOf(url);
   clearInterval(sampling);
   const seconds = times.at(-1)! / 1000;
 
   const typical = (of: Exclude<keyof State, 'latencyNow'>) =>
     median(states.map((state) => state[of]));
-  const [slowdown, spread, delayMs] = [typical('slowdown'), typical('spread'), typical('delayMs')];
-  const profile = { ...before, latency: typicalTable(states.map(({ latencyNow }) => latencyNow)) };
-  const decodeFactor = typical('decodeMs') / median(idle.decodeMs);
+  const [slowdown, spread] = [typical('slowdown'), typical('spread')];
+  const profile = { ...started, latency: typicalTable(states.map(({ latencyNow }) => latencyNow)) };
+  const decodeMs = median(idle.decodeMs);
+  const answers = replies.filter(({ answer }) => answer !== null).length;
+  const counts = { requests: replies.length, answers };
+  const machine = machineOf([before, after], profile, decodeMs, counts);
   // Of a log-normal distribution, the 95th percentile is exp(1.645 sigma) times the median.
   const jitter = Math.log(spread) / 1.645;
   const outcomes = await simulate({
     profile,
     policy: depthserve,
-    requests: asSimulated(replies, idle, decodeFactor, new Random(seed, 2)),
+    requests: asSimulated(replies, idle, new Random(seed, 2)),
     seed,
     engines: profile.engineWorkers,
     replicas: 1,
     balancing: 'round-robin',
     slowdowns: [],
     jitter,
-    delayMs,
+    machine,
     decoders: typical('decoders'),
   });
   const { attainment, accuracy, p50, p99, tierMix } = summarise(outcomes);
   return {
     rate: times.length / seconds,
     live: figures(replies, seconds),
-    simulated: { attainment, accuracy, p50, p99, tierMix, slowdown, jitter, delayMs, decodeFactor },
+    simulated: { attainment, accuracy, p50, p99, tierMix, slowdown, jitter, machine },
   };
 }
 
-/**
- * The same requests as the server saw them, decoding as long as alone times `decodeFactor`. What
- * reading and answering took is drawn from those that were answered, and comes off the budget.
- */
-function asSimulated(
-  replies: readonly Reply[],
-  idle: Idle,
-  decodeFactor: number,
-  random: Random,
-): Request[] {
-  const around = replies.flatMap(({ answer }) => {
-    if (!answer) return [];
-    const { totalMs, decodeMs, queueMs, inferenceMs } = answer.timing;
-    return [Math.max(0, totalMs - decodeMs - queueMs - inferenceMs)];
-  });
+/** The same requests as they were sent, each of which takes as long to decode as one alone. */
+function asSimulated(replies: readonly Reply[], idle: Idle, random: Random): Request[] {
   return replies
-    .map((reply) => ({
-      arrivedAt: reply.intendedAt + reply.lateness,
-      budget: Math.max(
-        0.1,
-        reply.budget - reply.lateness - (around.length > 0 ? random.pick(around) : 0),
-      ),
+    .map(({ intendedAt, lateness, budget }) => ({
+      arrivedAt: intendedAt + lateness,
+      budget: Math.max(0.1, budget - lateness),
       minAccuracy: 0,
-      decodeMs: decodeFactor * random.pick(idle.decodeMs),
+      decodeMs: random.pick(idle.decodeMs),
     }))
     .sort((a, b) => a.arrivedAt - b.arrivedAt);
 }
@@ -258,8 +248,6 @@ interface State {
   readonly latencyNow: LatencyTable;
   readonly slowdown: number;
   readonly spread: number;
-  readonly delayMs: number;
-  readonly decodeMs: number;
   readonly decoders: number;
 }
 

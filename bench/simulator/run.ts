@@ -6,11 +6,14 @@ import { MeasuredLatency } from '../../src/scheduler/latency.ts';
 import type { Policy, Tier } from '../../src/scheduler/policy.ts';
 import { ExpiredError, RefusedError } from '../../src/scheduler/scheduler.ts';
 import type { Engine, SchedulerEvents } from '../../src/scheduler/scheduler.ts';
+import { SharedCores } from '../../src/shared-cores.ts';
 import type { Request } from './arrivals.ts';
 import { accuracyAfter, confidenceIn, difficultyOf } from './difficulty.ts';
 import { balance } from './balance.ts';
 import type { Balancing } from './balance.ts';
 import { VirtualClock } from './clock.ts';
+import { Machine } from './machine.ts';
+import type { MachineSetup } from './machine.ts';
 import { Random } from './random.ts';
 import type { Profile } from './tables.ts';
 
@@ -33,10 +36,10 @@ export interface Setup {
   readonly slowdowns: readonly Slowdown[];
   /** Coefficient of variation of service times; 0: exactly as in the table. */
   readonly jitter: number;
-  /** 95th percentile of the exponential delay of results on top of the work, ms; absent: 0. */
-  readonly delayMs?: number;
   /** Images that each replica decodes at the same time; absent: any number. */
   readonly decoders?: number;
+  /** What each replica runs on; absent: nothing ever waits for a core, and HTTP takes no time. */
+  readonly machine?: MachineSetup;
 }
 
 /** What became of one request. Times in ms. */
@@ -68,9 +71,11 @@ export async function simulate(
   events: SchedulerEvents = {},
 ): Promise<Outcome[]> {
   const { requests, replicas } = setup;
-  const pipelines = Array.from({ length: replicas }, (_, index) =>
-    replica(setup, clock, index, events),
+  const machines = Array.from(
+    { length: replicas },
+    () => setup.machine && new Machine(setup.machine, clock),
   );
+  const pipelines = machines.map((machine, index) => replica(setup, clock, index, events, machine));
   const schedulers = pipelines.map(({ scheduler }) => scheduler);
   const choose = balance(setup.balancing, new Random(setup.seed, 3));
   const outcomes: Outcome[] = [];
@@ -78,7 +83,9 @@ export async function simulate(
   const arrive = (index: number) => {
     const request = requests[index]!;
     const { arrivedAt, budget, minAccuracy, decodeMs = 0 } = request;
-    const pipeline = pipelines[choose(schedulers)]!;
+    const chosen = choose(schedulers);
+    const pipeline = pipelines[chosen]!;
+    const machine = machines[chosen];
     const settle = (result: Outcome['result'], served?: ImageAnswer<number>) => {
       const at = clock.now();
       const tier = served?.tier ?? null;
@@ -97,17 +104,24 @@ export async function simulate(
         predictionError,
       };
     };
-    const imageRequest = { arrivedAt, budgetMs: budget, minAccuracy };
     // What is learnt of decoding is kept by size; here the time is all the size there is.
     const header = { format: 'jpeg', pixels: Math.ceil(PIXELS_PER_MS * decodeMs) };
     const answers = async () => {
+      if (machine) await machine.read();
+      // As the server, which knows nothing of what came before it read the head.
+      const imageRequest = { arrivedAt: clock.now(), budgetMs: budget, minAccuracy };
       if (decodeMs === 0) return pipeline.classifyPixels([index], imageRequest);
       // As /classify does with files; the budget of pixels comes with the body.
       const refusal = pipeline.preview(imageRequest);
       if (refusal) throw new RefusedError(refusal);
       return pipeline.classify([{ file: { index, ms: decodeMs }, header }], imageRequest);
     };
-    answers().then(
+    const answered = async () => {
+      const answer = await answers();
+      await machine?.answer();
+      return answer;
+    };
+    answered().then(
       ([served]) => settle('served', served),
       (error: unknown) => {
         if (error instanceof RefusedError) settle('refused');
@@ -143,15 +157,21 @@ interface SimulatedFile {
 export function replica(
   setup: Pick<
     Setup,
-    'profile' | 'policy' | 'engines' | 'seed' | 'slowdowns' | 'jitter' | 'delayMs' | 'decoders'
+    'profile' | 'policy' | 'engines' | 'seed' | 'slowdowns' | 'jitter' | 'decoders'
   >,
   clock: VirtualClock,
   index: number,
   events: SchedulerEvents = {},
+  machine?: Machine,
 ): Pipeline<SimulatedFile, number, number> {
   const { profile, policy, engines } = setup;
   const truth = new MeasuredLatency(profile.latency);
   const random = new Random(setup.seed, 10 + index);
+  /** Calls back when `ms` were computed, with the ms that were waited for a core. */
+  const compute = async (ms: number, done: (waitMs: number) => void) => {
+    if (machine) done(await machine.compute(ms));
+    else clock.at(clock.now() + ms, () => done(0));
+  };
   const engine: Engine<number, number> = {
     workers: engines,
     run: (_worker, tier, inputs) =>
@@ -159,11 +179,9 @@ export function replica(
         const now = clock.now();
         const slow = setup.slowdowns.find(({ from, to }) => now >= from && now < to)?.factor ?? 1;
         const noise = setup.jitter === 0 ? 1 : Math.exp(setup.jitter * random.normal());
-        const ms = truth.predict(tier, inputs.length) * slow * noise;
-        // Of an exponential distribution, 95 % are below three times the mean.
-        const delay = setup.delayMs ? (random.exponential() * setup.delayMs) / 3 : 0;
+        const workMs = truth.predict(tier, inputs.length) * slow * noise;
         const outputs = inputs.map((input) => difficultyOf(setup.seed, input));
-        clock.at(now + ms + delay, () => resolve({ outputs, workMs: ms }));
+        void compute(workMs, (waitMs) => resolve({ outputs, workMs, waitMs }));
       }),
   };
   const workers = setup.decoders ?? ANY_NUMBER;
@@ -173,19 +191,34 @@ export function replica(
       new Promise((resolve) => {
         const ms = files.reduce((sum, file) => sum + file.ms, 0);
         const decoded = files.map((file) => ({ pixels: file.index, ms: file.ms }));
-        clock.at(clock.now() + ms, () => resolve(decoded));
+        void compute(ms, () => resolve(decoded));
       }),
   };
+  const latency = new MeasuredLatency(profile.latency);
+  const sharedCores =
+    machine &&
+    new SharedCores(
+      { workers: engines, threadsEach: 1 },
+      (besides) => latency.observeBesides(besides),
+      machine,
+    );
   return new Pipeline({
     policy,
     tiers: profile.tiers,
-    latency: new MeasuredLatency(profile.latency),
+    latency,
     decoder,
     decodeTimes: new DecodeTimes(),
     engine,
     clock,
     maxBatch: profile.maxBatch,
-    events,
+    events: {
+      ...events,
+      finished(tier, size, predictedMs, actualMs, workMs) {
+        events.finished?.(tier, size, predictedMs, actualMs, workMs);
+        sharedCores?.ran(size, workMs);
+      },
+    },
+    ...(machine && { unreadMs: () => machine.unreadMs }),
     confidence: confidenceIn,
   });
 }

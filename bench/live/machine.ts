@@ -1,0 +1,62 @@
+import { availableParallelism } from 'node:os';
+import { MeasuredLatency } from '../../src/scheduler/latency.ts';
+import type { MachineSetup } from '../simulator/machine.ts';
+import type { Profile } from '../simulator/tables.ts';
+
+/** What server and client have done so far. */
+export interface Counters {
+  /** Processor time of the server, ms. */
+  readonly serverMs: number;
+  /** Processor time of this process, ms. */
+  readonly clientMs: number;
+  /** Batches of each sub-network, and the images in them. */
+  readonly batches: Readonly<Record<string, { readonly count: number; readonly images: number }>>;
+}
+
+export async function countersOf(url: string): Promise<Counters> {
+  const text = await (await fetch(`${url}/metrics`)).text();
+  const cpu = /^process_cpu_seconds_total\S* (\S+)/m.exec(text)![1];
+  const batches: Record<string, { count: number; images: number }> = {};
+  const sizes = /^depthserve_batch_size_(sum|count)\{.*?tier="(\w+)".*?\} (\S+)/gm;
+  for (const [, part, tier, value] of text.matchAll(sizes)) {
+    const batch = (batches[tier!] ??= { count: 0, images: 0 });
+    batch[part === 'sum' ? 'images' : 'count'] = Number(value);
+  }
+  const { user, system } = process.cpuUsage();
+  return { serverMs: 1000 * Number(cpu), clientMs: (user + system) / 1000, batches };
+}
+
+/**
+ * What the machine of a run was, for the simulator: what the server computed beyond inference and
+ * decoding is HTTP's, in equal parts for each request and each answer.
+ *
+ * @param profile with batch times as they were in the run.
+ * @param decodeMs that an image takes to decode.
+ */
+export function machineOf(
+  [before, after]: readonly [Counters, Counters],
+  profile: Profile,
+  decodeMs: number,
+  { requests, answers }: { readonly requests: number; readonly answers: number },
+): MachineSetup {
+  const latency = new MeasuredLatency(profile.latency);
+  const tierOf = (skip: string) => ({ skip, accuracy: 0, macs: 0 });
+  let engineMs = 0;
+  for (const [skip, { count, images }] of Object.entries(after.batches)) {
+    const batches = count - (before.batches[skip]?.count ?? 0);
+    if (batches === 0) continue;
+    const size = (images - (before.batches[skip]?.images ?? 0)) / batches;
+    const [low, high] = [Math.floor(size), Math.ceil(size)].map((whole) =>
+      latency.typical(tierOf(skip), whole),
+    );
+    engineMs += batches * (low! + (high! - low!) * (size % 1));
+  }
+  const frontMs = after.serverMs - before.serverMs - engineMs - answers * decodeMs;
+  const each = Math.max(0, frontMs) / (requests + answers);
+  return {
+    cores: availableParallelism(),
+    readMs: each,
+    answerMs: each,
+    clientMs: (after.clientMs - before.clientMs) / (requests + answers),
+  };
+}
