@@ -82,8 +82,12 @@ export class Thread {
   }
 }
 
-/** Requests that tell how long others wait. */
-const REMEMBERED = 64;
+/** As `src/event-loop-lag.ts`: so often, in ms, it is seen how late the front comes to what is new; */
+const EVERY_MS = 10;
+/** what so many times showed counts; */
+const REMEMBERED = 50;
+/** and it is looked at for so long, in ms, after a request. */
+const WATCHED_MS = 1000;
 
 /** What a replica runs on. Times in ms of a core. */
 export interface MachineSetup {
@@ -103,6 +107,8 @@ export class Machine {
   readonly #client: Thread;
   #clientUsedMs = 0;
   readonly #unread = new SlidingWindow(REMEMBERED);
+  #isWatching = false;
+  #watchedUntil = 0;
 
   constructor(
     private readonly setup: MachineSetup,
@@ -126,7 +132,7 @@ export class Machine {
     return this.#cores.usedMs - this.#clientUsedMs;
   }
 
-  /** As `EventLoopLag` has it: the 95th percentile of what requests waited before they were read. */
+  /** The 95th percentile of what requests may have waited before they were read. */
   get unreadMs(): number {
     return Math.max(0, this.#unread.quantile(0.95));
   }
@@ -134,10 +140,9 @@ export class Machine {
   /** A request has come. */
   async read(): Promise<void> {
     void this.#ask();
-    const { readMs } = this.setup;
-    const began = this.now();
-    await this.#front.compute(readMs);
-    this.#unread.add(this.now() - began - readMs);
+    this.#watchedUntil = this.now() + WATCHED_MS;
+    if (!this.#isWatching) this.#watch();
+    await this.#front.compute(this.setup.readMs);
   }
 
   /** An answer leaves, and is read. */
@@ -157,6 +162,14 @@ export class Machine {
     const waitedMs = this.now() - began - ms;
     await this.#front.compute(0);
     return Math.max(0, waitedMs);
+  }
+
+  #watch(): void {
+    this.#isWatching = this.now() < this.#watchedUntil;
+    if (!this.#isWatching) return;
+    const began = this.now();
+    void this.#front.compute(0).then(() => this.#unread.add(this.now() - began));
+    this.clock.at(began + EVERY_MS, () => this.#watch());
   }
 
   async #ask(): Promise<void> {
