@@ -308,8 +308,9 @@ export class Pipeline<File, Pixels, Output> {
   #ready(flight: Flight<Output>, index: number, input: Pixels, decoding: Decoding) {
     const { ms: decodeMs, enteredAt, decodedAt, warning } = decoding;
     const waitedMs = decodedAt - enteredAt - decodeMs;
+    const place = flight.places[index]!;
     return {
-      place: flight.places[index]!,
+      place,
       input,
       settle: {
         resolve: (served: Served<Output>) => {
@@ -317,7 +318,9 @@ export class Pipeline<File, Pixels, Output> {
           const queueMs = served.queueMs + waitedMs;
           const { arrivedAt } = flight.request;
           const stages = { enteredAt, decodedAt, finishedAt: this.#options.clock.now() };
-          const answer = { ...served, arrivedAt, queueMs, decodeMs, warning, stages };
+          // As the caller is told what it took: without what it may have waited unread.
+          const predictedMs = served.predictedMs - (arrivedAt - place.arrivedAt);
+          const answer = { ...served, arrivedAt, predictedMs, queueMs, decodeMs, warning, stages };
           flight.answers[index] = answer;
           const { finishedAt } = stages;
           this.#elsewhere.add(finishedAt - arrivedAt - queueMs - decodeMs - served.inferenceMs);

@@ -17,9 +17,9 @@ const HEADER = { format: 'jpeg', pixels: 1024 };
 
 /**
  * One engine of 10 ms (T) or 20 ms (F) for any batch, whose results take `coldMs` to come back, and
- * one decoder of `decodeMs` an image.
+ * one decoder of `decodeMs` an image. Requests may have waited `unreadMs` before they were read.
  */
-function pipelineOf({ decodeMs = 1, maxBatch = 8, coldMs = 0 } = {}) {
+function pipelineOf({ decodeMs = 1, maxBatch = 8, coldMs = 0, unreadMs = 0 } = {}) {
   const clock = new VirtualClock();
   const log: string[] = [];
   let inVain = 0;
@@ -31,6 +31,7 @@ function pipelineOf({ decodeMs = 1, maxBatch = 8, coldMs = 0 } = {}) {
     latency: new MeasuredLatency(table),
     clock,
     maxBatch,
+    unreadMs: () => unreadMs,
     decodeTimes: new DecodeTimes(),
     decoder: {
       workers: 1,
@@ -83,6 +84,20 @@ describe('the life of a request', () => {
     expect(named[0]).toBeLessThan(17);
     expect(named[1]).toBeGreaterThan(16.9);
     expect(named[1]).toBeLessThan(20);
+  });
+
+  test('what it may have waited unread comes off its budget, and is in the one that is named', async () => {
+    const { clock, pipeline, ask } = pipelineOf({ unreadMs: 5 });
+    const { ask: askAtOnce, clock: other } = pipelineOf();
+    const preview = { arrivedAt: 0, budgetMs: 14, minAccuracy: 0 };
+    expect(pipeline.preview(preview)!.smallestBudgetMs).toBeGreaterThanOrEqual(15);
+    const [answers, atOnce] = [ask('a', 20), askAtOnce('a', 20)];
+    await Promise.all([clock.run(), other.run()]);
+    // It is predicted to take as long as one that was read at once, and took no more.
+    const [answer] = await answers;
+    expect(answer!.tier.skip).toBe('T');
+    expect(answer!.predictedMs).toBe((await atOnce)[0]!.predictedMs);
+    expect(answer!.stages.finishedAt).toBe(11);
   });
 
   test('decode, run, answer', async () => {
