@@ -43,7 +43,7 @@ USER 10001:10001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s CMD ["node", "docker/health.js"]
 # Node as the first process: SIGTERM reaches it and starts the drain. Its flags, and the allocator's
 # above: docs/cost-of-a-request.md, "Large pages".
-ENTRYPOINT ["node", "--use-largepages=silent", "--no-memory-reducer", "dist/main.js"]
+ENTRYPOINT ["node", "--use-largepages=silent", "--no-memory-reducer", "--max-inlined-bytecode-size=100", "dist/main.js"]
 
 # --- cuda -------------------------------------------------------------------------------------
 FROM docker.io/nvidia/cuda:12.6.3-cudnn-runtime-ubuntu22.04 AS cuda
@@ -63,4 +63,4 @@ ENV NODE_ENV=production EXECUTION_PROVIDER=cuda ORT_DISABLE_TELEMETRY=1 \
 EXPOSE 8080
 USER 10001:10001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=600s CMD ["node", "docker/health.js"]
-ENTRYPOINT ["node", "--use-largepages=silent", "--no-memory-reducer", "dist/main.js"]
+ENTRYPOINT ["node", "--use-largepages=silent", "--no-memory-reducer", "--max-inlined-bytecode-size=100", "dist/main.js"]

@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --use-largepages=silent --no-memory-reducer
+#!/usr/bin/env -S node --use-largepages=silent --no-memory-reducer --max-inlined-bytecode-size=100
 /** The one way in: `depthserve`, and `node dist/main.js` in the image. Without a command it serves. */
 import { ConfigError } from './config.ts';
 import { EngineError } from './engine/protocol.ts';
