@@ -23,8 +23,8 @@ function startHistogram(): DelayHistogram {
 
 /**
  * How long a request may wait in its socket before it is read. Its budget runs meanwhile, but no
- * clock does: where engines and the thread that speaks HTTP share a core, that made one answer in
- * ten late to callers that was in time here (docs/cost-of-a-request.md).
+ * clock does: where engines and the thread that speaks HTTP share a core, up to one answer in ten
+ * was late to callers under overload (docs/cost-of-a-request.md).
  */
 export class EventLoopLag {
   #since = -Infinity;

@@ -31,7 +31,7 @@ describe.skipIf(!linux)('a request that comes in', () => {
     expect((await policiesOnCores('0'))[0]).toBe(SCHED_BATCH);
   });
 
-  test('does so where chrt is missing, and is answered all the same', async () => {
+  test('does so where chrt is missing, and the server starts all the same', async () => {
     expect((await policiesOnCores('0', { PATH: '/nowhere' })).every((each) => each === 0)).toBe(
       true,
     );

@@ -10,7 +10,12 @@ const LONGEST_START_MS = 300_000;
 export async function startServer(settings) {
   const child = spawn(
     process.execPath,
-    ['--use-largepages=silent', '--no-memory-reducer', '--max-inlined-bytecode-size=100', 'dist/main.js'],
+    [
+      '--use-largepages=silent',
+      '--no-memory-reducer',
+      '--max-inlined-bytecode-size=100',
+      'dist/main.js',
+    ],
     {
       env: { ...process.env, HOST: '127.0.0.1', LOG_LEVEL: 'fatal', ...settings },
       stdio: ['ignore', 'inherit', 'inherit'],

@@ -182,11 +182,12 @@ export const ModelInfo = Type.Object(
       description: '95th percentile of batch times over their median, recently',
     }),
     delayMs: Type.Number({
-      description: '95th percentile of the ms that batches took on their way, recently',
+      description:
+        '95th percentile of the ms that batches took beyond work and typical hold-up, recently',
     }),
     holdUp: Type.Number({
       description:
-        '95th percentile of the time that engines waited for a core, over that of work, recently',
+        'Median of the time that engines waited for a core, over that of their work, recently',
     }),
     decodeMs: Type.Number({ description: 'Median ms that decoding an image took recently' }),
     decoders: Type.Integer({ description: 'Images decoded at the same time' }),

@@ -67,14 +67,14 @@ export function defineStatusGauges(registry: Registry, status: () => ServiceStat
   );
   gauge(
     'depthserve_delay_seconds',
-    '95th percentile of what messages of a batch to the engine and back take, which are late when the ' +
-      'main thread is busy',
+    '95th percentile of what a batch takes beyond its work and the typical hold-up: messages that are ' +
+      'late when the main thread is busy, longer waits for a core',
     ({ delayMs }) => delayMs / 1000,
   );
   gauge(
     'depthserve_hold_up_ratio',
-    '95th percentile of the time for which others had the core that an engine was ready to use, as a ' +
-      'share of its work',
+    'Median of the time for which others had the core that an engine was ready to use, as a share of ' +
+      'its work',
     ({ holdUp }) => holdUp,
   );
   gauge(

@@ -52,9 +52,9 @@ export interface DeploymentStatus {
   readonly slowdown: number;
   /** 95th percentile over median of what batches take. */
   readonly spread: number;
-  /** 95th percentile of what batches take beyond the engine's work and its waits for a core. */
+  /** 95th percentile of what batches take beyond the engine's work and the typical hold-up, ms. */
   readonly delayMs: number;
-  /** 95th percentile of those waits over the work. */
+  /** Median of the time that an engine waits for a core, over that of its work. */
   readonly holdUp: number;
   /** Median of decoding an image. */
   readonly decodeMs: number;

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { VirtualClock } from '../../bench/simulator/clock.ts';
-import { Cores, Thread } from '../../bench/simulator/machine.ts';
+import { Cores, Machine, Thread } from '../../bench/simulator/machine.ts';
 
 /** When each task ends that is started at `at` for `ms`, on so many cores. */
 async function ends(count: number, tasks: readonly { at: number; ms: number }[]) {
@@ -58,4 +58,27 @@ test('a thread does one thing after another, though cores are free', async () =>
   });
   await clock.run();
   expect(ended).toEqual([3, 5, 5, 6]);
+});
+
+test('on one core, reading requests holds an engine up, which says how long it waited', async () => {
+  const clock = new VirtualClock();
+  const machine = new Machine({ cores: 1, readMs: 2, answerMs: 1, clientMs: 0 }, clock);
+  let waitedMs = 0;
+  clock.at(0, () => void machine.compute(10).then((ms) => (waitedMs = ms)));
+  for (const at of [1, 2]) clock.at(at, () => void machine.read());
+  await clock.run();
+  expect(waitedMs).toBeCloseTo(4);
+  expect(machine.cpuMs()).toBeCloseTo(14);
+});
+
+test('a request that comes while another is read waits unread, and that is seen', async () => {
+  const clock = new VirtualClock();
+  const machine = new Machine({ cores: 1, readMs: 30, answerMs: 1, clientMs: 0 }, clock);
+  expect(machine.unreadMs).toBe(0);
+  let unreadMs = 0;
+  clock.at(0, () => void machine.read());
+  clock.at(100, () => (unreadMs = machine.unreadMs));
+  await clock.run();
+  // Looked at every 10 ms: at 10 and 20 it was 20 and 10 late, at 0 and from 30 on it was not.
+  expect(unreadMs).toBeCloseTo(20);
 });

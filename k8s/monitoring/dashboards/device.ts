@@ -58,7 +58,7 @@ export function deviceDashboard(): Dashboard {
         {
           title: 'Delay of results',
           description:
-            'What messages of batches take on their way: long when the main thread is busy.',
+            'What batches take beyond work and typical waits: long when the main thread is busy.',
           unit: 's',
           min: 0,
         },
@@ -70,7 +70,7 @@ export function deviceDashboard(): Dashboard {
         {
           title: 'Waits for a core',
           description:
-            'Time for which others had the core that an engine was ready to use, over that of its work.',
+            'Median time for which others had the core that an engine was ready to use, over its work.',
           unit: 'percentunit',
           min: 0,
         },
