@@ -4,7 +4,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 const EVERY_MS = 10;
 /** By so much, in ms, timers are late even on an idle thread: their clock counts whole ones. */
 const ROUNDING_MS = 1;
-/** Asked about at most so long ago, in ms, and not sooner than after so long. */
+/** The histogram is read again, and begun anew, after so long, in ms. */
 const WINDOW_MS = 500;
 const PERCENTILE = 95;
 

@@ -51,6 +51,9 @@ const clock: Clock = {
   soon: (callback) => void setImmediate(callback),
 };
 
+/** Of the thread, not of a deployment: it is watched for as long as the process runs. */
+const lag = new EventLoopLag();
+
 /**
  * Loads the sessions, warms them up and measures the latency table. Every sub-network has run
  * then, with finite logits. The model's file is let go of when the deployment
@@ -101,7 +104,6 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
     const photo = await warmUpDecoders(decoder, observe, signal);
     engine.watch(Math.max(config.ENGINE_HANG_MS, HANG_FACTOR * slowest(table)));
     const shadowOptions = { ...engineOptions, provider: engine.provider };
-    const lag = new EventLoopLag();
     deployment = new Deployment({
       model,
       table,
