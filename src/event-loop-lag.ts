@@ -1,4 +1,4 @@
-import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { monitorEventLoopDelay, performance } from 'node:perf_hooks';
 
 /** A timer that is due so often, in ms, tells how late this thread comes to what has happened. */
 const EVERY_MS = 10;
@@ -19,6 +19,20 @@ function startHistogram(): DelayHistogram {
   const histogram = monitorEventLoopDelay({ resolution: EVERY_MS });
   histogram.enable();
   return histogram;
+}
+
+let turnBegan: number | null = null;
+
+/**
+ * When this turn of the event loop began to read requests, as `performance.now()`: those that it
+ * reads later had arrived by then, too.
+ */
+export function readingSince(): number {
+  if (turnBegan === null) {
+    turnBegan = performance.now();
+    setImmediate(() => (turnBegan = null));
+  }
+  return turnBegan;
 }
 
 /**

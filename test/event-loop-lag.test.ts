@@ -1,7 +1,7 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { performance } from 'node:perf_hooks';
 import { describe, expect, test } from 'vitest';
-import { EventLoopLag } from '../src/event-loop-lag.ts';
+import { EventLoopLag, readingSince } from '../src/event-loop-lag.ts';
 
 /** A lag of which the histogram says that timers of 10 ms took so many ms, set by `takes`. */
 function lagOf() {
@@ -57,4 +57,13 @@ test('a thread that computes 20 ms at a time is seen to be late', async () => {
     most = Math.max(most, lag.ms(performance.now()));
   }
   expect(most).toBeGreaterThan(2);
+});
+
+test('what is read last in a turn of the event loop had come when its reading began', async () => {
+  const began = readingSince();
+  const until = performance.now() + 5;
+  while (performance.now() < until);
+  expect(readingSince()).toBe(began);
+  await nextTurn();
+  expect(readingSince()).toBeGreaterThanOrEqual(until);
 });

@@ -30,6 +30,22 @@ export interface MeasuredOptions {
   readonly port?: number;
 }
 
+/** Batches of each sub-network so far, and the images in them. */
+export type Batches = Readonly<
+  Record<string, { readonly batches: number; readonly images: number }>
+>;
+
+/** @param metrics as `GET /metrics` tells them. */
+export function batchesIn(metrics: string): Batches {
+  const found: Record<string, { batches: number; images: number }> = {};
+  const sizes = /^depthserve_batch_size_(sum|count)\{.*?tier="(\w+)".*?\} (\S+)$/gm;
+  for (const [, what, tier, value] of metrics.matchAll(sizes)) {
+    const row = (found[tier!] ??= { batches: 0, images: 0 });
+    row[what === 'sum' ? 'images' : 'batches'] = Number(value);
+  }
+  return found;
+}
+
 /** A built server in a process of its own, whose threads' processor time can be read by role. */
 export class MeasuredServer {
   private constructor(
@@ -100,23 +116,14 @@ export class MeasuredServer {
     const sum = { front: 0, main: 0, decode: 0, engine: 0, 'libuv and others': 0 };
     const tasks = `/proc/${this.child.pid}/task`;
     for (const task of readdirSync(tasks)) {
-      const [used] = readFileSync(join(tasks, task, 'schedstat'), 'utf8').split(' ');
-      sum[roles.get(task) ?? 'libuv and others'] += Number(used) / NS_PER_MS;
+      sum[roles.get(task) ?? 'libuv and others'] += ranNs(join(tasks, task)) / NS_PER_MS;
     }
     return sum;
   }
 
   /** Batches and images that engines have run, by sub-network. */
-  async batches(): Promise<Record<string, { batches: number; images: number }>> {
-    const text = await (await fetch(`${this.url}/metrics`)).text();
-    const found: Record<string, { batches: number; images: number }> = {};
-    for (const [, what, tier, value] of text.matchAll(
-      /^depthserve_batch_size_(sum|count)\{.*?tier="(\w+)".*?\} (\S+)$/gm,
-    )) {
-      const row = (found[tier!] ??= { batches: 0, images: 0 });
-      row[what === 'sum' ? 'images' : 'batches'] = Number(value);
-    }
-    return found;
+  async batches(): Promise<Batches> {
+    return batchesIn(await (await fetch(`${this.url}/metrics`)).text());
   }
 
   async stop(): Promise<void> {
@@ -124,5 +131,14 @@ export class MeasuredServer {
     this.resume();
     this.child.kill('SIGTERM');
     await ended;
+  }
+}
+
+/** Processor time of a thread, ns; 0: it has ended meanwhile. */
+function ranNs(task: string): number {
+  try {
+    return Number(readFileSync(join(task, 'schedstat'), 'utf8').split(' ')[0]);
+  } catch {
+    return 0;
   }
 }

@@ -7,13 +7,19 @@
  * server does with the same processor at both, give each its own:
  *
  *   taskset -c 1 npm run bench:overload -- --server-cpus 0
+ *
+ * What a server could answer at most at ten times the load is told beside it: what is left of the
+ * processor when the kernel and `node:http` have refused the rest (`bench/cost/bare.mjs`, which
+ * refuses all, at the same rate).
  */
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
+import { availableParallelism } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import sharp from 'sharp';
+import { MeasuredServer } from '../cost/server.ts';
 import { load, quantile } from './load.ts';
 import type { LoadResult } from './load.ts';
 import { residentMb, serve } from './server.ts';
@@ -83,6 +89,40 @@ console.log(
 );
 for (const socket of hostile) socket.destroy();
 await server.stop();
+
+const refusing = await refusalMs();
+const limit = Math.max(0, peak * (1 - ((rate - peak) * refusing) / 1000 / processors()));
+console.log(
+  `node:http refuses at this rate in ${refusing.toFixed(3)} ms each, which leaves ` +
+    `${limit.toFixed(0)}/s: goodput is ${((100 * over.good) / seconds / limit).toFixed(0)} % of that`,
+);
+
+/** Processor ms that the barest server takes for a refusal, at ten times the load. */
+async function refusalMs(): Promise<number> {
+  const script = 'bench/cost/bare.mjs';
+  const cores = values['server-cpus'];
+  const bare = await MeasuredServer.start({
+    script,
+    model: 'models/cifar10',
+    cores,
+    port: port + 1,
+  });
+  const used = () => Object.values(bare.cpu()).reduce((a, b) => a + b, 0);
+  const target = { port: port + 1, image, budgetMs, rate, connections: 4000 };
+  await load({ ...target, seconds: 2 });
+  const before = used();
+  const { byStatus } = await load({ ...target, seconds: 5 });
+  const ms = (used() - before) / byStatus['503']!;
+  await bare.stop();
+  return ms;
+}
+
+/** That the server may use; `--server-cpus` as `taskset` takes it: 0,2-3. */
+function processors(): number {
+  const ranges = values['server-cpus']?.split(',').map((range) => range.split('-').map(Number));
+  if (!ranges) return availableParallelism();
+  return ranges.reduce((sum, [first, last = first]) => sum + last! - first! + 1, 0);
+}
 
 function abuse(bytes: string): Socket {
   const socket = connect(port, '127.0.0.1');

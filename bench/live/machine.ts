@@ -1,5 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { MeasuredLatency } from '../../src/scheduler/latency.ts';
+import { batchesIn } from '../cost/server.ts';
+import type { Batches } from '../cost/server.ts';
 import type { MachineSetup } from '../simulator/machine.ts';
 import type { Profile } from '../simulator/tables.ts';
 
@@ -9,21 +11,15 @@ export interface Counters {
   readonly serverMs: number;
   /** Processor time of this process, ms. */
   readonly clientMs: number;
-  /** Batches of each sub-network, and the images in them. */
-  readonly batches: Readonly<Record<string, { readonly count: number; readonly images: number }>>;
+  readonly batches: Batches;
 }
 
 export async function countersOf(url: string): Promise<Counters> {
   const text = await (await fetch(`${url}/metrics`)).text();
   const cpu = /^process_cpu_seconds_total\S* (\S+)/m.exec(text)![1];
-  const batches: Record<string, { count: number; images: number }> = {};
-  const sizes = /^depthserve_batch_size_(sum|count)\{.*?tier="(\w+)".*?\} (\S+)/gm;
-  for (const [, part, tier, value] of text.matchAll(sizes)) {
-    const batch = (batches[tier!] ??= { count: 0, images: 0 });
-    batch[part === 'sum' ? 'images' : 'count'] = Number(value);
-  }
   const { user, system } = process.cpuUsage();
-  return { serverMs: 1000 * Number(cpu), clientMs: (user + system) / 1000, batches };
+  const clientMs = (user + system) / 1000;
+  return { serverMs: 1000 * Number(cpu), clientMs, batches: batchesIn(text) };
 }
 
 /**
@@ -42,10 +38,10 @@ export function machineOf(
   const latency = new MeasuredLatency(profile.latency);
   const tierOf = (skip: string) => ({ skip, accuracy: 0, macs: 0 });
   let engineMs = 0;
-  for (const [skip, { count, images }] of Object.entries(after.batches)) {
-    const batches = count - (before.batches[skip]?.count ?? 0);
+  for (const [skip, now] of Object.entries(after.batches)) {
+    const batches = now.batches - (before.batches[skip]?.batches ?? 0);
     if (batches === 0) continue;
-    const size = (images - (before.batches[skip]?.images ?? 0)) / batches;
+    const size = (now.images - (before.batches[skip]?.images ?? 0)) / batches;
     const [low, high] = [Math.floor(size), Math.ceil(size)].map((whole) =>
       latency.typical(tierOf(skip), whole),
     );

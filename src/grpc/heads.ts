@@ -6,6 +6,7 @@ import type { FastifyBaseLogger } from 'fastify';
 import type { Deployment } from '../deployment.ts';
 import { ServeError, uploadLate } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
+import { readingSince } from '../event-loop-lag.ts';
 import type { Access } from '../http/access.ts';
 import type { Intake } from '../http/intake.ts';
 import { fromRefusal, toServeError } from '../http/problem.ts';
@@ -96,7 +97,7 @@ export class Heads {
 
   get interceptor(): ServerInterceptor {
     return ({ path }, call) => {
-      const arrivedAt = performance.now();
+      const arrivedAt = readingSince();
       const deadline = Number(call.getDeadline());
       const budgetMs = deadline === Infinity ? undefined : deadline - Date.now();
       const leave: (() => void)[] = [];

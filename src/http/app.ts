@@ -6,6 +6,7 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import fastify, { LogController } from 'fastify';
 import type { FastifyBaseLogger, FastifyInstance, FastifyPluginAsync } from 'fastify';
 import type { ErrorCode } from '../errors.ts';
+import { readingSince } from '../event-loop-lag.ts';
 import type { Service } from '../service.ts';
 import type { RequestTrace, Tracing } from '../tracing/trace.ts';
 import { Access } from './access.ts';
@@ -34,7 +35,7 @@ declare module 'fastify' {
     shared: { readonly access: Access | null; readonly intake: Intake };
   }
   interface FastifyRequest {
-    /** When the request's head arrived, as `performance.now()`: the budget's clock. */
+    /** When the request's head had arrived, as `performance.now()`: the budget's clock. */
     arrivedAt: number;
     /** For the log and the metrics: met, late, or an error's code. */
     outcome: 'met' | 'late' | ErrorCode | null;
@@ -130,7 +131,7 @@ export async function buildApp(
   app.decorateRequest('trace', null);
   const reportLoad = loadReports(service);
   app.addHook('onRequest', (request, reply, done) => {
-    request.arrivedAt = performance.now();
+    request.arrivedAt = readingSince();
     const atClose = new Ending();
     request.atClose = atClose;
     reply.raw.once('close', () => atClose.end());

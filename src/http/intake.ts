@@ -195,7 +195,7 @@ class Account {
 /** Ends an upload that takes longer than the request's budget. @returns stops that. */
 function watchUpload({ uploadDue }: FastifyRequest, end: (late: ServeError) => void): () => void {
   if (uploadDue === null) return () => {};
-  const timer = setTimeout(() => end(uploadLate()), uploadDue - performance.now());
+  const timer = setTimeout(() => end(uploadLate()), Math.max(0, uploadDue - performance.now()));
   return () => clearTimeout(timer);
 }
 
