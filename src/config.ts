@@ -33,7 +33,7 @@ const Settings = Type.Object({
   }),
   PORT: integer('Port to listen on; 0 picks a free one', 8080, 0, 65_535),
   MODEL_DIR: Type.String({
-    description: 'Folder with model.json (the manifest) and the ONNX file it names',
+    description: 'Folder with model.json (the manifest) and the ONNX file that it names',
     default: SHIPPED_MODEL,
     minLength: 1,
   }),
@@ -44,7 +44,7 @@ const Settings = Type.Object({
     3600,
   ),
   EXECUTION_PROVIDER: oneOf(
-    'auto: CUDA where it loads, else CPU; cuda: refuse to start without it; cpu',
+    'auto: CUDA where it loads, else the CPU; cuda: no start without CUDA; cpu: the CPU',
     'auto',
     ['auto', 'cuda', 'cpu'],
   ),
@@ -56,67 +56,91 @@ const Settings = Type.Object({
   ),
   INTRA_OP_THREADS: integer('Threads that one inference uses on the CPU', 1, 1, 256),
   ENGINE_HANG_MS: integer(
-    'A batch that takes longer hangs: it is given up, its worker replaced; at least 20 x the slowest',
+    'Time, in ms, after which a batch is given up and its worker replaced; never less than 20 times ' +
+      'what the slowest batch took at start',
     5000,
     100,
     3_600_000,
   ),
   LATENCY_CACHE: Type.String({
-    description: 'Folder that keeps measured latencies, for a quicker start; empty: none is kept',
+    description: 'Folder that keeps measured latencies, for a quicker start; empty: none are kept',
     default: '',
   }),
-  MAX_BATCH: integer('Most images in one batch', 32, 1, 32),
+  MAX_BATCH: integer('Max. images in one batch', 32, 1, 32),
   DEFAULT_BUDGET_MS: Type.Number({
-    description: 'Budget of requests without X-Latency-Budget-Ms, in ms',
+    description: 'Budget of requests that name none, in ms',
     default: 100,
     exclusiveMinimum: 0,
     maximum: 3_600_000,
   }),
-  MAX_BODY_BYTES: integer('Largest request body', 16 * 1024 * 1024, 1024, 1024 ** 3),
+  MAX_BODY_BYTES: integer(
+    'Max. bytes of a request body, unpacked',
+    16 * 1024 ** 2,
+    1024,
+    1024 ** 3,
+  ),
   MAX_BYTES_IN_FLIGHT: integer(
-    'Max. total bytes of request bodies in memory',
-    256 * 1024 * 1024,
+    'Max. bytes of all request bodies in memory together',
+    256 * 1024 ** 2,
     1024,
     64 * 1024 ** 3,
   ),
-  MAX_CONNECTIONS: integer('Most open connections; further ones are closed', 10_000, 1, 1_000_000),
+  MAX_CONNECTIONS: integer('Max. open connections; further ones are closed', 10_000, 1, 1_000_000),
   FRONTS: integer(
-    'Threads that speak HTTP; 1: the main one, as with TOKENS_FILE or tracing; 0: by the cores',
+    'Threads that speak HTTP; 1: the main thread does (always so with TOKENS_FILE or tracing); ' +
+      `0: one for every four cores, max. ${MOST_FRONTS}`,
     0,
     0,
     64,
   ),
-  HEAD_TIMEOUT_MS: integer('Longest wait for the head of a request', 10_000, 100, 600_000),
-  REQUEST_TIMEOUT_MS: integer('Longest wait for a whole request', 60_000, 100, 3_600_000),
-  MAX_IMAGE_PIXELS: integer('Largest image, width x height', 50_000_000, 1024, 1_000_000_000),
-  MAX_IMAGES_PER_REQUEST: integer('Most images in one multipart request', 64, 1, 4096),
-  MAX_DECODES: integer('Images decoded at the same time; 0: one for every core', 0, 0, 1024),
+  HEAD_TIMEOUT_MS: integer(
+    'Max. time for the head of a request to arrive, in ms',
+    10_000,
+    100,
+    600_000,
+  ),
+  REQUEST_TIMEOUT_MS: integer(
+    'Max. time for a whole request to arrive, in ms',
+    60_000,
+    100,
+    3_600_000,
+  ),
+  MAX_IMAGE_PIXELS: integer(
+    'Max. pixels of an image, width x height',
+    50_000_000,
+    1024,
+    1_000_000_000,
+  ),
+  MAX_IMAGES_PER_REQUEST: integer('Max. images in one request', 64, 1, 4096),
+  MAX_DECODES: integer('Max. images decoded at the same time; 0: one for every core', 0, 0, 1024),
   SECOND_LOOKS: oneOf(
-    'on: unsure answers are looked at again by a deeper sub-network, if time allows',
+    'on: where an answer is unsure, the most accurate sub-network looks again, if time allows; ' +
+      'off: never, not even for X-Min-Confidence',
     'on',
     ['on', 'off'],
   ),
   SHADOW_CHECKS_PER_MINUTE: integer(
-    'Shallow answers a minute that the super-net confirms while idle; 0: none, no session for it',
+    'Max. answers of shallower sub-networks that the super-net checks in a minute, while the engines ' +
+      'are idle and in a session of its own; 0: none',
     0,
     0,
     600,
   ),
   FEEDBACK_CAPACITY: integer(
-    'Answers remembered for POST /feedback; 0: no feedback taken',
+    'Max. answers remembered for POST /feedback; 0: no feedback is taken',
     10_000,
     0,
     1_000_000,
   ),
   GPU_SAMPLE_SECONDS: integer('Seconds between two readings of nvidia-smi; 0: none', 10, 0, 3600),
   INTERNAL_PORT: integer(
-    'Port of its own for /metrics and /docs, without tokens; 0: they are on PORT',
+    'Separate port for /metrics, /docs and /openapi.json, without tokens; 0: they are on PORT',
     0,
     0,
     65_535,
   ),
   GRPC_PORT: integer(
-    'Port of the Open Inference Protocol over gRPC, without TLS; 0: none',
+    'Port for the Open Inference Protocol over gRPC, without TLS; 0: none',
     0,
     0,
     65_535,
@@ -126,20 +150,27 @@ const Settings = Type.Object({
     default: '',
   }),
   CORS_ORIGINS: Type.String({
-    description: 'Origins whose pages may use the service, with commas between; *: all',
+    description:
+      'Origins whose pages may use the service, with commas between; *: all; empty: none',
     default: '',
   }),
   OTEL_EXPORTER_OTLP_ENDPOINT: Type.String({
-    description: 'Collector that spans are sent to by OTLP/HTTP, e.g. http://collector:4318',
+    description:
+      'Collector that spans are sent to by OTLP/HTTP, e.g. http://collector:4318; empty: no tracing',
     default: '',
   }),
-  DRAIN_TIMEOUT_MS: integer('Longest wait for accepted requests at shutdown', 25_000, 0, 600_000),
+  DRAIN_TIMEOUT_MS: integer(
+    'Max. wait for accepted requests at shutdown, in ms',
+    25_000,
+    0,
+    600_000,
+  ),
   LOG_LEVEL: oneOf(
-    'Least severe level that is logged: fatal, error, warn, info, debug, trace; silent: none',
+    'Min. severity that is logged, of fatal (highest), error, warn, info, debug, trace; silent: none',
     'info',
     ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'],
   ),
-  LOG_FORMAT: oneOf('auto: text for people on a terminal, else one JSON object a line', 'auto', [
+  LOG_FORMAT: oneOf('auto: text on a terminal, else json: one object a line', 'auto', [
     'auto',
     'json',
     'text',
@@ -198,7 +229,7 @@ function lowered(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return { ...env, ...Object.fromEntries(named) };
 }
 
-/** A setting as the command line shows it. */
+/** A setting as the command line and docs/settings.md show it. */
 export interface Setting {
   /** The environment variable. */
   readonly name: string;
@@ -207,12 +238,20 @@ export interface Setting {
   readonly description: string;
   readonly default: string | number;
   readonly choices: readonly string[] | undefined;
+  /** Of a number, as are the next two. */
+  readonly minimum: number | undefined;
+  /** Instead of `minimum`: it is above this. */
+  readonly exclusiveMinimum: number | undefined;
+  readonly maximum: number | undefined;
 }
 
 interface Described {
   readonly description: string;
   readonly default: string | number;
   readonly enum?: readonly string[];
+  readonly minimum?: number;
+  readonly exclusiveMinimum?: number;
+  readonly maximum?: number;
 }
 
 function flagOf(name: string): string {
@@ -222,13 +261,16 @@ function flagOf(name: string): string {
 /** Every setting, in the order of the table above. */
 export const SETTINGS: readonly Setting[] = Object.entries(Settings.properties).map(
   ([name, schema]) => {
-    const { description, default: fallback, enum: choices } = schema as unknown as Described;
+    const { default: fallback, ...described } = schema as unknown as Described;
     return {
       name,
       flag: flagOf(name),
-      description,
+      description: described.description,
       default: name === 'MODEL_DIR' ? relative('', String(fallback)) : fallback,
-      choices,
+      choices: described.enum,
+      minimum: described.minimum,
+      exclusiveMinimum: described.exclusiveMinimum,
+      maximum: described.maximum,
     };
   },
 );

@@ -2,7 +2,7 @@
  * Every error that a caller can see, by its stable code: HTTP status, title, and what to do.
  * Answers are problem+json (RFC 9457) with `type` = `urn:depthserve:error:<code>`.
  */
-const ERRORS = {
+export const ERRORS = {
   'no-image': [400, 'No image', 'Send the image as the body, or as multipart field "image".'],
   'bad-budget': [
     400,

@@ -18,7 +18,8 @@ Every metric has the label \`model\`. All labels are bounded: \`tier\` is a sub-
 an error code, \`batch\` is 1, 2, 4, 8, 16 or 32, up to MAX_BATCH. There is no label for clients,
 request ids or addresses.
 
-Some ratios that are worth knowing (k8s/monitoring/rules records the first three):
+Some ratios that are worth knowing. Of the first, k8s/monitoring/rules records the opposite, the
+share that missed its budget; the second as it is; and the third for each pod:
 
 | question | PromQL |
 |---|---|

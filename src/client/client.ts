@@ -31,7 +31,7 @@ export class DepthServeError extends Error {
     readonly code: string,
     readonly status: number,
     message: string,
-    /** The smallest budget that would have worked, where the budget was the trouble. */
+    /** An estimate of the smallest budget that would do now, in ms: add a margin. */
     readonly smallestBudgetMs: number | undefined,
     /** When to try again; absent: not for this reason. */
     readonly retryAfterMs: number | undefined,

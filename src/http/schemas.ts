@@ -104,7 +104,9 @@ export const Problem = Type.Object(
     status: Type.Integer(),
     detail: Type.String({ description: 'What happened, and what to do' }),
     requestId: Type.String(),
-    smallestBudgetMs: Type.Optional(ms('The smallest budget that would have worked')),
+    smallestBudgetMs: Type.Optional(
+      ms('Estimate of the smallest budget that would do now; a caller should add a margin'),
+    ),
     image: Type.Optional(Type.Integer({ description: 'Which of several images, from 0' })),
   },
   { title: 'Problem', description: 'RFC 9457 problem details' },

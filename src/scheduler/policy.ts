@@ -122,7 +122,7 @@ export interface View {
 /** Why a request cannot be served, and what would have worked. */
 export interface Refusal {
   readonly reason: 'overload' | 'budget-too-small' | 'accuracy-unavailable';
-  /** The smallest budget in ms, counted from the request's arrival, that would have worked now. */
+  /** The smallest budget in ms, counted from the request's arrival, that would do now, as far as is known. */
   readonly smallestBudgetMs: number;
   /**
    * What was left of a budget, of which all would have been enough: the request took its time to

@@ -166,7 +166,7 @@ export class Metrics implements Subscriber {
   );
   readonly gpuUsed = this.#gauge(
     'depthserve_gpu_memory_used_bytes',
-    'GPU memory in use, by whomever, as nvidia-smi says',
+    'GPU memory in use by any process, as nvidia-smi says',
     ['gpu'],
   );
   readonly gpuTotal = this.#gauge(

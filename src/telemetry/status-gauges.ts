@@ -67,14 +67,14 @@ export function defineStatusGauges(registry: Registry, status: () => ServiceStat
   );
   gauge(
     'depthserve_delay_seconds',
-    '95th percentile of what a batch takes beyond its work and the typical hold-up: messages that are ' +
-      'late when the main thread is busy, longer waits for a core',
+    '95th percentile of batch time beyond compute time and the typical hold-up: messages delayed by ' +
+      'a busy main thread, and unusually long waits for a core',
     ({ delayMs }) => delayMs / 1000,
   );
   gauge(
     'depthserve_hold_up_ratio',
-    'Median of the time for which others had the core that an engine was ready to use, as a share of ' +
-      'its work',
+    'Median time that an engine was ready to run but waited for a CPU core, divided by its compute ' +
+      'time',
     ({ holdUp }) => holdUp,
   );
   gauge(

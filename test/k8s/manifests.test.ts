@@ -6,6 +6,9 @@ import { lacks } from '../tools.ts';
 import { TARGETS, only, parse, render, validate } from './render.ts';
 import type { Resource } from './render.ts';
 
+/** Of the shipped model under overload, with these manifests' settings (docs/operations.md). */
+const RESIDENT_BYTES = 940 * 1024 ** 2;
+
 const noKustomize = lacks('kubectl') && lacks('kustomize');
 
 describe.skipIf(noKustomize || lacks('kubeconform'))('the schemas', () => {
@@ -80,6 +83,13 @@ describe.skipIf(noKustomize).each(['overlays/cpu', 'overlays/gpu'] as const)('%s
     // A pod that leaves is taken off the endpoints before its server refuses anything.
     const { periodSeconds, failureThreshold } = container()['readinessProbe'];
     expect(preStop).toBeGreaterThanOrEqual(periodSeconds * failureThreshold);
+  });
+
+  it('has room in its memory limit for hostile clients', () => {
+    const { limits } = container()['resources'] as Resource;
+    const limit = Number.parseInt(limits['memory'] as string) * 1024 ** 3;
+    const inFlight = readConfig(settings()).MAX_BYTES_IN_FLIGHT;
+    expect(limit).toBeGreaterThan(RESIDENT_BYTES + 3 * inFlight);
   });
 
   it('starts slowly without being killed, and is ready only when it is', () => {

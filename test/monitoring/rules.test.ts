@@ -65,6 +65,8 @@ describe('the alerts', () => {
 
   it.each(alerts)('$alert leads to its paragraph and has a severity', ({ alert, ...rule }) => {
     expect(rule.annotations!.runbook).toBe(`docs/runbook.md#${alert!.toLowerCase()}`);
-    expect(rule.labels!.severity).toMatch(/^(page|ticket)$/);
+    const { severity } = rule.labels!;
+    expect(severity).toMatch(/^(page|ticket)$/);
+    expect(runbook.toLowerCase()).toContain(`## ${alert!.toLowerCase()}\n\n*${severity}.*`);
   });
 });

@@ -168,7 +168,7 @@ export function deviceDashboard(): Dashboard {
       graph(
         {
           title: 'GPU memory',
-          description: 'In use by whomever, and installed.',
+          description: 'In use by any process, and installed.',
           unit: 'bytes',
           min: 0,
           width: 12,
