@@ -38,7 +38,7 @@ export function readingSince(): number {
 /**
  * How long a request may wait in its socket before it is read. Its budget runs meanwhile, but no
  * clock does: where engines and the thread that speaks HTTP share a core, up to one answer in ten
- * was late to callers under overload (docs/cost-of-a-request.md).
+ * was late to callers under overload (bench/history.md).
  */
 export class EventLoopLag {
   #since = -Infinity;

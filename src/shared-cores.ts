@@ -10,7 +10,7 @@ const LONGEST_MS = 2000;
 /**
  * How much of that work is a batch's, whatever its size: messages, a decision, what the last
  * inference drove out of the caches. So it was where batches of 3 and of 9 were compared
- * (docs/cost-of-a-request.md). Were all of it the images', small batches would seem to be as good.
+ * (bench/history.md). Were all of it the images', small batches would seem to be as good.
  */
 const BATCH_PART = 0.5;
 

@@ -3,7 +3,7 @@ import { availableParallelism, constants, getPriority, setPriority } from 'node:
 import { setFlagsFromString } from 'node:v8';
 
 /*
- * Imported for its effect, before everything else; docs/cost-of-a-request.md has what it brings.
+ * Imported for its effect, before everything else; bench/history.md has what it brings.
  */
 
 /**
@@ -27,7 +27,7 @@ setFlagsFromString('--heap-growing-percent=400');
  */
 setFlagsFromString('--max-inlined-bytecode-size-cumulative=200');
 
-/** How far below this thread V8's helpers are, as `nice` counts; the docs weigh other values. */
+/** How far below this thread V8's helpers are, as `nice` counts; bench/history.md weighs other values. */
 const HELPERS_BELOW = 14;
 
 /**

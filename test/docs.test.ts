@@ -9,6 +9,7 @@ const PAGES = [
   ...readdirSync('docs')
     .filter((file) => file.endsWith('.md'))
     .map((file) => `docs/${file}`),
+  'bench/history.md',
   'bench/gpu/README.md',
   'bench/peers/README.md',
   ...readdirSync('models')

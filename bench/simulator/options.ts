@@ -5,7 +5,7 @@ import type { Slowdown } from './run.ts';
 
 export const USAGE = `Usage: npm run simulate -- [options]
 
-Runs the server's own scheduler, or a rival's, on a virtual clock. docs/scheduling.md explains.
+Runs the server's own scheduler, or a rival's, on a virtual clock. docs/simulating.md explains.
 
 Model
   --table FILE          a GET /model dump or a file of bench/tables (default: cifar-cpu)

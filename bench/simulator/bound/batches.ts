@@ -52,7 +52,7 @@ const ROUNDING_MS = 1e-6;
 /**
  * Whole batches that nothing interrupts, one after the other on every engine; but a request may be
  * answered any number of times, at a price for each. Whatever the prices are, no schedule is worth
- * more than the best of these plus the sum of the prices (a Lagrangian bound). docs/scheduling.md
+ * more than the best of these plus the sum of the prices (a Lagrangian bound). docs/bound.md
  * argues why.
  *
  * The best is found by dynamic programming over starts at multiples of `step` ms.

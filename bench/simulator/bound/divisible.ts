@@ -19,7 +19,7 @@ const PRECISION = 2e-4;
 /**
  * A clairvoyant upper bound by relaxation: work may be preempted, moved and cut, and every image
  * takes no more engine time than its share of the most efficient batch that could contain it.
- * docs/scheduling.md argues why that bounds every schedule. With second looks, it bounds what is
+ * docs/bound.md argues why that bounds every schedule. With second looks, it bounds what is
  * expected: it knows all arrivals, but not how sure a first look will be.
  */
 export function divisibleBound(
