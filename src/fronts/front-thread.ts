@@ -2,8 +2,10 @@
  * One front: a thread that speaks HTTP. What its requests ask is decided on the main thread; what
  * they send and get is read and written here.
  */
+import { performance } from 'node:perf_hooks';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { parentPort, workerData } from 'node:worker_threads';
+import { EventLoopLag } from '../event-loop-lag.ts';
 import { buildApp } from '../http/app.ts';
 import { BACKLOG, waitingTaken } from '../http/listening.ts';
 import { Tally } from '../http/tally.ts';
@@ -18,7 +20,9 @@ const options = workerData as FrontOptions;
 const { config, version, text, port, place, sharesPort } = options;
 const main = parentPort!;
 const outbox = new Outbox<FromFront>(main);
-const service = new RemoteService(config, outbox, clockOrigin() - options.origin);
+const lag = new EventLoopLag();
+const unreadMs = () => lag.ms(performance.now());
+const service = new RemoteService(config, outbox, clockOrigin() - options.origin, unreadMs);
 
 const log = openLog(
   config.LOG_LEVEL,

@@ -43,11 +43,13 @@ export class RemoteService implements Serving {
 
   /**
    * @param clockBehind ms that this thread's clock is behind the main thread's.
+   * @param unreadMs ms for which requests that this thread reads may have waited before.
    */
   constructor(
     readonly config: Config,
     private readonly outbox: Outbox<FromFront>,
     private readonly clockBehind: number,
+    private readonly unreadMs: () => number,
   ) {}
 
   readonly recorder = {
@@ -158,7 +160,7 @@ export class RemoteService implements Serving {
   /** A request on the main thread's clock, without what stays here. */
   #sent(request: ImageRequest): ImageRequest {
     const arrivedAt = request.arrivedAt + this.clockBehind;
-    return { ...request, arrivedAt, cancellation: undefined };
+    return { ...request, arrivedAt, unreadMs: this.unreadMs(), cancellation: undefined };
   }
 }
 

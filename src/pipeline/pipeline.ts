@@ -20,6 +20,8 @@ export interface ImageRequest {
   readonly arrivedAt: number;
   /** Counted from `arrivedAt`. */
   readonly budgetMs: number;
+  /** Ms for which it may have waited before that, unread; absent: as long as `PipelineOptions` says. */
+  readonly unreadMs?: number;
   /** 0 to 1. */
   readonly minAccuracy: number;
   /** The only sub-network that may answer; absent: the policy chooses. */
@@ -48,11 +50,9 @@ export interface ImageAnswer<Output> extends Served<Output> {
   readonly stages: Stages;
 }
 
-/** When an image's stages were over, in ms on the pipeline's clock. */
+/** When an image was admitted, decoded (pixels are at once) and answered, on the pipeline's clock. */
 export interface Stages {
-  /** It was admitted, and began to wait. */
   readonly enteredAt: number;
-  /** It was decoded; pixels are at once. */
   readonly decodedAt: number;
   readonly finishedAt: number;
 }
@@ -68,7 +68,7 @@ export interface PipelineOptions<File, Pixels, Output> {
   readonly clock: Clock;
   readonly maxBatch: number;
   readonly events?: PipelineEvents<Pixels, Output>;
-  /** Ms for which requests may have waited before they were read; absent: none. */
+  /** Ms for which requests that this thread reads may have waited before; absent: none. */
   readonly unreadMs?: () => number;
   /** How sure an answer is, 0 to 1; absent: nothing is looked at again. */
   readonly confidence?: (output: Output, tier: Tier) => number;
@@ -229,8 +229,8 @@ export class Pipeline<File, Pixels, Output> {
 
   /** What a request asks of the scheduler for each of its images. */
   #wishOf({ arrivedAt: readAt, budgetMs, ...rest }: ImageRequest): Wish {
-    const arrivedAt = readAt - (this.#options.unreadMs?.() ?? 0);
-    const { minAccuracy, skip, minConfidence } = rest;
+    const { unreadMs = this.#options.unreadMs?.() ?? 0, minAccuracy, skip, minConfidence } = rest;
+    const arrivedAt = readAt - unreadMs;
     return { arrivedAt, deadline: arrivedAt + budgetMs, minAccuracy, skip, minConfidence };
   }
 

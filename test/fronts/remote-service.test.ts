@@ -10,10 +10,17 @@ function remote() {
   const posted: FromFront[] = [];
   const post = (message: FromFront) => void posted.push(message);
   const outbox = { post, postLater: post } as unknown as Outbox<FromFront>;
-  return { posted, service: new RemoteService({} as Config, outbox, 0) };
+  return { posted, service: new RemoteService({} as Config, outbox, 10, () => 3) };
 }
 
 describe('a front tells the main thread', () => {
+  // The main thread's own lag says nothing of it.
+  test('when a request came, on its clock, and how long it may have waited for this front', () => {
+    const { posted, service } = remote();
+    void service.enter(ASKS, new Ending(), false);
+    expect(posted[0]).toMatchObject({ asks: { arrivedAt: 10, unreadMs: 3 } });
+  });
+
   test('that a request is over which it has let in', async () => {
     const { posted, service } = remote();
     const ending = new Ending();

@@ -91,6 +91,8 @@ describe('the life of a request', () => {
     const { ask: askAtOnce, clock: other } = pipelineOf();
     const preview = { arrivedAt: 0, budgetMs: 14, minAccuracy: 0 };
     expect(pipeline.preview(preview)!.smallestBudgetMs).toBeGreaterThanOrEqual(15);
+    // Another thread read it, and knows better.
+    expect(pipeline.preview({ ...preview, unreadMs: 0 })).toBeNull();
     const [answers, atOnce] = [ask('a', 20), askAtOnce('a', 20)];
     await Promise.all([clock.run(), other.run()]);
     // It is predicted to take as long as one that was read at once, and took no more.
