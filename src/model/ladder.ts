@@ -22,6 +22,12 @@ export function rankedTiers(manifest: Manifest): readonly Tier[] {
   return withSecondLooks(tiers, manifest.confidence?.secondLooks ?? []);
 }
 
+/** Whether a sub-network can be ranked, and so be chosen; where none is measured, all can. */
+export function isRanked({ subNetworks }: Manifest, skip: string): boolean {
+  const isKnown = subNetworks.some((one) => one.skip === skip && one.top1 !== null);
+  return isKnown || subNetworks.every(({ top1 }) => top1 === null);
+}
+
 /**
  * Adds what second looks gain. It was measured on fewer images than the accuracies were: looking
  * at everything again must come to the accuracy of the second sub-network, so gains are scaled.

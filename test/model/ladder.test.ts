@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { paretoFront, rankedTiers } from '../../src/model/ladder.ts';
+import { isRanked, paretoFront, rankedTiers } from '../../src/model/ladder.ts';
 import type { Manifest } from '../../src/model/manifest.ts';
 
 const tier = (skip: string, accuracy: number, macs = 1) => ({ skip, accuracy, macs });
@@ -65,6 +65,14 @@ describe('ranking sub-networks', () => {
 
   it('refuses a single known accuracy: that is no ladder', () => {
     expect(() => rankedTiers(manifest([0.9, null]))).toThrow(/no ladder/);
+  });
+
+  it('says which can be ranked: the measured ones, or all where none is', () => {
+    const named = (top1: (number | null)[]) =>
+      ['F', 'T'].map((skip) => isRanked(manifest(top1), skip));
+    expect(named([0.9, 0.8])).toEqual([true, true]);
+    expect(named([0.9, null])).toEqual([true, false]);
+    expect(named([null, null])).toEqual([true, true]);
   });
 });
 

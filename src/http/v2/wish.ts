@@ -1,5 +1,6 @@
 import { ServeError } from '../../errors.ts';
 import type { ErrorCode } from '../../errors.ts';
+import { isRanked } from '../../model/ladder.ts';
 import type { Manifest } from '../../model/manifest.ts';
 import { budgetOf, isBudget, isShare, minAccuracyOf, minConfidenceOf } from '../budget.ts';
 import type { Headed } from '../budget.ts';
@@ -92,6 +93,8 @@ function minConfidence({ min_confidence: wanted }: Parameters): number | undefin
 function skip({ skip: pinned }: Parameters, manifest: Manifest): string | undefined {
   if (pinned === undefined) return undefined;
   const known = manifest.subNetworks.find((candidate) => candidate.skip === pinned);
-  if (known) return known.skip;
-  throw new ServeError('bad-skip', `Parameter skip is ${shown(pinned)}.`);
+  if (!known) throw new ServeError('bad-skip', `Parameter skip is ${shown(pinned)}.`);
+  if (isRanked(manifest, known.skip)) return known.skip;
+  const detail = `The manifest does not say how accurate ${known.skip} is, so it is not served.`;
+  throw new ServeError('bad-skip', detail);
 }
