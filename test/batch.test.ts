@@ -3,6 +3,7 @@ import { depthserve } from '../src/scheduler/depthserve/policy.ts';
 import { MeasuredLatency } from '../src/scheduler/latency.ts';
 import { withPins } from '../src/scheduler/pin.ts';
 import { RefusedError, Scheduler } from '../src/scheduler/scheduler.ts';
+import { submit, submitAll } from '../bench/simulator/submit.ts';
 
 /** One engine that takes as long as the test lets it; batches are noted as "skip:inputs". */
 function scheduler({ maxBatch = 4 } = {}) {
@@ -36,13 +37,13 @@ const settled = () => new Promise(setImmediate);
 
 test('the images of one request become one batch, not a first image alone', async () => {
   const { queue, batches } = scheduler();
-  void queue.submitAll(['a', 'b', 'c'], wish(1000));
+  void submitAll(queue, ['a', 'b', 'c'], wish(1000));
   expect(batches).toEqual(['F:abc']);
 });
 
 test('more images than a batch holds are split, in order', async () => {
   const { queue, batches, finishOne } = scheduler({ maxBatch: 2 });
-  const answers = queue.submitAll(['a', 'b', 'c'], wish(1000));
+  const answers = submitAll(queue, ['a', 'b', 'c'], wish(1000));
   finishOne();
   await settled();
   finishOne();
@@ -52,7 +53,7 @@ test('more images than a batch holds are split, in order', async () => {
 
 test('a request of which one image cannot be in time is refused as a whole', async () => {
   const { queue, batches } = scheduler({ maxBatch: 1 });
-  await expect(queue.submitAll(['a', 'b', 'c'], wish(25))).rejects.toThrow(RefusedError);
+  await expect(submitAll(queue, ['a', 'b', 'c'], wish(25))).rejects.toThrow(RefusedError);
   expect(queue.queueLength).toBe(0);
   expect(batches).toEqual([]);
 });
@@ -60,9 +61,9 @@ test('a request of which one image cannot be in time is refused as a whole', asy
 test('an abort takes a request out of the queue, and leaves the others', async () => {
   const { queue, batches, finishOne } = scheduler({ maxBatch: 1 });
   const client = new AbortController();
-  const running = queue.submit('a', wish(1000));
-  const gone = queue.submitAll(['b', 'c'], wish(1000), client.signal);
-  const stays = queue.submit('d', wish(1000));
+  const running = submit(queue, 'a', wish(1000));
+  const gone = submitAll(queue, ['b', 'c'], wish(1000), client.signal);
+  const stays = submit(queue, 'd', wish(1000));
   client.abort(new Error('gone'));
   await expect(gone).rejects.toThrow('gone');
   expect(queue.queueLength).toBe(1);
@@ -76,19 +77,19 @@ test('an abort takes a request out of the queue, and leaves the others', async (
 
 test('who was gone before submitting is not queued', async () => {
   const { queue, batches } = scheduler();
-  await expect(queue.submit('a', wish(1000), AbortSignal.abort(new Error('gone')))).rejects.toThrow(
-    'gone',
-  );
+  await expect(
+    submit(queue, 'a', wish(1000), AbortSignal.abort(new Error('gone'))),
+  ).rejects.toThrow('gone');
   expect(batches).toEqual([]);
 });
 
 test('a pin decides the sub-network, even off the front, and pins are not mixed', async () => {
   const { queue, batches, finishOne } = scheduler();
-  void queue.submit('a', wish(1000));
-  void queue.submit('b', { ...wish(1000), skip: 'X' });
-  void queue.submit('c', { ...wish(1000), skip: 'T' });
-  void queue.submit('d', { ...wish(1000), skip: 'X' });
-  void queue.submit('e', wish(1000));
+  void submit(queue, 'a', wish(1000));
+  void submit(queue, 'b', { ...wish(1000), skip: 'X' });
+  void submit(queue, 'c', { ...wish(1000), skip: 'T' });
+  void submit(queue, 'd', { ...wish(1000), skip: 'X' });
+  void submit(queue, 'e', wish(1000));
   for (let batch = 0; batch < 4; batch++) {
     finishOne();
     await settled();
@@ -99,5 +100,5 @@ test('a pin decides the sub-network, even off the front, and pins are not mixed'
 test('a pin below the accuracy floor is refused', async () => {
   const { queue } = scheduler();
   const pinned = { arrivedAt: 0, deadline: 1000, minAccuracy: 0.75, skip: 'T' };
-  await expect(queue.submit('a', pinned)).rejects.toThrow('accuracy-unavailable');
+  await expect(submit(queue, 'a', pinned)).rejects.toThrow('accuracy-unavailable');
 });

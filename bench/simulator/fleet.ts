@@ -12,6 +12,7 @@ import type { Setup } from './run.ts';
 import { capacity } from './tables.ts';
 import { SERIES } from './series.ts';
 import type { Sample } from './series.ts';
+import { submit } from './submit.ts';
 
 /** One metric of an autoscaler's rule, and where it comes from. */
 export interface Metric extends Target {
@@ -156,7 +157,7 @@ export async function simulateFleet(setup: FleetSetup): Promise<FleetResult> {
       } else throw error;
     };
     const wish = { arrivedAt, deadline: arrivedAt + budget, minAccuracy: 0 };
-    pod.scheduler.submit(index, wish).then(({ tier }) => answered(tier), failed);
+    submit(pod.scheduler, index, wish).then(({ tier }) => answered(tier), failed);
     if (index + 1 < times.length) clock.at(times[index + 1]!, () => arrive(index + 1));
   };
 

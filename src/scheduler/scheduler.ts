@@ -1,14 +1,6 @@
 import { ArrivalEstimator } from './arrivals.ts';
 import { ExpiredError, RefusedError } from './contract.ts';
-import type {
-  Preparation,
-  Ran,
-  Ready,
-  SchedulerOptions,
-  Served,
-  Settle,
-  Wish,
-} from './contract.ts';
+import type { Preparation, Ran, Ready, SchedulerOptions, Wish } from './contract.ts';
 import { InHand, Running } from './in-hand.ts';
 import type { Held } from './in-hand.ts';
 import { Places } from './places.ts';
@@ -86,35 +78,6 @@ export class Scheduler<Input, Output> {
     const cheapest = tiers.find(({ accuracy }) => accuracy >= minAccuracy) ?? tiers[0]!;
     const allowed = skip === undefined ? cheapest : { skip, accuracy: 0, macs: 0 };
     return deadline - latency.predict(allowed, 1);
-  }
-
-  /**
-   * Submits inputs of one request that are ready: all are answered together, or none is queued.
-   *
-   * @param signal takes them out of the queue; what runs already can't be stopped.
-   */
-  async submitAll(
-    inputs: readonly Input[],
-    wish: Wish,
-    signal?: AbortSignal,
-  ): Promise<readonly Served<Output>[]> {
-    signal?.throwIfAborted();
-    const places = this.reserve(inputs.length, wish);
-    signal?.addEventListener('abort', () => this.withdraw(places, signal.reason), { once: true });
-    const answers: Promise<Served<Output>>[] = [];
-    const ready = places.map((place, index): Ready<Input, Output> => {
-      let settle: Settle<Output>;
-      answers.push(new Promise((resolve, reject) => (settle = { resolve, reject })));
-      return { place, input: inputs[index]!, settle: settle! };
-    });
-    this.enqueue(ready);
-    return Promise.all(answers);
-  }
-
-  /** One input, as `submitAll`. */
-  async submit(input: Input, wish: Wish, signal?: AbortSignal): Promise<Served<Output>> {
-    const [served] = await this.submitAll([input], wish, signal);
-    return served!;
   }
 
   /** What `reserve` would refuse if it were called now; null: nothing. */

@@ -7,6 +7,7 @@ import type { Engine, SchedulerOptions, Served } from '../../src/scheduler/sched
 import { VirtualClock } from '../../bench/simulator/clock.ts';
 import { policiesFor } from '../../bench/simulator/policies.ts';
 import { TIERS } from './support.ts';
+import { submit, submitAll } from '../../bench/simulator/submit.ts';
 
 const TABLE = { TT: { 1: 2, 8: 9 }, TF: { 1: 3, 8: 13.5 }, FF: { 1: 4, 8: 18 } };
 
@@ -59,7 +60,7 @@ async function play(
   );
   arrivals.forEach(({ at, budget, minAccuracy = 0 }, index) => {
     clock.at(at, () => {
-      scheduler.submit(index, { arrivedAt: at, deadline: at + budget, minAccuracy }).then(
+      submit(scheduler, index, { arrivedAt: at, deadline: at + budget, minAccuracy }).then(
         (served) => settled[index]!.push({ at: clock.now(), served }),
         (error: unknown) => settled[index]!.push({ at: clock.now(), error }),
       );
@@ -222,7 +223,7 @@ test('an engine that failed gets nothing until it has recovered, the other every
   };
   const scheduler = schedulerOn(clock, engine, { maxBatch: 1 });
   const answers = [0, 1, 2].map((input) =>
-    scheduler.submit(input, { arrivedAt: 0, deadline: 30, minAccuracy: 0.9 }),
+    submit(scheduler, input, { arrivedAt: 0, deadline: 30, minAccuracy: 0.9 }),
   );
   // Nobody waits for the repair to learn of the failure.
   await expect(answers[0]).rejects.toThrow('broken');
@@ -252,7 +253,7 @@ test('a slow patch that made every budget look hopeless ends, though refusals te
   const ask = async () => {
     const arrivedAt = clock.now();
     const wish = { arrivedAt, deadline: arrivedAt + 50, minAccuracy: 0 };
-    await scheduler.submit(0, wish).then(
+    await submit(scheduler, 0, wish).then(
       () => outcomes.push(true),
       () => outcomes.push(false),
     );
@@ -274,7 +275,7 @@ test('a delay on the way counts against deadlines, but makes no batch look slowe
   const scheduler = schedulerOn(clock, { run }, { latency });
   for (let i = 0; i < 25; i++) {
     const wish = { arrivedAt: clock.now(), deadline: clock.now() + 50, minAccuracy: 0 };
-    const answer = scheduler.submit(0, wish);
+    const answer = submit(scheduler, 0, wish);
     await clock.run();
     await answer;
   }
@@ -340,14 +341,14 @@ describe('places reserved for inputs that are still being made ready', () => {
 
   test('are lost to those who come with more time, when a burst is too much; told at once', async () => {
     const scheduler = scheduled(new VirtualClock());
-    void scheduler.submit(0, patient);
+    void submit(scheduler, 0, patient);
     const lost: RefusedError[] = [];
     const tight = { ...patient, deadline: 12 };
     const places = [];
     while (!scheduler.preview(tight)) {
       places.push(scheduler.reserve(1, tight, undefined, (error) => lost.push(error)));
     }
-    const asked = Array.from({ length: 8 }, (_, index) => scheduler.submit(index, patient));
+    const asked = Array.from({ length: 8 }, (_, index) => submit(scheduler, index, patient));
     await Promise.resolve();
     expect(lost.length).toBeGreaterThan(0);
     expect(lost[0]!.refusal.smallestBudgetMs).toBeGreaterThan(12);
@@ -362,15 +363,15 @@ describe('places reserved for inputs that are still being made ready', () => {
   test('take what else belongs to the request with them, though that is lost as well', async () => {
     const clock = new VirtualClock();
     const scheduler = schedulerOn(clock, { run: () => new Promise<never>(() => {}) });
-    void scheduler.submit(0, patient);
+    void submit(scheduler, 0, patient);
     const request = new AbortController();
     const tight = { ...patient, deadline: 12 };
-    const queued = scheduler.submitAll([1, 2], tight, request.signal);
+    const queued = submitAll(scheduler, [1, 2], tight, request.signal);
     scheduler.reserve(2, tight, undefined, (error) => request.abort(error));
     // The engine is late: by now there is time for one image of the four, which takes 2 ms.
     const errors: unknown[] = [];
     clock.at(9.5, () => {
-      scheduler.submit(3, patient).catch((error: unknown) => errors.push(error));
+      submit(scheduler, 3, patient).catch((error: unknown) => errors.push(error));
     });
     await Promise.all([expect(queued).rejects.toBeInstanceOf(RefusedError), clock.run()]);
     // Its own time was over when the engine was still not back.
@@ -409,7 +410,7 @@ test('an owner may withdraw others of a decision as soon as it learns of one', a
   const run: Engine<number, number>['run'] = (_worker, _tier, inputs) => echo(clock, inputs, 60);
   const scheduler = schedulerOn(clock, { run });
   const wish = { arrivedAt: 0, deadline: 30, minAccuracy: 0 };
-  void scheduler.submit(0, wish);
+  void submit(scheduler, 0, wish);
   const places = scheduler.reserve(3, wish);
   let told = 0;
   const settle = {

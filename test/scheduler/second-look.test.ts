@@ -8,6 +8,7 @@ import type { Policy, Tier, Unsure } from '../../src/scheduler/policy.ts';
 import { Scheduler } from '../../src/scheduler/scheduler.ts';
 import type { Engine, Served } from '../../src/scheduler/scheduler.ts';
 import { view, waiting } from './support.ts';
+import { submit } from '../../bench/simulator/submit.ts';
 
 /** The base-net is wrong on half of its least sure fifth; the super-net is right there. */
 const AGAIN = {
@@ -75,7 +76,7 @@ async function ask(
   const arrivedAt = clock.now();
   const wish = { arrivedAt, deadline: arrivedAt + budget, minAccuracy: 0, ...rest };
   let at = NaN;
-  const answer = scheduler.submit(confidence, wish).then((served) => {
+  const answer = submit(scheduler, confidence, wish).then((served) => {
     at = clock.now();
     return served;
   });
@@ -146,7 +147,7 @@ describe('an image that has an answer', () => {
   test('waits for its second look while another has been promised an answer', async () => {
     const clock = new VirtualClock();
     const { scheduler, ran } = started(clock);
-    clock.at(1, () => void scheduler.submit(0.9, { arrivedAt: 1, deadline: 60, minAccuracy: 0 }));
+    clock.at(1, () => void submit(scheduler, 0.9, { arrivedAt: 1, deadline: 60, minAccuracy: 0 }));
     await ask(scheduler, clock, 0.4, 100);
     expect(ran).toEqual(['TT x 1', 'TT x 1', 'FF x 1']);
   });
@@ -156,10 +157,10 @@ describe('an image that has an answer', () => {
     const { scheduler, ran } = started(clock);
     const controller = new AbortController();
     const wish = { arrivedAt: 0, deadline: 100, minAccuracy: 0 };
-    const answer = scheduler.submit(0.4, wish, controller.signal);
+    const answer = submit(scheduler, 0.4, wish, controller.signal);
     // An urgent one comes when the first look is about to end, so the second one has to wait.
     clock.at(1.9, () => {
-      void scheduler.submit(0.9, { arrivedAt: 1.9, deadline: 9, minAccuracy: 0 });
+      void submit(scheduler, 0.9, { arrivedAt: 1.9, deadline: 9, minAccuracy: 0 });
     });
     clock.at(3, () => controller.abort(new Error('gone')));
     const outcome = answer.catch((error: Error) => error.message);
@@ -242,7 +243,7 @@ describe('whatever comes', () => {
           clock.at(arrivedAt, () => {
             const deadline = arrivedAt + budget;
             const wish = { arrivedAt, deadline, minAccuracy: 0, minConfidence };
-            scheduler.submit(confidence, wish).then(
+            submit(scheduler, confidence, wish).then(
               () => {
                 if (clock.now() > deadline + 1e-6) late.push(index);
                 return settled[index]!++;
@@ -270,7 +271,7 @@ describe('whatever comes', () => {
       const arrivedAt = (at += gap);
       const wish = { arrivedAt, deadline: arrivedAt + budget, minAccuracy: 0, minConfidence };
       clock.at(arrivedAt, () => {
-        scheduler.submit(confidence, wish).then(
+        submit(scheduler, confidence, wish).then(
           ({ tier }) => (outcomes[index] = tier.skip),
           (error: Error) => (outcomes[index] = error.name),
         );
