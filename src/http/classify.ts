@@ -118,7 +118,7 @@ export function classifyRoute(service: Serving): FastifyPluginAsyncTypebox {
             ...problems(400, 401, 408, 413, 415, 422, 429, 500, 503, 504),
           },
         },
-        // Before the body is read: under overload most requests end here.
+        // Before the body is read: under overload many requests end here.
         onRequest(request, reply, done) {
           // `curl -T` and others name no type, or an empty one.
           request.raw.headers['content-type'] ||= 'application/octet-stream';

@@ -155,7 +155,7 @@ function keepWhileSending({ code }: ServeError, reply: FastifyReply): void {
 }
 
 /**
- * Refuses a request whose body has not been read, by the shortest way: under overload most requests
+ * Refuses a request whose body has not been read, by the shortest way: under overload many requests
  * are answered so. Fastify's way from an error to an answer takes several times as long; an error
  * is not even made.
  */
