@@ -37,6 +37,10 @@ export interface Looked<Output> extends Look {
   readonly output: Output;
   /** When it was through, ms on the scheduler's clock. */
   readonly at: number;
+  /** Images in its batch, */
+  readonly batchSize: number;
+  /** which took so long, in ms. */
+  readonly batchMs: number;
 }
 
 /** An answer and how it came about: that of the last look. Times in ms, of all looks together. */
@@ -45,7 +49,6 @@ export interface Served<Output> {
   readonly tier: Tier;
   /** First one first. */
   readonly looks: readonly Looked<Output>[];
-  readonly batchSize: number;
   readonly queueMs: number;
   readonly inferenceMs: number;
   /** Predicted at dispatch, from the request's arrival to its result. */

@@ -74,20 +74,20 @@ export class Running<Input, Output> {
   ): readonly (readonly [Entry<Input, Output>, Served<Output>])[] {
     const at = this.clock.now();
     const { tier, batch } = this;
+    const ran = { at, batchSize: batch.length, batchMs: at - dispatchedAt };
     return batch.flatMap((entry, index) => {
       if (this.#gone.has(entry.id)) return [];
       const before = 'served' in entry ? entry : undefined;
       const output = outputs[index]!;
-      const look: Looked<Output> = { tier, confidence: confidence(output), output, at };
+      const look: Looked<Output> = { tier, confidence: confidence(output), output, ...ran };
       const served: Served<Output> = {
         output,
         tier,
         looks: before ? [...before.served.looks, look] : [look],
-        batchSize: batch.length,
         queueMs: before
           ? before.served.queueMs + dispatchedAt - before.since
           : dispatchedAt - entry.enqueuedAt,
-        inferenceMs: (before?.served.inferenceMs ?? 0) + at - dispatchedAt,
+        inferenceMs: (before?.served.inferenceMs ?? 0) + ran.batchMs,
         predictedMs: dispatchedAt - entry.arrivedAt + predictedMs,
       };
       return [[entry, served] as const];

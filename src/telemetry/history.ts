@@ -97,7 +97,10 @@ export class History implements Subscriber {
     }
     const { images, isPinned, isMet, budgetMs, totalMs } = outcome;
     const bucket = this.#current();
-    for (const { inferenceMs, batchSize } of images) bucket.busyMs += inferenceMs / batchSize;
+    // Each image of a batch reports the whole batch's time.
+    for (const { looks } of images) {
+      for (const { batchMs, batchSize } of looks) bucket.busyMs += batchMs / batchSize;
+    }
     if (isPinned) {
       bucket.pinned += images.length;
       return;

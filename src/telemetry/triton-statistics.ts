@@ -38,14 +38,18 @@ class VersionTotals {
     this.lastInference = Date.now();
     this.images += outcome.images.length;
     this.success.add(outcome.totalMs);
-    for (const { batchSize, decodeMs, queueMs, inferenceMs } of outcome.images) {
+    for (const { looks, decodeMs, queueMs } of outcome.images) {
       this.queue.add(queueMs);
       this.decode.add(decodeMs);
+      let inferenceMs = 0;
       // Each image of a batch reports the whole batch's time.
-      this.inference.add(inferenceMs / batchSize);
-      const batch = this.batches.get(batchSize) ?? new Total();
-      this.batches.set(batchSize, batch);
-      batch.add(inferenceMs / batchSize, 1 / batchSize);
+      for (const { batchSize, batchMs } of looks) {
+        inferenceMs += batchMs / batchSize;
+        const batch = this.batches.get(batchSize) ?? new Total();
+        this.batches.set(batchSize, batch);
+        batch.add(batchMs / batchSize, 1 / batchSize);
+      }
+      this.inference.add(inferenceMs);
     }
   }
 }

@@ -82,12 +82,12 @@ class RequestSpan implements RequestTrace {
     this.#span.setAttribute('depthserve.images', results.length);
     if (!this.#span.isRecording()) return;
     results.forEach((result, image) => {
-      const { tier, batchSize, stages } = result;
+      const { tier, looks, stages } = result;
       const common = {
         'depthserve.image': image,
         'depthserve.tier': tier.skip,
         'depthserve.budget_ms': budgetMs,
-        'depthserve.batch_size': batchSize,
+        'depthserve.batch_size': looks.at(-1)!.batchSize,
       };
       const { enteredAt, decodedAt, finishedAt } = stages;
       const ranFrom = finishedAt - result.inferenceMs;

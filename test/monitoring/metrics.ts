@@ -27,14 +27,14 @@ export function servingMetrics(deployment = calm, state: State = 'ready'): Metri
 
 /** Records an answer by `tier`: 1 ms of decoding, 2 ms in the queue, 4 ms of inference. */
 export function answer(metrics: Metrics, tier: Tier, budgetMs: number, totalMs: number): void {
+  const output = Float32Array.of(0, 1);
   const image: Classified = {
     tier,
     best: superNet,
     manifest,
-    output: Float32Array.of(0, 1),
-    looks: [{ tier, confidence: 0.7, output: Float32Array.of(0, 1), at: 7 }],
+    output,
+    looks: [{ tier, confidence: 0.7, output, at: 7, batchSize: 1, batchMs: 4 }],
     arrivedAt: 0,
-    batchSize: 1,
     decodeMs: 1,
     queueMs: 2,
     inferenceMs: 4,

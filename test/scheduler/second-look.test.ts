@@ -106,6 +106,19 @@ describe('an image that has an answer', () => {
     expect(answer.queueMs + answer.inferenceMs).toBe(6);
   });
 
+  test('tells of each look the batch that it was in', async () => {
+    const clock = new VirtualClock();
+    const { scheduler } = started(clock);
+    const wish = { arrivedAt: 0, deadline: 100, minAccuracy: 0 };
+    const answers = scheduler.submitAll([0.4, ...Array.from({ length: 7 }, () => 0.9)], wish);
+    await clock.run();
+    const looks = (await answers).map((answer) =>
+      answer.looks.map(({ batchSize, batchMs }) => `${batchSize} in ${batchMs} ms`),
+    );
+    expect(looks[0]).toEqual(['8 in 9 ms', '1 in 4 ms']);
+    expect(looks[1]).toEqual(['8 in 9 ms']);
+  });
+
   test('leaves with the first answer when a second would be late', async () => {
     const clock = new VirtualClock();
     const { scheduler, ran } = started(clock);

@@ -10,15 +10,15 @@ import { baseNet, read, servingMetrics, superNet } from '../monitoring/metrics.t
 
 const manifest = { name: 'm', version: '1', labels: ['cat', 'dog'] } as unknown as Manifest;
 
+const output = Float32Array.of(0, 1);
 /** An image that `baseNet` takes for a dog, in a batch of two that ran for 4 ms. */
 const dog: Classified = {
   tier: baseNet,
   best: superNet,
   manifest,
-  output: Float32Array.of(0, 1),
-  looks: [{ tier: baseNet, confidence: 0.7, output: Float32Array.of(0, 1), at: 7 }],
+  output,
+  looks: [{ tier: baseNet, confidence: 0.7, output, at: 7, batchSize: 2, batchMs: 4 }],
   arrivedAt: 0,
-  batchSize: 2,
   decodeMs: 1,
   queueMs: 2,
   inferenceMs: 4,
@@ -103,6 +103,29 @@ describe('the recorder', () => {
       inference_count: 3,
       execution_count: 2,
       inference_stats: { success: { count: 2, ns: 20e6 }, fail: { count: 3, ns: 9e6 } },
+    });
+  });
+
+  it('counts each look as its share of its own batch', () => {
+    const { clock, history, statistics, recorder } = everyone();
+    const first = { ...dog.looks[0]!, batchSize: 8, batchMs: 16 };
+    const second = { ...first, tier: superNet, at: 12, batchSize: 1, batchMs: 5 };
+    const sure = { ...dog, looks: [first] };
+    const unsure = { ...dog, tier: superNet, looks: [first, second], inferenceMs: 21 };
+    const images = [unsure, ...Array.from({ length: 7 }, () => sure)];
+    recorder.answered({ ...answered(['1'], 8), images });
+    recorder.flush();
+    clock.ms += 1000;
+
+    // Eight shared the first batch's 16 ms, and one had 5 ms to itself.
+    expect(history.since(0)).toMatchObject([{ busyMs: 21 }]);
+    expect(statistics.report(manifest)).toMatchObject({
+      execution_count: 2,
+      inference_stats: { compute_infer: { count: 8, ns: 21e6 } },
+      batch_stats: [
+        { batch_size: 1, compute_infer: { count: 1, ns: 5e6 } },
+        { batch_size: 8, compute_infer: { count: 1, ns: 16e6 } },
+      ],
     });
   });
 
