@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readFile, readdir, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
@@ -22,6 +22,26 @@ describe('the latency cache', () => {
     await cache.write(TABLE);
     expect(await cache.read()).toEqual(TABLE);
     expect(warnings).toEqual([]);
+  });
+
+  test('is written by several replicas at once, all of which have the same process id', async () => {
+    const { folder, log, warnings } = await setUp();
+    const replicas = Array.from({ length: 8 }, () => new LatencyCache(folder, ON, log));
+    await Promise.all(replicas.map((replica) => replica.write(TABLE)));
+    expect(warnings).toEqual([]);
+    expect(await replicas[0]!.read()).toEqual(TABLE);
+    expect(await readdir(folder)).toHaveLength(1);
+  });
+
+  test('leaves no part of a table that it could not keep', async () => {
+    const { cache, folder, warnings } = await setUp();
+    await cache.write(TABLE);
+    const [name] = await readdir(folder);
+    await rm(join(folder, name!));
+    await mkdir(join(folder, name!, 'in the way'), { recursive: true });
+    await cache.write(TABLE);
+    expect(warnings.some((line) => line.includes('cannot be kept'))).toBe(true);
+    expect(await readdir(folder)).toEqual([name]);
   });
 
   test.each([

@@ -1,5 +1,5 @@
-import { createHash } from 'node:crypto';
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { createHash, randomUUID } from 'node:crypto';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
@@ -56,13 +56,15 @@ export class LatencyCache {
 
   /** Replaces what is kept. */
   async write(table: LatencyTable): Promise<void> {
-    const mine = `${this.#file}.${process.pid}`;
+    // In containers that share the folder, every process has the same id.
+    const mine = `${this.#file}.${randomUUID()}`;
     try {
       await mkdir(this.folder, { recursive: true });
       // In one step: other replicas may read or write at the same time.
       await writeFile(mine, JSON.stringify({ on: this.#on, table } satisfies Kept));
       await rename(mine, this.#file);
     } catch (err) {
+      await rm(mine, { force: true }).catch(() => {});
       this.log.warn({ err, file: this.#file }, 'the latency table cannot be kept');
     }
   }
