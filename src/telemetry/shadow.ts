@@ -28,6 +28,7 @@ export interface ShadowOptions {
 /** What `Shadow.start` needs besides an engine. */
 export interface ShadowStart extends Pick<ShadowOptions, 'idle' | 'onChecked'> {
   readonly perMinute: number;
+  /** Told once: nothing is checked any more. */
   readonly onLost: (error: EngineError) => void;
 }
 
@@ -58,9 +59,16 @@ export class Shadow {
     { perMinute, idle, onChecked, onLost }: ShadowStart,
   ): Promise<Shadow> {
     const superNet = superNetOf(tiers);
+    let timer: NodeJS.Timeout | undefined;
+    let isLost = false;
+    const lose = (error: EngineError) => {
+      clearInterval(timer);
+      if (!isLost) onLost(error);
+      isLost = true;
+    };
     const engine = await InferenceEngine.start(
       { ...engineOptions, workers: 1, intraOpThreads: 1, background: true },
-      { failed: onLost },
+      { failed: lose },
     );
     const shadow = new Shadow({
       superNet,
@@ -69,9 +77,9 @@ export class Shadow {
       onChecked,
       now: () => performance.now(),
     });
-    const timer = setInterval(() => {
-      // A lost engine is reported through `onLost`.
-      shadow.check().catch(() => clearInterval(timer));
+    timer = setInterval(() => {
+      // A thread that is lost said so itself; one whose run failed lives on, and nobody watches it.
+      shadow.check().catch(lose);
     }, 60_000 / perMinute).unref();
     shadow.#stop = async () => {
       clearInterval(timer);

@@ -1,4 +1,6 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
+import { EngineError } from '../../src/engine/protocol.ts';
+import { EngineThread } from '../../src/engine/thread.ts';
 import { Shadow } from '../../src/telemetry/shadow.ts';
 import type { Tier } from '../../src/scheduler/policy.ts';
 
@@ -81,5 +83,49 @@ describe('the shadow', () => {
     shadow.offer(image(2), { tier: middle, output: logits(2) });
     await Promise.all([shadow.check(), shadow.check()]);
     expect(asked).toHaveLength(1);
+  });
+});
+
+describe('a shadow that can check no more', () => {
+  const ENGINE = {
+    modelFile: 'model.onnx',
+    provider: 'cpu',
+    workers: 2,
+    intraOpThreads: 1,
+    inputName: 'image',
+    height: 1,
+    width: 1,
+    flags: ['skip0', 'skip1'],
+  } as const;
+
+  /** A shadow on an engine whose only run fails; what it said of that. */
+  async function failing({ isThreadLost }: { isThreadLost: boolean }) {
+    const error = new EngineError('the logits are no numbers');
+    vi.spyOn(EngineThread, 'start').mockImplementation(async (_options, _limitMs, onLost) => {
+      const run = async () => {
+        if (isThreadLost) onLost(error);
+        throw error;
+      };
+      return { alive: !isThreadLost, run, release: async () => {} } as unknown as EngineThread;
+    });
+    const told: EngineError[] = [];
+    const shadow = await Shadow.start(ENGINE, [baseNet, superNet], {
+      perMinute: 60_000,
+      idle: () => true,
+      onChecked: () => {},
+      onLost: (reason) => told.push(reason),
+    });
+    shadow.offer(image(3), { tier: baseNet, output: logits(3) });
+    await expect.poll(() => told).toEqual([error]);
+    await shadow.close();
+    return told;
+  }
+
+  it('says so when a run failed, though its thread lives on', async () => {
+    expect(await failing({ isThreadLost: false })).toHaveLength(1);
+  });
+
+  it('says so once when its thread is lost', async () => {
+    expect(await failing({ isThreadLost: true })).toHaveLength(1);
   });
 });
