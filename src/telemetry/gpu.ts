@@ -13,12 +13,14 @@ export interface GpuSample {
 
 const QUERY = 'index,utilization.gpu,memory.used,memory.total';
 const MIB = 2 ** 20;
+/** After so many periods without a line, nvidia-smi hangs: what it said last is true no more. */
+const SILENT_PERIODS = 3;
 
 /**
  * Reads `nvidia-smi` every few seconds, as one process that stays: starting one for each reading
  * would fork the server while it has budgets to keep.
  *
- * @param onSample gets what is known of every GPU; empty once nvidia-smi has ended.
+ * @param onSample gets what is known of every GPU; empty once nvidia-smi has ended, or hangs.
  * @returns stops it.
  */
 export function watchGpus(
@@ -31,16 +33,28 @@ export function watchGpus(
     { stdio: ['ignore', 'pipe', 'ignore'] },
   );
   const known = new Map<string, GpuSample>();
+  const forget = () => {
+    known.clear();
+    onSample([]);
+  };
+  const silence = setTimeout(forget, SILENT_PERIODS * seconds * 1000).unref();
   createInterface({ input: child.stdout }).on('line', (line) => {
+    silence.refresh();
     const sample = parse(line);
     if (!sample) return;
     known.set(sample.gpu, sample);
     onSample([...known.values()]);
   });
   // No such program, no driver, or a device that fell off the bus: no figures, no failure.
-  child.on('error', () => onSample([]));
-  child.on('close', () => onSample([]));
-  return () => child.kill();
+  child.on('error', forget);
+  child.on('close', () => {
+    clearTimeout(silence);
+    forget();
+  });
+  return () => {
+    clearTimeout(silence);
+    child.kill();
+  };
 }
 
 /** One line such as `0, 37, 1024, 81559`; `[N/A]` where the driver doesn't tell. */

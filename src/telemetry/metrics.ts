@@ -159,6 +159,11 @@ export class Metrics implements Subscriber {
       'rejected, in which case the other is served on',
     ['result'],
   );
+  readonly gpuWatched = this.#gauge(
+    'depthserve_gpu_watched',
+    '1 where nvidia-smi is asked (GPU_SAMPLE_SECONDS): a GPU that it does not name is lost',
+    [],
+  );
   readonly gpuUtilisation = this.#gauge(
     'depthserve_gpu_utilization_ratio',
     'Share of time in which the GPU ran a kernel (0 to 1), as nvidia-smi says',
@@ -271,6 +276,7 @@ export class Metrics implements Subscriber {
 
   /** What nvidia-smi says now; empty: it no longer answers, and old figures must not stay. */
   gpus(samples: readonly GpuSample[]): void {
+    this.gpuWatched.set(1);
     for (const gauge of [this.gpuUtilisation, this.gpuUsed, this.gpuTotal]) gauge.reset();
     for (const { gpu, utilisation, usedBytes, totalBytes } of samples) {
       this.gpuUtilisation.set({ gpu }, utilisation);

@@ -160,6 +160,13 @@ describe('the capacity at full depth', () => {
 });
 
 describe('GPUs', () => {
+  it('are watched once nvidia-smi was asked, whatever it says', async () => {
+    const metrics = servingMetrics();
+    expect(await read(metrics, 'depthserve_gpu_watched')).toBe(0);
+    metrics.gpus([]);
+    expect(await read(metrics, 'depthserve_gpu_watched')).toBe(1);
+  });
+
   it('disappear when nvidia-smi no longer answers', async () => {
     const metrics = servingMetrics();
     metrics.gpus([{ gpu: '0', utilisation: 0.5, usedBytes: 1024, totalBytes: 4096 }]);

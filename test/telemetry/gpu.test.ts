@@ -52,6 +52,22 @@ describe('watching the GPUs', () => {
     await expect.poll(() => seen.map(({ length }) => length)).toEqual([1, 0]);
   });
 
+  it('reports no GPU while nvidia-smi hangs, and what it says when it goes on', async () => {
+    const goOn = join(folder, 'go-on');
+    const line = 'echo "0, 37, 1024, 81559"';
+    await standIn(
+      `${line}; while [ ! -e ${goOn} ]; do sleep 0.05; done; while ${line}; do sleep 0.05; done`,
+    );
+    const seen: (readonly GpuSample[])[] = [];
+    const latest = () => seen.at(-1)?.length;
+    const stop = watchGpus(0.1, (samples) => seen.push(samples));
+    await expect.poll(() => seen.some(({ length }) => length === 1)).toBe(true);
+    await expect.poll(latest).toBe(0);
+    await writeFile(goOn, '');
+    await expect.poll(latest).toBe(1);
+    stop();
+  });
+
   it('reports no GPU where there is no nvidia-smi', async () => {
     vi.stubEnv('PATH', folder);
     const seen: (readonly GpuSample[])[] = [];
