@@ -42,6 +42,8 @@ export interface ServingEngine extends Engine<Uint8Array, Float32Array> {
   /** Workers that can run a batch. */
   readonly working: number;
   readonly healthy: boolean;
+  /** Told of a worker that is lost, whether it runs a batch or not. */
+  onLost?: (worker: number) => void;
   release(): Promise<void>;
 }
 
@@ -144,6 +146,7 @@ export class Deployment {
         },
       },
     });
+    engine.onLost = (worker) => void this.pipeline.scheduler.lost(worker);
     this.#shadow = parts.startShadow?.(() => this.pipeline.scheduler.idle) ?? Promise.resolve(null);
   }
 

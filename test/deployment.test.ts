@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { VirtualClock } from '../bench/simulator/clock.ts';
 import type { Profile } from '../bench/simulator/tables.ts';
 import { Deployment } from '../src/deployment.ts';
+import type { ServingEngine } from '../src/deployment.ts';
 import { toServeError } from '../src/http/problem.ts';
 import { fakeParts, jpegOf } from './fake-deployment.ts';
 import type { FakeOptions } from './fake-deployment.ts';
@@ -79,6 +80,21 @@ describe('a deployment', () => {
     done();
     await ended;
     expect(released).toEqual(['engine', 'decoders', 'model']);
+  });
+
+  test('runs nothing on a worker that its engine lost until that is back', async () => {
+    const clock = new VirtualClock();
+    const parts = fakeParts(PROFILE, clock);
+    const engine: ServingEngine = {
+      ...parts.engine,
+      recovered: () => new Promise((resolve) => clock.at(50, resolve)),
+    };
+    const deployment = new Deployment({ ...parts, engine });
+    engine.onLost!(0);
+    const answers = deployment.classify([PHOTO], PATIENT);
+    await clock.run();
+    // Decoded after 2 ms.
+    expect(await answers).toMatchObject([{ queueMs: 48 }]);
   });
 
   test('counts what was decoded and run', async () => {

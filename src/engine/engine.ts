@@ -50,6 +50,8 @@ interface Slot {
  * helps the engine fails for good.
  */
 export class InferenceEngine implements Engine<Uint8Array, Float32Array> {
+  /** Told of a worker that is lost, whether it runs a batch or not: the scheduler plans without it. */
+  onLost: (worker: number) => void = () => {};
   readonly #options: WorkerOptions;
   readonly #events: EngineEvents;
   readonly #slots: Slot[] = [];
@@ -212,9 +214,11 @@ export class InferenceEngine implements Engine<Uint8Array, Float32Array> {
       this.#fail(error);
       return;
     }
-    slot.recovery ??= this.#repair(slot, error).finally(() => {
+    if (slot.recovery) return;
+    slot.recovery = this.#repair(slot, error).finally(() => {
       slot.recovery = null;
     });
+    this.onLost(this.#slots.indexOf(slot));
   }
 
   async #repair(slot: Slot, error: EngineError): Promise<void> {

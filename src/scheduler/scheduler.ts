@@ -6,6 +6,7 @@ import type { Held } from './in-hand.ts';
 import { Places } from './places.ts';
 import type { Entry } from './places.ts';
 import type { Decision, Refusal, Tier, View, Waiting } from './policy.ts';
+import { Workers } from './workers.ts';
 
 export { ExpiredError, RefusedError } from './contract.ts';
 export type * from './contract.ts';
@@ -23,8 +24,7 @@ export class Scheduler<Input, Output> {
   readonly #options: SchedulerOptions<Input, Output>;
   readonly #places = new Places<Input, Output>();
   readonly #inHand: InHand<Input, Output>;
-  readonly #enginesFreeAt: number[];
-  readonly #busy: boolean[];
+  readonly #workers: Workers;
   readonly #arrivals = new ArrivalEstimator();
   #running = 0;
   /** Images in the batch that was started last. */
@@ -38,8 +38,7 @@ export class Scheduler<Input, Output> {
   constructor(options: SchedulerOptions<Input, Output>) {
     this.#options = options;
     this.#inHand = new InHand(options);
-    this.#enginesFreeAt = Array.from({ length: options.engine.workers }, () => -Infinity);
-    this.#busy = this.#enginesFreeAt.map(() => false);
+    this.#workers = new Workers(options.engine, options.clock, () => this.#step());
     this.#restingSince = options.clock.now();
   }
 
@@ -49,7 +48,7 @@ export class Scheduler<Input, Output> {
 
   /** Nothing waits and no engine works. */
   get idle(): boolean {
-    return this.queueLength + this.#inHand.all.length === 0 && !this.#busy.includes(true);
+    return this.queueLength + this.#inHand.all.length === 0 && this.#workers.idle;
   }
 
   /** Requests that engines work on, or failed on and have not recovered from. */
@@ -162,7 +161,7 @@ export class Scheduler<Input, Output> {
     const { clock, tiers, latency, maxBatch } = this.#options;
     const now = clock.now();
     this.#rest(now);
-    const working = this.#enginesFreeAt.filter((at) => at < Infinity);
+    const working = this.#workers.freeAt;
     return {
       now,
       admitted: this.#places.admitted,
@@ -179,7 +178,7 @@ export class Scheduler<Input, Output> {
 
   #rest(now: number): void {
     const ms = now - this.#restingSince;
-    if (ms < LONG_REST_MS || this.#busy.includes(true)) return;
+    if (ms < LONG_REST_MS || !this.#workers.idle) return;
     this.#options.latency.rest(ms);
     this.#restingSince = now;
   }
@@ -189,7 +188,7 @@ export class Scheduler<Input, Output> {
     this.#cancelWake();
     let wakeAt = this.#letGo();
     while (this.queueLength > 0) {
-      const worker = this.#busy.indexOf(false);
+      const worker = this.#workers.next;
       const { policy } = this.#options;
       const decision: Decision | undefined =
         worker < 0
@@ -234,7 +233,7 @@ export class Scheduler<Input, Output> {
   /** Engines that no promised answer waits for look again. */
   #lookAgain(): void {
     while (this.#inHand.all.length > 0 && this.queueLength === 0) {
-      const worker = this.#busy.indexOf(false);
+      const worker = this.#workers.next;
       const choice = worker < 0 ? null : this.#options.policy.secondLooks!.choose(this.#view());
       if (!choice) return;
       void this.#dispatch(worker, choice.tier, this.#inHand.release(choice.batch));
@@ -249,24 +248,21 @@ export class Scheduler<Input, Output> {
   async trial(tier: Tier, inputs: readonly Input[]): Promise<Ran<Output> | null> {
     if (!this.idle || this.#places.admitted.length > 0) return null;
     const { clock, engine, latency } = this.#options;
-    const worker = this.#busy.indexOf(false);
-    this.#busy[worker] = true;
-    this.#enginesFreeAt[worker] = clock.now() + latency.typical(tier, inputs.length);
+    const worker = this.#workers.next;
+    this.#workers.occupy(worker, clock.now() + latency.typical(tier, inputs.length));
     try {
       return await engine.run(worker, tier, inputs);
     } catch (error) {
-      this.#enginesFreeAt[worker] = Infinity;
-      await engine.recovered?.(worker);
+      await this.#workers.recovered(worker);
       throw error;
     } finally {
-      this.#isFree(worker);
+      this.#workers.free(worker);
     }
   }
 
-  #isFree(worker: number): void {
-    this.#busy[worker] = false;
-    this.#enginesFreeAt[worker] = this.#options.clock.now();
-    this.#step();
+  /** Told of a worker that is lost, whether it runs a batch or not. */
+  async lost(worker: number): Promise<void> {
+    await this.#workers.lost(worker);
   }
 
   async #dispatch(
@@ -278,11 +274,10 @@ export class Scheduler<Input, Output> {
     const dispatchedAt = clock.now();
     const running = new Running(batch, tier, clock);
     const predictedMs = latency.predict(tier, batch.length);
-    this.#busy[worker] = true;
     this.#running += batch.length;
     this.#lastBatch = batch.length;
     // The margin for scatter belongs to who is promised something, once, not to everybody ahead.
-    this.#enginesFreeAt[worker] = dispatchedAt + latency.typical(tier, batch.length);
+    this.#workers.occupy(worker, dispatchedAt + latency.typical(tier, batch.length));
     events?.dispatched?.(tier, batch.length);
     try {
       const inputs = batch.map(({ input }) => input);
@@ -296,12 +291,11 @@ export class Scheduler<Input, Output> {
       for (const [entry, served] of answers) this.#inHand.keepOrLeave(entry, served);
     } catch (error) {
       running.failed(error);
-      this.#enginesFreeAt[worker] = Infinity;
-      await engine.recovered?.(worker);
+      await this.#workers.recovered(worker);
     } finally {
       running.over();
       this.#running -= batch.length;
-      this.#isFree(worker);
+      this.#workers.free(worker);
     }
   }
 

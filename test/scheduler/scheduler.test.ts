@@ -232,6 +232,54 @@ test('an engine that failed gets nothing until it has recovered, the other every
   expect(scheduler.idle).toBe(true);
 });
 
+describe('an engine that is lost', () => {
+  /** Two engines that take 4 ms, and 10 to recover; what they ran, and when one was waited for. */
+  function two(clock: VirtualClock) {
+    const ran: string[] = [];
+    const scheduler = schedulerOn(
+      clock,
+      {
+        workers: 2,
+        run: async (worker, _tier, inputs) => {
+          ran.push(`${worker} at ${clock.now()}`);
+          return echo(clock, inputs, 4);
+        },
+        recovered: async (worker) => {
+          ran.push(`${worker} lost at ${clock.now()}`);
+          await new Promise<void>((resolve) => clock.at(clock.now() + 10, resolve));
+        },
+      },
+      { maxBatch: 1 },
+    );
+    const ask = (count: number) => {
+      const wish = { arrivedAt: clock.now(), deadline: clock.now() + 30, minAccuracy: 0.9 };
+      for (let input = 0; input < count; input++) void scheduler.submit(input, wish);
+    };
+    return { scheduler, ran, ask };
+  }
+
+  test('while it had nothing to do gets nothing until it has recovered', async () => {
+    const clock = new VirtualClock();
+    const { scheduler, ran, ask } = two(clock);
+    void scheduler.lost(0);
+    expect(scheduler.idle).toBe(false);
+    ask(2);
+    clock.at(20, () => ask(1));
+    await clock.run();
+    expect(ran).toEqual(['0 lost at 0', '1 at 0', '1 at 4', '0 at 20']);
+    expect(scheduler.idle).toBe(true);
+  });
+
+  test('while it ran a batch says so by the batch', async () => {
+    const clock = new VirtualClock();
+    const { scheduler, ran, ask } = two(clock);
+    ask(1);
+    void scheduler.lost(0);
+    await clock.run();
+    expect(ran).toEqual(['0 at 0']);
+  });
+});
+
 test('a preview says what would be refused, and changes nothing', () => {
   const clock = new VirtualClock();
   const scheduler = schedulerOn(clock, { run: (_worker, _tier, inputs) => echo(clock, inputs, 4) });
