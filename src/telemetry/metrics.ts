@@ -4,7 +4,7 @@ import type { ErrorCode } from '../errors.ts';
 import { argmax } from '../model/logits.ts';
 import type { Tier } from '../scheduler/policy.ts';
 import type { GpuSample } from './gpu.ts';
-import type { Classified, Outcome, Subscriber } from './recorder.ts';
+import type { Answered, Classified, Outcome, Subscriber } from './recorder.ts';
 import { defineStatusGauges } from './status-gauges.ts';
 import type { ServiceStatus } from './status.ts';
 
@@ -31,12 +31,20 @@ const REFUSALS: readonly ErrorCode[] = [
   'deadline-passed',
 ];
 
+/** Refusals that more replicas would have served: they are load. */
+const LOAD: ReadonlySet<ErrorCode> = new Set(['overloaded', 'deadline-passed']);
+/** Answered requests of which the mean number of images is remembered. */
+const REMEMBERED = 64;
+
 /**
  * Every metric of the service, each with the label `model`. Labels are bounded: tiers, outcomes,
  * stages and batch sizes are fixed sets. docs/metrics.md is made from this file.
  */
 export class Metrics implements Subscriber {
   readonly registry = new Registry();
+  #answered = 0;
+  /** Mean of the last answered requests. A refused one is seldom read: nobody knows how many it had. */
+  #imagesPerRequest = 1;
 
   readonly requests = this.#counter(
     'depthserve_requests_total',
@@ -49,6 +57,11 @@ export class Metrics implements Subscriber {
     'What the budget SLO counts: images that were answered (met, or missed when late), and requests ' +
       'without an answer (missed) whose status is not 4xx',
     ['result'],
+  );
+  readonly imagesWanted = this.#counter(
+    'depthserve_images_wanted_total',
+    'Images answered, and for each request that was overloaded or deadline-passed as many as ' +
+      'answered ones had on average: the load',
   );
   readonly refusals = this.#counter(
     'depthserve_refusals_total',
@@ -216,16 +229,25 @@ export class Metrics implements Subscriber {
 
   record(outcome: Outcome): void {
     if (outcome.kind === 'answered') {
-      for (const image of outcome.images) this.#answered(image, outcome.budgetMs, outcome.totalMs);
+      this.#wanted(outcome.images.length);
+      for (const image of outcome.images) this.#image(image, outcome);
       return;
     }
     const { code } = outcome;
+    if (LOAD.has(code)) this.imagesWanted.inc(this.#imagesPerRequest);
     this.requests.inc({ tier: 'none', outcome: code });
     if (statusOf(code) >= 500) this.budgeted.inc({ result: 'missed' });
     if (REFUSALS.includes(code)) this.refusals.inc({ reason: code });
   }
 
-  #answered(image: Classified, budgetMs: number, totalMs: number): void {
+  #wanted(images: number): void {
+    this.#answered += 1;
+    const share = 1 / Math.min(this.#answered, REMEMBERED);
+    this.#imagesPerRequest += share * (images - this.#imagesPerRequest);
+    this.imagesWanted.inc(images);
+  }
+
+  #image(image: Classified, { budgetMs, totalMs }: Answered): void {
     const { tier, best, looks, decodeMs, queueMs, inferenceMs, predictedMs } = image;
     const label = { tier: tier.skip };
     const met = totalMs <= budgetMs;

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { Metrics } from '../../src/telemetry/metrics.ts';
 import { lacks, run } from '../tools.ts';
 import { answer, baseNet, calm, failure, read, servingMetrics, superNet } from './metrics.ts';
 
@@ -40,6 +41,46 @@ describe('the budget SLO', () => {
     expect(await read(metrics, 'depthserve_budget_requests_total{result="met"}')).toBe(0);
     expect(await read(metrics, 'depthserve_refusals_total{reason="overloaded"}')).toBe(0);
   });
+});
+
+describe('the load', () => {
+  const load = (metrics: Metrics) => read(metrics, 'depthserve_images_wanted_total');
+
+  it('is images answered, and those of requests that came when there was no time', async () => {
+    const metrics = servingMetrics();
+    failure(metrics, 'overloaded');
+    expect(await load(metrics)).toBe(1);
+    answer(metrics, baseNet, 10, 7);
+    answer(metrics, baseNet, 10, 12);
+    failure(metrics, 'deadline-passed');
+    expect(await load(metrics)).toBe(4);
+  });
+
+  it('has as many images for a refused request as answered ones had on average', async () => {
+    const metrics = servingMetrics();
+    answer(metrics, baseNet, 10, 7, 4);
+    answer(metrics, baseNet, 10, 7, 8);
+    failure(metrics, 'overloaded');
+    expect(await load(metrics)).toBe(12 + 6);
+  });
+
+  it('forgets the forms of earlier callers', async () => {
+    const metrics = servingMetrics();
+    answer(metrics, baseNet, 10, 7, 64);
+    for (let request = 0; request < 1000; request++) answer(metrics, baseNet, 10, 7);
+    const before = (await load(metrics))!;
+    failure(metrics, 'overloaded');
+    expect((await load(metrics))! - before).toBeCloseTo(1);
+  });
+
+  it.each(['budget-too-small', 'accuracy-unavailable', 'not-an-image'] as const)(
+    'is none of %s, which no replica could have served',
+    async (code) => {
+      const metrics = servingMetrics();
+      failure(metrics, code);
+      expect(await load(metrics)).toBe(0);
+    },
+  );
 });
 
 describe('accuracy', () => {

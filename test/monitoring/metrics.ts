@@ -26,7 +26,13 @@ export function servingMetrics(deployment = calm, state: State = 'ready'): Metri
 }
 
 /** Records an answer by `tier`: 1 ms of decoding, 2 ms in the queue, 4 ms of inference. */
-export function answer(metrics: Metrics, tier: Tier, budgetMs: number, totalMs: number): void {
+export function answer(
+  metrics: Metrics,
+  tier: Tier,
+  budgetMs: number,
+  totalMs: number,
+  count = 1,
+): void {
   const output = Float32Array.of(0, 1);
   const image: Classified = {
     tier,
@@ -41,7 +47,14 @@ export function answer(metrics: Metrics, tier: Tier, budgetMs: number, totalMs: 
     predictedMs: 6,
     stages: { enteredAt: 0, decodedAt: 1, finishedAt: 7 },
   };
-  const request = { ids: ['a'], images: [image], isPinned: false, budgetMs, totalMs };
+  const images = Array.from({ length: count }, () => image);
+  const request = {
+    ids: images.map((_, id) => `${id}`),
+    images,
+    isPinned: false,
+    budgetMs,
+    totalMs,
+  };
   const recorder = new Recorder(metrics);
   recorder.answered(request);
   recorder.flush();

@@ -38,7 +38,7 @@ export function deviceDashboard(): Dashboard {
           min: 0,
         },
         [
-          `sum without (tier, outcome) (${rate('depthserve_requests_total', 'outcome=~"met|late|overloaded|deadline-passed"')}) / ${series('depthserve_full_depth_capacity')}`,
+          `${rate('depthserve_images_wanted_total')} / ${series('depthserve_full_depth_capacity')}`,
           BY_REPLICA,
         ],
       ),
