@@ -1,4 +1,5 @@
 import { calibrated } from '../model/confidence.ts';
+import { isInTime } from '../telemetry/recorder.ts';
 import type { Classified } from '../telemetry/recorder.ts';
 import type { Answer } from './schemas.ts';
 
@@ -61,7 +62,7 @@ export function answerOf(
       requestedMs: budgetMs,
       predictedMs: rounded(result.predictedMs),
       actualMs: rounded(totalMs),
-      met: totalMs <= budgetMs,
+      met: isInTime({ totalMs, budgetMs }),
     },
     timing: {
       decodeMs: rounded(result.decodeMs),

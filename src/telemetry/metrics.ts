@@ -4,7 +4,7 @@ import type { ErrorCode } from '../errors.ts';
 import { argmax } from '../model/logits.ts';
 import type { Tier } from '../scheduler/policy.ts';
 import type { GpuSample } from './gpu.ts';
-import type { Answered, Classified, Outcome, Subscriber } from './recorder.ts';
+import type { AnsweredOutcome, Classified, Outcome, Subscriber } from './recorder.ts';
 import { defineStatusGauges } from './status-gauges.ts';
 import type { ServiceStatus } from './status.ts';
 
@@ -247,18 +247,17 @@ export class Metrics implements Subscriber {
     this.imagesWanted.inc(images);
   }
 
-  #image(image: Classified, { budgetMs, totalMs }: Answered): void {
+  #image(image: Classified, { isMet, budgetMs, totalMs }: AnsweredOutcome): void {
     const { tier, best, looks, decodeMs, queueMs, inferenceMs, predictedMs } = image;
     const label = { tier: tier.skip };
-    const met = totalMs <= budgetMs;
-    this.requests.inc({ tier: tier.skip, outcome: met ? 'met' : 'late' });
-    this.budgeted.inc({ result: met ? 'met' : 'missed' });
+    this.requests.inc({ tier: tier.skip, outcome: isMet ? 'met' : 'late' });
+    this.budgeted.inc({ result: isMet ? 'met' : 'missed' });
     looks.forEach((look, index) => {
       this.looks.inc({ tier: look.tier.skip, look: index === 0 ? 'first' : 'second' });
     });
     const [first, second] = looks;
     if (second && argmax(first!.output) !== argmax(second.output)) this.looksChanged.inc();
-    if (met) {
+    if (isMet) {
       this.confidenceDelivered.inc(looks.at(-1)!.confidence);
       this.accuracyDelivered.inc(tier.accuracy);
       this.accuracyLost.inc(best.accuracy - tier.accuracy);

@@ -31,10 +31,10 @@ export interface Unanswered {
   readonly totalMs: number;
 }
 
+export type AnsweredOutcome = Answered & { readonly kind: 'answered'; readonly isMet: boolean };
+
 /** What became of one request. */
-export type Outcome =
-  | (Answered & { readonly kind: 'answered'; readonly isMet: boolean })
-  | (Unanswered & { readonly kind: 'unanswered' });
+export type Outcome = AnsweredOutcome | (Unanswered & { readonly kind: 'unanswered' });
 
 /** Whoever counts, remembers or reports outcomes. */
 export interface Subscriber {

@@ -2,6 +2,7 @@
 import { performance } from 'node:perf_hooks';
 import type { Classifier } from '../../deployment.ts';
 import type { Cancellation } from '../../pipeline/cancellation.ts';
+import { isInTime } from '../../telemetry/recorder.ts';
 import type { Classified } from '../../telemetry/recorder.ts';
 import { rounded } from '../answer.ts';
 import type { Serving } from '../serving.ts';
@@ -95,7 +96,7 @@ function parametersOf(
     confidence: results.map(({ looks }) => looks.at(-1)!.confidence.toFixed(4)).join(','),
     looks: results.map(({ looks }) => looks.map((look) => look.tier.skip).join('>')).join(','),
     budget_ms: budgetMs,
-    budget_met: totalMs <= budgetMs,
+    budget_met: isInTime({ totalMs, budgetMs }),
     predicted_ms: most(({ predictedMs }) => predictedMs),
     actual_ms: rounded(totalMs),
     decode_ms: most(({ decodeMs }) => decodeMs),
