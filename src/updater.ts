@@ -1,6 +1,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
+import { parseJson } from './json.ts';
 import type { Log } from './log.ts';
 import { ModelError, openModel } from './model/manifest.ts';
 import type { Manifest } from './model/manifest.ts';
@@ -120,7 +121,7 @@ const NOTHING = { size: 0, mtimeMs: 0, ino: 0 };
 
 function fileNamedIn(manifest: string): string {
   try {
-    return String((JSON.parse(manifest) as Partial<Manifest>).file);
+    return String((parseJson(manifest) as Partial<Manifest>).file);
   } catch {
     return '';
   }

@@ -70,20 +70,28 @@ test('with a period of 0 looks at the start, and then only when it is told to', 
   expect(told.served).toEqual(['2.0.0']);
 });
 
-test('a model that is still being copied is rejected once, and served when it is whole', async () => {
-  const { told, updater } = await updaterOf();
-  await folder.put(CIFAR10, { version: '2.0.0' });
-  const file = join(folder.path, (await manifestIn(folder.path)).file);
-  const whole = await readFile(file);
-  for (const length of [1000, 2000, 4000]) {
-    await writeFile(file, whole.subarray(0, length));
-    // Each start looks, and each stop waits for the look.
+test.each([
+  ['', ''],
+  [', by a manifest that begins with a byte order mark', '\uFEFF'],
+])(
+  'a model that is still being copied is rejected once, and served when it is whole%s',
+  async (_, mark) => {
+    const { told, updater } = await updaterOf();
+    await folder.put(CIFAR10, { version: '2.0.0' });
+    const manifest = await manifestIn(folder.path);
+    await folder.putManifest(`${mark}${JSON.stringify(manifest)}`);
+    const file = join(folder.path, manifest.file);
+    const whole = await readFile(file);
+    for (const length of [1000, 2000, 4000]) {
+      await writeFile(file, whole.subarray(0, length));
+      // Each start looks, and each stop waits for the look.
+      updater.watch(10);
+      await updater.stop();
+    }
+    expect(told.rejections).toBe(1);
+    await writeFile(file, whole);
     updater.watch(10);
     await updater.stop();
-  }
-  expect(told.rejections).toBe(1);
-  await writeFile(file, whole);
-  updater.watch(10);
-  await updater.stop();
-  expect(told.served).toEqual(['2.0.0']);
-});
+    expect(told.served).toEqual(['2.0.0']);
+  },
+);

@@ -6,6 +6,7 @@ import type { FastifyBaseLogger } from 'fastify';
 import type { Static } from 'typebox';
 import { ConfigError } from '../config.ts';
 import { ServeError, fileProblem } from '../errors.ts';
+import { parseJson } from '../json.ts';
 import { Type } from '../json-schema.ts';
 
 const TokensFile = Type.Object(
@@ -132,7 +133,7 @@ export class Access {
 function read(file: string): readonly Entry[] {
   let data: unknown;
   try {
-    data = JSON.parse(readFileSync(file, 'utf8').replace(/^\uFEFF/, ''));
+    data = parseJson(readFileSync(file, 'utf8'));
   } catch (error) {
     throw new ConfigError(`TOKENS_FILE: ${file}: ${fileProblem(error)}`, { cause: error });
   }

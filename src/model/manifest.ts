@@ -6,6 +6,7 @@ import { pipeline } from 'node:stream/promises';
 import { Ajv } from 'ajv';
 import addFormats from 'ajv-formats';
 import { fileProblem } from '../errors.ts';
+import { parseJson } from '../json.ts';
 import type { SecondLook } from '../scheduler/policy.ts';
 
 /** One of the 2^k sub-networks of the file. */
@@ -146,7 +147,7 @@ async function readManifest(folder: string): Promise<Manifest> {
 async function parse(path: string): Promise<Manifest> {
   let data: unknown;
   try {
-    data = JSON.parse((await readFile(path, 'utf8')).replace(/^\uFEFF/, ''));
+    data = parseJson(await readFile(path, 'utf8'));
   } catch (error) {
     const isMissing = (error as NodeJS.ErrnoException).code === 'ENOENT';
     const advice = isMissing ? '; MODEL_DIR (--model-dir) names the folder of a model' : '';

@@ -1,12 +1,10 @@
 import { Ajv } from 'ajv';
 import type { FastifyRequest } from 'fastify';
 import { ServeError } from '../../errors.ts';
+import { parseJson } from '../../json.ts';
 import { refuseUnoffered } from './offered.ts';
 import { InferRequest } from './schemas.ts';
 import { shown } from './wish.ts';
-
-/** Some editors and frameworks begin UTF-8 with a byte order mark. */
-const withoutBom = (text: string) => text.replace(/^\uFEFF/, '');
 
 /** Deeper than any request needs. */
 const DEEPEST = 32;
@@ -65,7 +63,7 @@ export function readMessage(
   if (jsonLength === 0) return rawInput(body);
   let json: unknown;
   try {
-    json = JSON.parse(withoutBom(body.toString('utf8', 0, end)));
+    json = parseJson(body.toString('utf8', 0, end));
   } catch (error) {
     throw new ServeError('bad-request', 'The request is not JSON.', {}, undefined, {
       cause: error,
