@@ -8,6 +8,7 @@ import { ServeError, uploadLate } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 import { readingSince } from '../event-loop-lag.ts';
 import type { Access } from '../http/access.ts';
+import { rounded } from '../http/answer.ts';
 import type { Intake } from '../http/intake.ts';
 import { fromRefusal, toServeError } from '../http/problem.ts';
 import { inProtocol } from '../http/v2/told.ts';
@@ -78,7 +79,7 @@ export class Heads {
   /** Counts and logs what became of an inference. */
   over(head: Head, error: ServeError | null, subNetwork?: string): void {
     const { service, log } = this.#parts;
-    const ms = Math.round((performance.now() - head.arrivedAt) * 1000) / 1000;
+    const ms = rounded(performance.now() - head.arrivedAt);
     if (error) {
       head.outcome = error.code;
       const { manifest } = head.deployment ?? service;

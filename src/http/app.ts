@@ -10,6 +10,7 @@ import { readingSince } from '../event-loop-lag.ts';
 import type { Service } from '../service.ts';
 import type { RequestTrace, Tracing } from '../tracing/trace.ts';
 import { Access } from './access.ts';
+import { rounded } from './answer.ts';
 import { classifyRoute } from './classify.ts';
 import { setCommonHeaders } from './common-headers.ts';
 import { allowOrigins } from './cors.ts';
@@ -168,7 +169,7 @@ export async function buildApp(
   app.addHook('onResponse', (request, reply, done) => {
     const { outcome } = request;
     if (request.routeOptions.config.classifies) {
-      const ms = Math.round((performance.now() - request.arrivedAt) * 1000) / 1000;
+      const ms = rounded(performance.now() - request.arrivedAt);
       if (outcome !== null && outcome !== 'met' && outcome !== 'late') {
         recordUnanswered(service, request, outcome);
       }

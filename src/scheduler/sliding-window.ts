@@ -24,14 +24,18 @@ export class SlidingWindow {
 
   /** Nearest rank; 0 when nothing was added yet. */
   quantile(share: number): number {
-    const rank = Math.ceil(share * this.#sorted.length);
-    return this.#sorted[Math.max(0, rank - 1)] ?? 0;
+    return nearestRank(this.#sorted, share) ?? 0;
   }
 
   /** The values, ascending; a live view that later additions change. */
   get sorted(): readonly number[] {
     return this.#sorted;
   }
+}
+
+/** A quantile of ascending values, one of them; undefined: there is none. */
+export function nearestRank(sorted: readonly number[], share: number): number | undefined {
+  return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)];
 }
 
 /** Index of the first element that is not below `value`. */

@@ -1,4 +1,5 @@
 import { performance } from 'node:perf_hooks';
+import { nearestRank } from '../scheduler/sliding-window.ts';
 import type { Outcome, Subscriber } from './recorder.ts';
 
 /** One second of the service's life. */
@@ -67,17 +68,12 @@ class Bucket {
       refused,
       busyMs,
       accuracy: this.inTime ? this.accuracy / this.inTime : null,
-      p50Ms: quantile(ms, 0.5),
-      p99Ms: quantile(ms, 0.99),
-      p50Used: quantile(used, 0.5),
-      p99Used: quantile(used, 0.99),
+      p50Ms: nearestRank(ms, 0.5) ?? null,
+      p99Ms: nearestRank(ms, 0.99) ?? null,
+      p50Used: nearestRank(used, 0.5) ?? null,
+      p99Used: nearestRank(used, 0.99) ?? null,
     };
   }
-}
-
-/** Nearest rank. */
-function quantile(sorted: readonly number[], share: number): number | null {
-  return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? null;
 }
 
 /** ms since 1970 by the monotonic clock: setting the time of day moves no seconds. */
