@@ -78,11 +78,6 @@ export const ERRORS = {
 
 export type ErrorCode = keyof typeof ERRORS;
 
-/** Status by code. */
-export const ERROR_STATUS = Object.fromEntries(
-  Object.entries(ERRORS).map(([code, [status]]) => [code, status]),
-) as Readonly<Record<ErrorCode, number>>;
-
 /** The HTTP status of a code: from 500 on, the service is at fault. */
 export const statusOf = (code: ErrorCode): number => ERRORS[code][0];
 

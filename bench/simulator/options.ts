@@ -1,4 +1,5 @@
-import { parsed, UsageError } from '../../src/cli/command.ts';
+import { parseArgs } from 'node:util';
+import { UsageError } from '../../src/cli/command.ts';
 import { BALANCINGS } from './balance.ts';
 import type { Balancing } from './balance.ts';
 import type { Slowdown } from './run.ts';
@@ -98,9 +99,18 @@ export interface Options {
   readonly bound: boolean;
 }
 
+/** @throws {UsageError} for options that are not known. */
+function parsed(args: readonly string[]) {
+  try {
+    return parseArgs({ args: [...args], options: OPTIONS, allowPositionals: true });
+  } catch (error) {
+    throw new UsageError((error as Error).message, { cause: error });
+  }
+}
+
 /** @throws {UsageError} */
 export function parseOptions(args: readonly string[]): Options {
-  const { values, positionals } = parsed(args, OPTIONS);
+  const { values, positionals } = parsed(args);
   if (positionals.length > 0) throw new UsageError(`simulate takes no ${positionals[0]}`);
   exclude(values, 'trace', ['arrivals', 'rate', 'rates', 'cv2']);
   exclude(values, 'load', ['scale', 'rate', 'rates']);

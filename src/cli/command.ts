@@ -1,6 +1,4 @@
 import { readFile } from 'node:fs/promises';
-import { parseArgs } from 'node:util';
-import type { ParseArgsConfig } from 'node:util';
 
 export const EXIT = { done: 0, failed: 1, usage: 2, late: 3 } as const;
 
@@ -12,18 +10,6 @@ export class UsageError extends Error {
 /** The command cannot be carried out; the message says why, and what to do. */
 export class CliError extends Error {
   override readonly name = 'CliError';
-}
-
-/** @throws {UsageError} for options that are not known. */
-export function parsed<Config extends NonNullable<ParseArgsConfig['options']>>(
-  args: readonly string[],
-  options: Config,
-) {
-  try {
-    return parseArgs({ args: [...args], options, allowPositionals: true });
-  } catch (error) {
-    throw new UsageError((error as Error).message, { cause: error });
-  }
 }
 
 /** Progress for people: on a terminal only, and never in what a program reads. */

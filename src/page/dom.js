@@ -45,7 +45,7 @@ export function key(text, colour) {
  *
  * @param {number} depth
  */
-export function depthColour(depth) {
+function depthColour(depth) {
   return `color-mix(in oklch, var(--shallow), var(--deep) ${Math.round(depth * 100)}%)`;
 }
 

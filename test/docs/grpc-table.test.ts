@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { status } from '@grpc/grpc-js';
 import { describe, expect, it } from 'vitest';
-import { ERROR_STATUS, ServeError } from '../../src/errors.ts';
+import { ERRORS, ServeError } from '../../src/errors.ts';
 import type { ErrorCode } from '../../src/errors.ts';
 import { grpcStatus } from '../../src/grpc/status.ts';
 
-const isCode = (name: string): name is ErrorCode => name in ERROR_STATUS;
+const isCode = (name: string): name is ErrorCode => name in ERRORS;
 const statusOf = (code: ErrorCode) => status[grpcStatus(new ServeError(code, '')).code];
 
 /** What docs/api.md tells of gRPC: each code and its status, of rows such as "| `INTERNAL` | `internal` |". */
@@ -24,7 +24,7 @@ describe("docs/api.md's table of statuses over gRPC", () => {
   });
 
   it('has every status that an error can have', () => {
-    const possible = Object.keys(ERROR_STATUS).filter(isCode).map(statusOf);
+    const possible = Object.keys(ERRORS).filter(isCode).map(statusOf);
     expect(new Set(told.map(([, name]) => name))).toEqual(new Set(possible));
   });
 });

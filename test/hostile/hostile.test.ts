@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ERROR_STATUS } from '../../src/errors.ts';
+import { ERRORS } from '../../src/errors.ts';
+import type { ErrorCode } from '../../src/errors.ts';
 import { CAT, classify } from '../http/client.ts';
 import { startServer } from '../server.ts';
 import type { Server } from '../server.ts';
@@ -44,7 +45,7 @@ function expectDocumented(answer: Awaited<ReturnType<typeof send>>): void {
   const { status, body, headers } = answer;
   const form = JSON.parse(body || '{}') as { code?: string; error?: string };
   const code = form.code ?? form.error?.split(':', 1)[0] ?? 'none';
-  expect(ERROR_STATUS[code as keyof typeof ERROR_STATUS], body).toBe(status);
+  expect(ERRORS[code as ErrorCode]?.[0], body).toBe(status);
   expect(headers['content-type'], body).toMatch(/^application\/(problem\+)?json/);
   if (status >= 500) expect(REFUSALS, body).toContain(code);
   expect(body).not.toMatch(/node_modules|\bat .*\.[jt]s:\d|"stack"/);

@@ -90,7 +90,7 @@ export const InferResponse = Type.Object(
 );
 export type InferResponse = Static<typeof InferResponse>;
 
-export const V2Error = Type.Object(
+const V2Error = Type.Object(
   { error: Type.String({ description: '"<code>: what happened, and what to do"' }) },
   { title: 'InferError' },
 );
