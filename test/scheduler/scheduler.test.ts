@@ -253,7 +253,7 @@ describe('an engine that is lost', () => {
     );
     const ask = (count: number) => {
       const wish = { arrivedAt: clock.now(), deadline: clock.now() + 30, minAccuracy: 0.9 };
-      for (let input = 0; input < count; input++) void scheduler.submit(input, wish);
+      for (let input = 0; input < count; input++) void submit(scheduler, input, wish);
     };
     return { scheduler, ran, ask };
   }

@@ -8,7 +8,7 @@ import type { Policy, Tier, Unsure } from '../../src/scheduler/policy.ts';
 import { Scheduler } from '../../src/scheduler/scheduler.ts';
 import type { Engine, Served } from '../../src/scheduler/scheduler.ts';
 import { view, waiting } from './support.ts';
-import { submit } from '../../bench/simulator/submit.ts';
+import { submit, submitAll } from '../../bench/simulator/submit.ts';
 
 /** The base-net is wrong on half of its least sure fifth; the super-net is right there. */
 const AGAIN = {
@@ -110,7 +110,7 @@ describe('an image that has an answer', () => {
     const clock = new VirtualClock();
     const { scheduler } = started(clock);
     const wish = { arrivedAt: 0, deadline: 100, minAccuracy: 0 };
-    const answers = scheduler.submitAll([0.4, ...Array.from({ length: 7 }, () => 0.9)], wish);
+    const answers = submitAll(scheduler, [0.4, ...Array.from({ length: 7 }, () => 0.9)], wish);
     await clock.run();
     const looks = (await answers).map((answer) =>
       answer.looks.map(({ batchSize, batchMs }) => `${batchSize} in ${batchMs} ms`),
