@@ -5,7 +5,7 @@ import { formatOf, headerOf } from './header.ts';
 import type { Header } from './header.ts';
 import { JpegDecoder, MOST_PIXELS, MOST_WHOLE } from './jpeg.ts';
 import { Resizer } from './resize.ts';
-import type { Size } from './resize.ts';
+import type { Original, Size } from './resize.ts';
 import type { DecoderOptions } from './decoder-messages.ts';
 
 /**
@@ -37,6 +37,10 @@ const MARGIN_OF_EVEN = 1.5;
 /** libjpeg decodes eighths of a picture. */
 const isEven = ({ format, width, height }: Header) =>
   format === 'jpeg' && width % 8 === 0 && height % 8 === 0;
+/** Bytes. A picture that stays larger than this is so long that the network sees only its middle. */
+const MOST_COPIED = 16 * 1024 * 1024;
+/** px on either side that filters may reach even where a few are all that the network sees. */
+const REACH = 16;
 
 /** Makes the function that turns an image file into the network's input. */
 export function createDecoder(options: DecoderOptions): Decode {
@@ -47,16 +51,17 @@ export function createDecoder(options: DecoderOptions): Decode {
     const quick = header?.format === 'jpeg' ? jpeg.decode(file, pixels) : 'refused';
     if (quick === 'done') return undefined;
     const isBroken = quick === 'damaged' || jpeg.isDamaged(file);
-    const { data, info, isDamaged } = await decode(file, header, options, isBroken);
-    resizer.resize(data, info, pixels, options, header ? upright(header, info) : info);
+    const { data, info, original, isDamaged } = await decode(file, header, options, isBroken);
+    resizer.resize(data, info, pixels, options, upright(original, info));
     return isDamaged ? 'The file is damaged: parts of the image may be wrong.' : undefined;
   };
 }
 
 /** The size of the whole picture, turned as the smaller copy is. */
-function upright({ width, height }: Size, copy: Size): Size {
+function upright(original: Original, copy: Size): Original {
+  const { width, height } = original;
   const isTurned = width > height !== copy.width > copy.height && width !== height;
-  return isTurned ? { width: height, height: width } : { width, height };
+  return isTurned ? { ...original, width: height, height: width } : original;
 }
 
 /**
@@ -92,14 +97,39 @@ async function rgb(
   header: Header | null,
   options: DecoderOptions,
   failOn: FailOnOptions,
-): Promise<Raw> {
+): Promise<Raw & { original: Original }> {
   const whole = sharp(file, { limitInputPixels: options.maxPixels, failOn });
-  const image = smaller(whole.autoOrient(), header, options).flatten({ background: '#ffffff' });
+  const { width, height } = header ?? (await whole.metadata());
+  const middle = middleOf({ width, height }, options);
+  // Cut before it is turned, which takes all of a picture into memory.
+  const seen = middle ? whole.extract(middle) : whole;
+  const image = smaller(seen, header, options).autoOrient().flatten({ background: '#ffffff' });
+  const shown = middle ? Math.min(middle.width / width, middle.height / height) : 1;
+  const original = { width, height, shown };
   // Inks without a profile: libvips would guess one, training takes them for plain complements.
   if (header?.isCmyk && !(await image.metadata()).hasProfile) {
-    return rgbOf(await raw(image.pipelineColourspace('cmyk').toColourspace('cmyk')));
+    const inks = await raw(image.pipelineColourspace('cmyk').toColourspace('cmyk'));
+    return { ...rgbOf(inks), original };
   }
-  return raw(image.toColourspace('srgb'));
+  return { ...(await raw(image.toColourspace('srgb'))), original };
+}
+
+/**
+ * Of a picture that is much longer than wide, or wider than high: the part in its middle that the
+ * network sees, and as much again, since filters reach further. All of it would stay large, since a
+ * shorter side that is short already is not made smaller.
+ */
+function middleOf(size: Size, { width, height, centre = 1, resize }: DecoderOptions) {
+  const [short, long] = [Math.min(size.width, size.height), Math.max(size.width, size.height)];
+  const scale = Math.min(1, (MARGIN * Math.max(width, height)) / (centre * short));
+  // No more is seen, whether it has to be turned or not.
+  const seen = short * Math.max(width / height, height / width);
+  const cut = Math.floor(long / 2 - seen - REACH);
+  const isSmall = 3 * short * long * scale ** 2 <= MOST_COPIED;
+  if (resize === 'stretch' || isSmall || cut <= 0) return null;
+  return size.width === long
+    ? { left: cut, top: 0, width: long - 2 * cut, height: short }
+    : { left: 0, top: cut, width: short, height: long - 2 * cut };
 }
 
 /** Large pictures are made smaller: JPEG while it is decoded, by far the quickest. */

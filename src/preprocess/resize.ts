@@ -35,6 +35,12 @@ export interface Size {
   readonly height: number;
 }
 
+/** The picture of which a copy is resized. */
+export interface Original extends Size {
+  /** Share of its longer side that the copy shows, from the middle; default: 1. */
+  readonly shown?: number | undefined;
+}
+
 /** Filters by distance in output pixels, and how far they reach. */
 const FILTERS: Readonly<Record<Interpolation, { reach: number; at(x: number): number }>> = {
   bilinear: { reach: 1, at: (x) => Math.max(0, 1 - x) },
@@ -94,14 +100,14 @@ export class Resizer {
   /**
    * @param from uint8 `[fromHeight, fromWidth, 3]`.
    * @param to uint8 `[height, width, 3]`.
-   * @param original the picture's size, where `from` is a smaller copy of it.
+   * @param original where `from` is a smaller copy of it, or of its middle.
    */
   resize(
     from: Uint8Array,
     fromSize: Size,
     to: Uint8Array,
     frame: Frame,
-    original = fromSize,
+    original: Original = fromSize,
   ): void {
     const { width, height, interpolation = 'bilinear' } = frame;
     const scaled = scaledSize(original, frame);
@@ -112,8 +118,11 @@ export class Resizer {
       to.set(from.subarray(0, width * height * 3));
       return;
     }
-    const columns = this.#tapsOf(fromSize.width, scaled.width, width, interpolation);
-    const rows = this.#tapsOf(fromSize.height, scaled.height, height, interpolation);
+    const { shown = 1 } = original;
+    const isWide = original.width > original.height;
+    const [across, down] = isWide ? [shown, 1] : [1, shown];
+    const columns = this.#tapsOf(fromSize.width, across, scaled.width, width, interpolation);
+    const rows = this.#tapsOf(fromSize.height, down, scaled.height, height, interpolation);
     this.#run(from, fromSize, to, columns, rows);
     if (this.#kernel.memory.buffer.byteLength > KEPT) this.#kernel = instantiate();
   }
@@ -123,21 +132,23 @@ export class Resizer {
     const [width, height] = [columns.first.length, rows.first.length];
     const [fromLength, length] = [fromSize.width * 3, width * 3];
     const needed = rows.high - rows.low;
+    const isInPlace = from.buffer === this.#kernel.memory.buffer;
+    // Of what is copied, only the rows that are needed.
+    const above = isInPlace ? 0 : rows.low;
+    const picture = from.subarray(above * fromLength, rows.high * fromLength);
     // A row or a pixel more than there are, where the even number of taps is one more.
-    const between = aligned(fromSize.height * fromLength + 3);
+    const between = aligned(picture.length + 3);
     const result = between + aligned((needed + 1) * length);
     const columnTaps = result + aligned(height * length);
     const rowTaps = columnTaps + tapsBytes(columns);
-    // Read before memory grows, which leaves old views empty.
-    const isInPlace = from.buffer === this.#kernel.memory.buffer;
     this.#grow(rowTaps + tapsBytes(rows));
     const { memory, shrinkRows, mixRows } = this.#kernel;
     const bytes = new Uint8Array(memory.buffer);
-    if (!isInPlace) bytes.set(from.subarray(0, fromSize.height * fromLength));
+    if (!isInPlace) bytes.set(picture);
 
     const byPixels = putTaps(memory, columnTaps, columns, 0, 3);
     const byRows = putTaps(memory, rowTaps, rows, rows.low, length);
-    const start = rows.low * fromLength;
+    const start = (rows.low - above) * fromLength;
     shrinkRows(start, fromLength, needed, between, width, ...byPixels);
     mixRows(between, length, result, height, ...byRows);
     to.set(bytes.subarray(result, result + height * length));
@@ -149,12 +160,18 @@ export class Resizer {
     if (missing > 0) memory.grow(Math.ceil(missing / PAGE));
   }
 
-  #tapsOf(from: number, resized: number, to: number, interpolation: Interpolation): Taps {
-    const key = `${from} ${resized} ${to} ${interpolation}`;
+  #tapsOf(
+    from: number,
+    shown: number,
+    resized: number,
+    to: number,
+    interpolation: Interpolation,
+  ): Taps {
+    const key = `${from} ${shown} ${resized} ${to} ${interpolation}`;
     let taps = this.#taps.get(key);
     if (taps) return taps;
     if (this.#taps.size === REMEMBERED) this.#taps.clear();
-    taps = tapsOf(from, resized, to, interpolation);
+    taps = tapsOf(from, shown, resized, to, interpolation);
     this.#taps.set(key, taps);
     return taps;
   }
@@ -184,17 +201,28 @@ function putTaps(
   return [at, behind, count];
 }
 
-/** From `from` to `resized` positions, of which the middle `to` are kept. */
-function tapsOf(from: number, resized: number, to: number, interpolation: Interpolation): Taps {
+/**
+ * From `from` positions, which are a share of the edge, `shown`, from its middle, to `resized`
+ * positions, of which the middle `to` are kept.
+ */
+function tapsOf(
+  from: number,
+  shown: number,
+  resized: number,
+  to: number,
+  interpolation: Interpolation,
+): Taps {
   const filter = FILTERS[interpolation];
-  const scale = from / resized;
+  const whole = from / shown;
+  const scale = whole / resized;
+  const before = (whole - from) / 2;
   const skipped = Math.floor((resized - to) / 2);
   const widened = Math.max(1, scale);
   const support = filter.reach * widened;
   const lows: number[] = [];
   const shares: number[][] = [];
   for (let i = 0; i < to; i++) {
-    const centre = (skipped + i + 0.5) * scale;
+    const centre = (skipped + i + 0.5) * scale - before;
     const low = Math.max(0, Math.floor(centre - support + 0.5));
     const high = Math.min(from, Math.floor(centre + support + 0.5));
     const own = Array.from({ length: high - low }, (_, k) =>

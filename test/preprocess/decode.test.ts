@@ -1,6 +1,7 @@
 import sharp from 'sharp';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { createDecoder } from '../../src/preprocess/decode.ts';
+import { Resizer } from '../../src/preprocess/resize.ts';
 import { CAT } from '../http/client.ts';
 
 const decodeInto = createDecoder({ height: 32, width: 32, maxPixels: 1_000_000 });
@@ -137,5 +138,52 @@ describe('decoding', () => {
       .webp({ lossless: true })
       .toBuffer();
     expect(pixelAt(await decode(animated), 1, 1)).toEqual([255, 0, 0]);
+  });
+
+  // Its shorter side is not made smaller: a file of 100 kB would take 150 MB, and a copy of them.
+  it.each([
+    ['higher than wide', 100, 100_000, 1],
+    ['wider than high', 100_000, 100, 1],
+    ['to be turned', 100, 100_000, 6],
+  ] as const)(
+    'takes the middle only of a picture that is much longer than the network sees: %s',
+    async (_what, width, height, orientation) => {
+      const whole = Buffer.alloc(width * height * 3);
+      for (let i = 0; i < whole.length; i++) {
+        const [x, y] = [Math.floor(i / 3) % width, Math.floor(i / 3 / width)];
+        whole[i] = 128 + 60 * Math.sin(x / 11 + (i % 3)) + 60 * Math.cos(y / 13);
+      }
+      const image = sharp(whole, { raw: { width, height, channels: 3 } });
+      const file = await image
+        .withMetadata({ orientation })
+        .png({ compressionLevel: 1 })
+        .toBuffer();
+      const resize = vi.spyOn(Resizer.prototype, 'resize');
+      const pixels = new Uint8Array(32 * 32 * 3);
+      await createDecoder({ height: 32, width: 32, maxPixels: 1e7 })(file, pixels);
+      const decoded = resize.mock.calls[0]![0];
+      resize.mockRestore();
+      expect(decoded.length).toBeLessThan(100_000);
+
+      const upright = sharp(file).autoOrient().raw();
+      const { data, info } = await upright.toBuffer({ resolveWithObject: true });
+      const wanted = new Uint8Array(pixels.length);
+      new Resizer().resize(data, info, wanted, { width: 32, height: 32 });
+      const apart = pixels.reduce((sum, value, i) => sum + Math.abs(value - wanted[i]!), 0);
+      expect(apart / pixels.length).toBeLessThan(2);
+    },
+  );
+
+  it('of such a picture that is stretched, takes all, with its longer side made smaller', async () => {
+    const file = await redBlue(100_000, 100).png().toBuffer();
+    const resize = vi.spyOn(Resizer.prototype, 'resize');
+    const pixels = new Uint8Array(32 * 32 * 3);
+    const frame = { height: 32, width: 32, resize: 'stretch' } as const;
+    await createDecoder({ ...frame, maxPixels: 1e7 })(file, pixels);
+    const decoded = resize.mock.calls[0]![0];
+    resize.mockRestore();
+    expect(decoded.length).toBeLessThan(100_000);
+    expect(pixelAt(pixels, 0, 16)).toEqual([255, 0, 0]);
+    expect(pixelAt(pixels, 31, 16)).toEqual([0, 0, 255]);
   });
 });

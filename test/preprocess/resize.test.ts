@@ -85,6 +85,27 @@ describe('resizing', () => {
     expect(to).toEqual(picture(size));
   });
 
+  it('makes the same of a copy that shows only the middle, if that is more than filters reach', () => {
+    const [size, shown] = [{ width: 12, height: 601 }, 101];
+    const frame = { width: 16, height: 16, interpolation: 'bicubic' } as const;
+    const [whole, part] = [new Uint8Array(16 * 16 * 3), new Uint8Array(16 * 16 * 3)];
+    const pixels = picture(size);
+    const middle = pixels.subarray(250 * 12 * 3, 351 * 12 * 3);
+    new Resizer().resize(pixels, size, whole, frame);
+    const original = { ...size, shown: shown / 601 };
+    new Resizer().resize(middle, { width: 12, height: shown }, part, frame, original);
+    expect(part).toEqual(whole);
+  });
+
+  it('copies only those rows of a picture that it reads', () => {
+    const resizer = new Resizer();
+    const size = { width: 10, height: 400_000 };
+    const to = new Uint8Array(8 * 8 * 3);
+    resizer.resize(new Uint8Array(10 * 400_000 * 3).fill(77), size, to, { width: 8, height: 8 });
+    expect([...new Set(to)]).toEqual([77]);
+    expect(resizer.room(1).buffer.byteLength).toBeLessThan(1e6);
+  });
+
   it('does not keep the memory that one huge picture needed', () => {
     const resizer = new Resizer();
     const size = { width: 4000, height: 2000 };
