@@ -1,5 +1,6 @@
 #!/usr/bin/env -S node --use-largepages=silent --no-memory-reducer --max-inlined-bytecode-size=100
 /** The one way in: `depthserve`, and `node dist/main.js` in the image. Without a command it serves. */
+import { availableParallelism } from 'node:os';
 import { ConfigError } from './config.ts';
 import { EngineError } from './engine/protocol.ts';
 import { ServeError } from './errors.ts';
@@ -8,6 +9,13 @@ import { CliError, EXIT, UsageError } from './cli/command.ts';
 
 /** Told without a stack: the message says what is wrong and what to do. */
 const EXPECTED = [UsageError, CliError, ConfigError, ModelError, EngineError, ServeError];
+
+/*
+ * libvips decodes on the process's pool of threads, whatever thread asks: by default there are four,
+ * and no more images are decoded at a time. One for every core, then, and some for files and the rest.
+ * The size is read at the first use, which in Node 20 is before this: there, who starts it sets it.
+ */
+process.env['UV_THREADPOOL_SIZE'] ??= String(availableParallelism() + 4);
 
 // `depthserve openapi | head`: nobody reads the rest, and that is no failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

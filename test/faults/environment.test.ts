@@ -1,10 +1,12 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { openSync, readFileSync, readdirSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { CAT, classify, scrape } from '../http/client.ts';
 import { freePorts, startServer } from '../server.ts';
+import { lacks } from '../tools.ts';
 
 it.skipIf(process.platform !== 'linux')(
   'a full disk under the log costs log lines, which are counted, and nothing else',
@@ -55,6 +57,28 @@ it('the time of day is read only to tell it, and where gRPC states a deadline by
     .filter((path) => /Date\.now|new Date/.test(readFileSync(`src/${path}`, 'utf8')));
   expect(readers).toEqual(['grpc/heads.ts', 'telemetry/triton-statistics.ts']);
 });
+
+// Node 20 makes the pool before it runs anything, and Linux tells the threads' names since Node 22.
+it.skipIf(process.platform !== 'linux' || lacks('node24'))(
+  'images are decoded on as many threads as there are cores, unless it is said on how many',
+  async () => {
+    const cores = availableParallelism();
+    for (const [env, least, most] of [
+      [{}, Math.max(cores, 5), Infinity],
+      [{ UV_THREADPOOL_SIZE: '3' }, 3, 3],
+    ] as const) {
+      const server = await startServer(env, { node: 'node24' });
+      const tasks = `/proc/${server.process.pid}/task`;
+      const names = readdirSync(tasks).map((task) =>
+        readFileSync(`${tasks}/${task}/comm`, 'latin1'),
+      );
+      const pool = names.filter((name) => name === 'libuv-worker\n').length;
+      expect(await server.stop()).toBe(0);
+      expect(pool).toBeGreaterThanOrEqual(least);
+      expect(pool).toBeLessThanOrEqual(most);
+    }
+  },
+);
 
 const isReady = (url: string) =>
   fetch(`${url}/health/ready`).then(
