@@ -22,7 +22,7 @@ export interface Job<File> {
   readonly workMs: number;
   /** When decoding must be over: later it would be in vain. */
   readonly due: number;
-  /** Called instead of decoding when that time has come. */
+  /** Called when that time has come before it is decoded: it is not, or in vain. */
   readonly expired: () => void;
 }
 
@@ -51,6 +51,9 @@ export class DecodeError extends Error {
 /** A message costs two thread switches; a group is worth them from about this much work, ms. */
 const GROUP_MS = 4;
 
+/** After so many ms the stage looks again in any case, so that none of its timers is left for long. */
+const LOOK_MS = 1000;
+
 export interface DecodeStageOptions<File, Pixels, J extends Job<File>> {
   readonly decoder: Decoder<File, Pixels>;
   readonly clock: Clock;
@@ -63,7 +66,8 @@ export interface DecodeStageOptions<File, Pixels, J extends Job<File>> {
 /**
  * Decodes late, and earliest deadline first, except that no job is delayed past its own deadline by
  * one that comes later. An image waits here until its turn is near, and is not decoded at all if
- * its time is over by then. Images that wait together go to a decoder in one message.
+ * its time is over by then; if that is over while it is decoded, its owner is told so. Images that
+ * wait together go to a decoder in one message.
  */
 export class DecodeStage<File, Pixels, J extends Job<File> = Job<File>> {
   readonly #options: DecodeStageOptions<File, Pixels, J>;
@@ -72,6 +76,10 @@ export class DecodeStage<File, Pixels, J extends Job<File> = Job<File>> {
   /** By worker: the group that it decodes; null: it is free. */
   readonly #running: (readonly J[] | null)[];
   #soon = false;
+  /** When the owners of late ones were last told so. */
+  #lookedAt = -Infinity;
+  /** Of the one timer; Infinity: none is set. */
+  #wakeAt = Infinity;
   #cancelWake: () => void = () => {};
 
   constructor(options: DecodeStageOptions<File, Pixels, J>) {
@@ -114,6 +122,10 @@ export class DecodeStage<File, Pixels, J extends Job<File> = Job<File>> {
     });
   }
 
+  get #allRunning(): readonly J[] {
+    return this.#running.flatMap((group) => group ?? []);
+  }
+
   get #underWay(): number {
     return this.#running.reduce((sum, group) => sum + (group?.length ?? 0), 0);
   }
@@ -129,18 +141,37 @@ export class DecodeStage<File, Pixels, J extends Job<File> = Job<File>> {
       appetite -= group.length;
       void this.#decode(worker, group);
     }
-    this.#cancelWake();
-    this.#cancelWake = () => {};
-    if (this.#waiting.length === 0) return;
-    const soonest = this.#waiting.reduce((min, { due }) => Math.min(min, due), Infinity);
-    this.#cancelWake = this.#options.clock.at(soonest, () => this.#step());
+    this.#watch();
   }
 
   #expire(): void {
     const now = this.#options.clock.now();
     const late = this.#waiting.filter(({ due }) => due <= now);
     this.remove(late);
-    for (const job of late) job.expired();
+    // What runs can't be stopped, but its owner need not wait for it. Each is told once.
+    const inVain = this.#allRunning.filter(({ due }) => due > this.#lookedAt && due <= now);
+    this.#lookedAt = now;
+    for (const job of [...late, ...inVain]) job.expired();
+  }
+
+  /**
+   * Steps when the next image is late. A timer that is early enough is kept, even when the image that
+   * it was set for is done in time: so most requests set none.
+   */
+  #watch(): void {
+    const { clock } = this.#options;
+    const next = [...this.#waiting, ...this.#allRunning].reduce(
+      (min, { due }) => (due > this.#lookedAt && due < min ? due : min),
+      Infinity,
+    );
+    const wakeAt = Math.min(next, this.#lookedAt + LOOK_MS);
+    if (next === Infinity || wakeAt >= this.#wakeAt) return;
+    this.#cancelWake();
+    this.#wakeAt = wakeAt;
+    this.#cancelWake = clock.at(wakeAt, () => {
+      this.#wakeAt = Infinity;
+      this.#step();
+    });
   }
 
   /** The next `most` jobs, or fewer when they are work enough for one message. */
@@ -177,8 +208,7 @@ export class DecodeStage<File, Pixels, J extends Job<File> = Job<File>> {
   #begins(): number[] {
     const workers = this.#running.length;
     // What runs is on average half done.
-    const running = this.#running.flatMap((group) => group ?? []);
-    const begins = [running.reduce((sum, { ms }) => sum + ms / 2, 0) / workers];
+    const begins = [this.#allRunning.reduce((sum, { ms }) => sum + ms / 2, 0) / workers];
     for (const { ms } of this.#waiting) begins.push(begins.at(-1)! + ms / workers);
     return begins;
   }

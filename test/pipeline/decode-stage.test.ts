@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { DecodeStage } from '../../src/pipeline/decode-stage.ts';
 import { VirtualClock } from '../../bench/simulator/clock.ts';
 
@@ -99,6 +99,35 @@ describe('the decode stage', () => {
     clock.at(21, () => expect(expired).toEqual(['a']));
     await clock.run();
     expect(groups).toEqual([]);
+  });
+
+  test('what becomes late while it is decoded is told so at once, and only once', async () => {
+    const { clock, stage, groups, expired, enter } = stageOf({ workers: 2 });
+    enter('a', 50, 20);
+    enter('b', 50, 30);
+    clock.at(19, () => expect(expired).toEqual([]));
+    clock.at(21, () => expect(expired).toEqual(['a']));
+    clock.at(31, () => expect(expired).toEqual(['a', 'b']));
+    // It is decoded to its end all the same: a decoder can't be stopped.
+    clock.at(40, () => expect(stage.length).toBe(2));
+    clock.at(41, () => enter('c', 1, 100));
+    await clock.run();
+    expect(expired).toEqual(['a', 'b']);
+    expect(groups).toEqual(['a', 'b', 'c']);
+    expect(stage.length).toBe(0);
+  });
+
+  test('one timer watches all jobs, and stays when they are done in time', async () => {
+    const { clock, enter } = stageOf();
+    const at = vi.spyOn(clock, 'at');
+    const watches = () => at.mock.calls.filter(([time]) => time > 50).length;
+    for (let i = 0; i < 5; i++) clock.at(10 * i, () => void enter(`${i}`, 1, 100 + i));
+    at.mockClear();
+    clock.at(49, () => expect(watches()).toBe(1));
+    await clock.run();
+    // It looked once in vain.
+    expect(watches()).toBe(1);
+    expect(clock.now()).toBe(100);
   });
 
   test('the wait is that of the place that an image would get', () => {

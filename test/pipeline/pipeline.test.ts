@@ -168,6 +168,21 @@ describe('the life of a request', () => {
     }
   });
 
+  test('a request whose time is over while it is decoded is told so then, and gives its place up', async () => {
+    const { clock, pipeline, log, ask, inVain } = pipelineOf({ decodeMs: 100 });
+    // Nothing is known of decoding yet, so it is let in.
+    let toldAt = NaN;
+    const told = ask('a', 50).catch((error: unknown) => {
+      toldAt = clock.now();
+      return error;
+    });
+    await clock.run();
+    expect(await told).toBeInstanceOf(ExpiredError);
+    // The quickest sub-network would take the last 10 ms.
+    expect(toldAt).toBe(40);
+    expect([log, inVain(), pipeline.waiting]).toEqual([['decode a'], 1, 0]);
+  });
+
   test('a budget that decoding would use up is refused undecoded, with one that is enough', async () => {
     const { clock, pipeline, log, ask } = pipelineOf({ decodeMs: 30 });
     void ask('a', 1000);
