@@ -44,26 +44,35 @@ export function headerOf(file: Buffer): Header | null {
   }
 }
 
-/** More than any photo has before its frame header; a file of nothing else must not take long. */
+/** More than any photo has before its first scan; a file of nothing else must not take long. */
 const MOST_SEGMENTS = 1000;
+export const FIRST_SCAN = 0xffda;
+
+/** Of a JPEG: markers (two bytes) and where they are, to the first scan, or where the file is broken. */
+export function* segmentsOf(file: Buffer) {
+  for (let at = 2, step = 0; step < MOST_SEGMENTS && at + 4 <= file.length; step++) {
+    const marker = file.readUInt16BE(at);
+    if (marker >> 8 !== 0xff) return;
+    // Any number of 0xff may fill the space before a marker.
+    const next = marker === 0xffff ? at + 1 : at + 2 + file.readUInt16BE(at + 2);
+    if (marker !== 0xffff) yield { marker, at, next };
+    if (marker === FIRST_SCAN) return;
+    at = next;
+  }
+}
+
+/** SOF0 to SOF15: DHT, JPG and DAC lie among them. */
+export const isFrame = (marker: number): boolean =>
+  marker >= 0xffc0 && marker <= 0xffcf && ![0xffc4, 0xffc8, 0xffcc].includes(marker);
 
 /** Width, height and, of a JPEG, channels; they throw RangeError when the file ends too early. */
 type Claim = readonly [width: number, height: number, channels?: number | undefined];
 
 const SIZES: Readonly<Record<Format, (file: Buffer) => Claim | null>> = {
-  /** The first frame header (SOF0 to SOF15) among the segments. */
   jpeg(file) {
-    let at = 2;
-    for (let step = 0; step < MOST_SEGMENTS; step++) {
-      const marker = file.readUInt16BE(at);
-      if (marker >> 8 !== 0xff) return null;
-      const isFrame = marker >= 0xffc0 && marker <= 0xffcf;
-      // DHT, JPG and DAC lie among the frame headers.
-      if (isFrame && ![0xffc4, 0xffc8, 0xffcc].includes(marker)) {
-        return [file.readUInt16BE(at + 7), file.readUInt16BE(at + 5), file[at + 9]];
-      }
-      // Any number of 0xff may fill the space before a marker.
-      at += marker === 0xffff ? 1 : 2 + file.readUInt16BE(at + 2);
+    for (const { marker, at } of segmentsOf(file)) {
+      if (!isFrame(marker)) continue;
+      return [file.readUInt16BE(at + 7), file.readUInt16BE(at + 5), file[at + 9]];
     }
     return null;
   },

@@ -1,5 +1,6 @@
 import turbo from '@julusian/jpeg-turbo';
 import { isUpright } from './exif.ts';
+import { FIRST_SCAN, isFrame, segmentsOf } from './header.ts';
 import { Resizer } from './resize.ts';
 import type { Frame } from './resize.ts';
 
@@ -8,9 +9,6 @@ export const MOST_PIXELS = 1600 * 1200;
 
 /** Of a JPEG that libvips decodes: above this it leaves detail out, and damage is not looked for. */
 export const MOST_WHOLE = 640 * 640;
-
-/** More than any photo has before its first scan. */
-const MOST_SEGMENTS = 200;
 
 /**
  * Photos have a dozen scans at most. libjpeg goes through the whole picture for each, of which a
@@ -74,31 +72,21 @@ export class JpegDecoder {
 function surveyed(file: Buffer, mostScans: number): { size: number; isPlain: boolean } | null {
   let size: number | null = null;
   let isPlain = true;
-  let at = 2;
-  for (let step = 0; step < MOST_SEGMENTS && at + 4 <= file.length; step++) {
-    const marker = file.readUInt16BE(at);
-    if (marker >> 8 !== 0xff) return null;
-    if (marker === 0xffff) {
-      at += 1;
-      continue;
-    }
-    // The first scan begins.
-    if (marker === 0xffda) {
+  for (const { marker, at, next } of segmentsOf(file)) {
+    if (marker === FIRST_SCAN) {
       return size === null || hasMoreScans(file, at, mostScans) ? null : { size, isPlain };
     }
-    const next = at + 2 + file.readUInt16BE(at + 2);
     const isApp = marker >= 0xffe1 && marker <= 0xffef;
     // APP2 holds colour profiles, APP14 says how colours are coded.
     if (marker === 0xffe1) isPlain &&= isUpright(file.subarray(at + 4, next));
     else if (isApp && marker !== 0xffed) isPlain = false;
-    if (marker >= 0xffc0 && marker <= 0xffcf && ![0xffc4, 0xffc8, 0xffcc].includes(marker)) {
+    if (isFrame(marker)) {
       if (marker > 0xffc2 || at + 10 > file.length || size !== null) return null;
       const [bits, components] = [file[at + 4]!, file[at + 9]!];
       if (bits !== 8 || (components !== 1 && components !== 3)) return null;
       size = file.readUInt16BE(at + 5) * file.readUInt16BE(at + 7);
       if (size === 0) return null;
     }
-    at = next;
   }
   return null;
 }

@@ -1,5 +1,6 @@
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
+import { headerOf } from '../../src/preprocess/header.ts';
 import { JpegDecoder } from '../../src/preprocess/jpeg.ts';
 
 /** A picture with edges, gradients and colours, but smoother than noise. */
@@ -52,6 +53,19 @@ describe('the quick path for JPEG', () => {
     expect(decoder.decode(repeated(1000), pixels)).toBe('refused');
     // libjpeg itself does not mind their number.
     expect(decoder.decode(repeated(10), pixels)).not.toBe('refused');
+  });
+
+  it('takes a file of as many segments as its size is looked for in, and no more', async () => {
+    const file = await picture(64, 64).jpeg().toBuffer();
+    const comment = Buffer.from('fffe00047879', 'hex');
+    const commented = (times: number) =>
+      Buffer.concat([file.subarray(0, 2), ...Array<Buffer>(times).fill(comment), file.subarray(2)]);
+    const decoder = new JpegDecoder({ width: 32, height: 32 });
+    const pixels = new Uint8Array(32 * 32 * 3);
+    expect(headerOf(commented(900))).toMatchObject({ width: 64, height: 64 });
+    expect(decoder.decode(commented(900), pixels)).toBe('done');
+    expect(headerOf(commented(1100))).toBeNull();
+    expect(decoder.decode(commented(1100), pixels)).toBe('refused');
   });
 
   it('says so when libjpeg complains', async () => {
