@@ -32,7 +32,7 @@ export function toServeError(error: unknown): ServeError {
   if (error instanceof ServeError) return error;
   if (error instanceof RefusedError) return fromRefusal(error.refusal);
   if (error instanceof ExpiredError) {
-    return new ServeError('deadline-passed', 'The budget ran out while the request was queued.');
+    return new ServeError('deadline-passed', 'The budget ran out before there was an answer.');
   }
   const cause = { cause: error };
   if (error instanceof EngineError) {

@@ -9,6 +9,9 @@ import type { Resource } from './render.ts';
 /** Of the shipped model under overload, with these manifests' settings (docs/operations.md). */
 const RESIDENT_BYTES = 940 * 1024 ** 2;
 
+/** At most that a decoder holds of a picture: interlaced PNG of 16 bits with alpha. */
+const PIXEL_BYTES = 9;
+
 const noKustomize = lacks('kubectl') && lacks('kustomize');
 
 describe.skipIf(noKustomize || lacks('kubeconform'))('the schemas', () => {
@@ -87,9 +90,11 @@ describe.skipIf(noKustomize).each(['overlays/cpu', 'overlays/gpu'] as const)('%s
 
   it('has room in its memory limit for hostile clients', () => {
     const { limits } = container()['resources'] as Resource;
-    const limit = Number.parseInt(limits['memory'] as string) * 1024 ** 3;
-    const inFlight = readConfig(settings()).MAX_BYTES_IN_FLIGHT;
-    expect(limit).toBeGreaterThan(RESIDENT_BYTES + 3 * inFlight);
+    const [, amount, unit] = /^(\d+)(Gi|Mi)$/.exec(limits['memory'] as string)!;
+    const limit = Number(amount) * 1024 ** (unit === 'Gi' ? 3 : 2);
+    const { MAX_BYTES_IN_FLIGHT, MAX_DECODES, MAX_IMAGE_PIXELS } = readConfig(settings());
+    const decoding = MAX_DECODES * MAX_IMAGE_PIXELS * PIXEL_BYTES;
+    expect(limit).toBeGreaterThan(RESIDENT_BYTES + 3 * MAX_BYTES_IN_FLIGHT + decoding);
   });
 
   it('starts slowly without being killed, and is ready only when it is', () => {
