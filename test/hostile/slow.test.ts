@@ -125,3 +125,19 @@ it('bodies that have arrived are bounded together: 503 overloaded beyond', async
   while (await refused()) await sleep(50);
   expect((await classify(server.url, large, PATIENT)).status).toBe(200);
 });
+
+it.each(['1', '2'])(
+  'a client that does not read its answers is cut off, FRONTS=%s',
+  async (FRONTS) => {
+    server = await startServer({ FRONTS, REQUEST_TIMEOUT_MS: '1000' });
+    const socket = open().pause();
+    const request = 'GET /model HTTP/1.1\r\nHost: x\r\n\r\n';
+    // More answers than the kernel takes.
+    socket.write(request.repeat(1500));
+    // A client that does not read learns of the end by what it sends.
+    const dripping = setInterval(() => socket.write(request), 50);
+    await new Promise((resolve) => socket.once('close', resolve));
+    clearInterval(dripping);
+    await answersWell();
+  },
+);
