@@ -97,14 +97,18 @@ export class Server {
   async close(): Promise<void> {
     this.service.beginDrain();
     await waitingTaken();
-    await Promise.all([this.#fronts?.close(), this.#grpc?.close()]);
-    // The fronts have asked it until now.
-    await this.#app?.close();
+    await Promise.all([this.#closeHttp(), this.#grpc?.close()]);
     await this.#starting;
     await this.#updater.stop();
     await this.service.close();
     await this.#internal?.close();
     await this.#tracing?.close();
+  }
+
+  async #closeHttp(): Promise<void> {
+    await this.#fronts?.close();
+    // The fronts have asked it until now.
+    await this.#app?.close();
   }
 
   /** After a start that failed: to exit while a thread loads its session aborts the process. */

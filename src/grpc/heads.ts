@@ -64,6 +64,10 @@ export interface Head {
 export class Heads {
   readonly #parts: GrpcParts;
   readonly #heads = new WeakMap<Metadata, Head>();
+  /** Ends calls whose message has not come. */
+  readonly #waiting = new Set<() => void>();
+  #underWay = 0;
+  #allOver: (() => void) | null = null;
 
   constructor(parts: GrpcParts) {
     this.#parts = parts;
@@ -96,6 +100,15 @@ export class Heads {
     });
   }
 
+  /** Ends the calls whose message has not come. @returns when the others are over, too. */
+  giveUpWaiting(): Promise<void> {
+    for (const end of this.#waiting) end();
+    return new Promise((resolve) => {
+      if (this.#underWay === 0) resolve();
+      else this.#allOver = resolve;
+    });
+  }
+
   get interceptor(): ServerInterceptor {
     return ({ path }, call) => {
       const arrivedAt = readingSince();
@@ -103,6 +116,8 @@ export class Heads {
       const budgetMs = deadline === Infinity ? undefined : deadline - Date.now();
       const leave: (() => void)[] = [];
       let head: Head | null = null;
+      let isRefused = false;
+      let stopWaiting = () => {};
       // What the library answers by itself reaches no interceptor.
       let answered: status | null = null;
       const sendStatus = call.sendStatus.bind(call);
@@ -128,27 +143,58 @@ export class Heads {
                 traceIds: null,
               };
               this.#heads.set(metadata, head);
+              this.#underWay++;
+              const refuse = (thrown: unknown) => {
+                isRefused = true;
+                const error = toServeError(inProtocol(thrown));
+                if (INFERS.test(path)) this.over(head!, error);
+                call.sendStatus(grpcStatus(error));
+              };
               if (INFERS.test(path)) this.#trace(path, head, metadata);
               try {
                 this.#enter(path, head, metadata);
               } catch (thrown) {
-                const error = toServeError(inProtocol(thrown));
-                if (INFERS.test(path)) this.over(head, error);
-                call.sendStatus(grpcStatus(error));
-                return;
+                return refuse(thrown);
               }
+              stopWaiting = this.#waitForMessage(head, refuse);
               pass(metadata);
+            },
+            // The message is here.
+            onReceiveHalfClose: (pass) => {
+              stopWaiting();
+              if (!isRefused) pass();
             },
             // Comes when a call is over, however it ended.
             onCancel: () => {
+              stopWaiting();
               if (head && !head.isTaken && head.outcome === null && INFERS.test(path)) {
                 this.over(head, unread(head, answered));
               }
               for (const each of leave.splice(0)) each();
+              if (head && --this.#underWay === 0) this.#allOver?.();
             },
           }),
       });
     };
+  }
+
+  /** Refuses a call whose message takes longer than its budget, or a request. @returns stops that. */
+  #waitForMessage({ arrivedAt, budgetMs, wish }: Head, refuse: (late: ServeError) => void) {
+    const { REQUEST_TIMEOUT_MS } = this.#parts.service.config;
+    const budget = wish.budgetMs ?? budgetMs ?? Infinity;
+    const end = () => {
+      stop();
+      const isLate = performance.now() - arrivedAt >= budget;
+      refuse(isLate ? uploadLate() : new ServeError('request-timeout', 'The message is not here.'));
+    };
+    const due = arrivedAt + Math.min(budget, REQUEST_TIMEOUT_MS);
+    const timer = setTimeout(end, Math.max(0, Math.ceil(due - performance.now())));
+    const stop = () => {
+      clearTimeout(timer);
+      this.#waiting.delete(end);
+    };
+    this.#waiting.add(end);
+    return stop;
   }
 
   #trace(path: string, head: Head, metadata: Metadata): void {

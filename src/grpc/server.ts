@@ -3,6 +3,7 @@ import { Server, ServerCredentials, loadPackageDefinition } from '@grpc/grpc-js'
 import type { GrpcObject, ServiceClientConstructor } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { ConfigError } from '../config.ts';
+import { drainPatience } from '../http/listening.ts';
 import { Heads } from './heads.ts';
 import type { GrpcParts } from './heads.ts';
 import { handlers } from './handlers.ts';
@@ -12,6 +13,10 @@ const PROTO = fileURLToPath(new URL('../../src/grpc/inference.proto', import.met
 /** Calls that one connection may have under way. */
 const MOST_STREAMS = 1000;
 
+/** Peers that have vanished without a word do not answer a ping. */
+const PING_EVERY_MS = 60_000;
+const PING_TIMEOUT_MS = 20_000;
+
 /** What a message has beside its tensor. */
 const MESSAGE_ROOM = 64 * 1024;
 
@@ -19,6 +24,8 @@ const MESSAGE_ROOM = 64 * 1024;
 export class GrpcServer {
   private constructor(
     private readonly server: Server,
+    private readonly heads: Heads,
+    private readonly patience: number,
     readonly port: number,
   ) {}
 
@@ -32,6 +39,8 @@ export class GrpcServer {
     const server = new Server({
       'grpc.max_receive_message_length': config.MAX_BODY_BYTES + MESSAGE_ROOM,
       'grpc.max_concurrent_streams': MOST_STREAMS,
+      'grpc.keepalive_time_ms': PING_EVERY_MS,
+      'grpc.keepalive_timeout_ms': PING_TIMEOUT_MS,
       interceptors: [heads.interceptor],
     });
     const definition = loadSync(PROTO, {
@@ -53,13 +62,18 @@ export class GrpcServer {
       });
     });
     parts.log.info({ port: bound }, 'gRPC server listening');
-    return new GrpcServer(server, bound);
+    return new GrpcServer(server, heads, drainPatience(config), bound);
   }
 
-  /** Accepts no more calls, and waits for those under way. */
-  close(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.server.tryShutdown((error) => (error ? reject(error) : resolve()));
+  /** Accepts no more calls, and waits for those under way: for their messages not to the end. */
+  async close(): Promise<void> {
+    const { server, heads } = this;
+    const closed = new Promise<void>((resolve, reject) => {
+      server.tryShutdown((error) => (error ? reject(error) : resolve()));
     });
+    // A client may keep its side of a call open for ever.
+    const giveUp = () => void heads.giveUpWaiting().then(() => server.forceShutdown());
+    const timer = setTimeout(giveUp, this.patience);
+    await closed.finally(() => clearTimeout(timer));
   }
 }

@@ -13,6 +13,7 @@ const BY_CODE: Partial<Record<ErrorCode, status>> = {
 const BY_HTTP: Readonly<Record<number, status>> = {
   401: status.UNAUTHENTICATED,
   404: status.NOT_FOUND,
+  408: status.DEADLINE_EXCEEDED,
   429: status.RESOURCE_EXHAUSTED,
   499: status.CANCELLED,
   500: status.INTERNAL,

@@ -1,4 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Config } from '../config.ts';
 
 /** Connections that may wait to be accepted: a burst of new clients must not be left to retry. */
 export const BACKLOG = 4096;
@@ -10,3 +11,10 @@ export const BACKLOG = 4096;
 export async function waitingTaken(): Promise<void> {
   for (let turn = 0; turn < 3; turn++) await nextTurn();
 }
+
+/** Of the time for a drain, what may be waited for clients: the rest is for what they have asked. */
+const PATIENCE = 0.8;
+
+/** ms from the beginning of a drain until requests that are not here are given up. */
+export const drainPatience = ({ REQUEST_TIMEOUT_MS, DRAIN_TIMEOUT_MS }: Config): number =>
+  Math.min(REQUEST_TIMEOUT_MS, PATIENCE * DRAIN_TIMEOUT_MS);

@@ -1,4 +1,5 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { connect } from 'node:http2';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -8,6 +9,7 @@ import { loadSync } from '@grpc/proto-loader';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { PYTHON, noPython, runToEnd } from '../clients/python.ts';
 import { CAT, scrape } from '../http/client.ts';
+import { RawConnection } from '../http/raw.ts';
 import { failedStart, freePorts, startServer } from '../server.ts';
 import type { Server } from '../server.ts';
 
@@ -335,6 +337,66 @@ describe('gRPC', () => {
     expect((await busy.answer).outputs).toHaveLength(2);
     expect(await stopped).toBe(0);
     expect((await caller.error('ServerLive', {})).code).toBe(status.UNAVAILABLE);
+  });
+});
+
+describe('a gRPC call whose message does not come', () => {
+  let server: Server;
+  let port: number;
+  beforeAll(async () => {
+    [port] = (await freePorts(1)) as [number];
+    server = await startServer({
+      GRPC_PORT: String(port),
+      REQUEST_TIMEOUT_MS: '3000',
+    });
+  });
+  afterAll(() => server?.stop());
+
+  it.each([
+    ['ModelInfer', 'request-timeout', {}],
+    ['ModelInfer', 'deadline-passed', { 'x-latency-budget-ms': '2000' }],
+    ['ModelMetadata', 'request-timeout', {}],
+  ])('is ended: %s, %s', async (method, code, headers) => {
+    const caller = new Caller(port);
+    const metadata = new Metadata();
+    for (const [name, value] of Object.entries(headers)) metadata.set(name, value);
+    const error = await new Promise<ServiceError | null>((resolve) => {
+      caller.stub.makeClientStreamRequest(
+        `/inference.GRPCInferenceService/${method}`,
+        (message: Buffer) => message,
+        (message: Buffer) => message,
+        metadata,
+        resolve,
+      );
+    });
+    expect([error!.code, error!.metadata.get('depthserve-code')]).toEqual([
+      status.DEADLINE_EXCEEDED,
+      [code],
+    ]);
+    const counted = `depthserve_requests_total{tier="none",outcome="${code}"}`;
+    if (method === 'ModelInfer') await expect.poll(() => metric(server, counted)).toBe(1);
+    caller.stub.close();
+  });
+
+  it('neither fails a drain nor keeps connections of HTTP open', async () => {
+    const [port] = (await freePorts(1)) as [number];
+    const server = await startServer({ GRPC_PORT: String(port), DRAIN_TIMEOUT_MS: '5000' });
+    const session = connect(`http://127.0.0.1:${port}`).on('error', () => {});
+    const call = session.request({
+      ':method': 'POST',
+      ':path': '/inference.GRPCInferenceService/ModelInfer',
+      'content-type': 'application/grpc',
+    });
+    call.on('error', () => {});
+    // By then the server has the call.
+    await new Promise((resolve) => session.ping(resolve));
+    const idle = await RawConnection.open(server.url);
+    await idle.send('GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n');
+    await idle.received(/"status"/);
+    const stopped = server.stop();
+    await idle.ended();
+    expect(call.closed).toBe(false);
+    expect(await stopped).toBe(0);
   });
 });
 
