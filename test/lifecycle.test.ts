@@ -201,6 +201,34 @@ describe('stop', () => {
     expect(await exited).toEqual([0, null]);
   });
 
+  it.each(['1', '2'])(
+    'waits neither for requests that do not come nor for clients that do not read, FRONTS=%s',
+    async (FRONTS) => {
+      const server = await startServer({ FRONTS, DRAIN_TIMEOUT_MS: '5000' });
+      const silent = await RawConnection.open(server.url);
+      const halfHead = await RawConnection.open(server.url);
+      await halfHead.send('GET /health/live HTTP/1.1\r\nHost: test\r\n\r\nGET /health/live HT');
+      await halfHead.received(/"status"/);
+      const noBody = await RawConnection.open(server.url);
+      const lines = [
+        'POST /classify HTTP/1.1',
+        'X-Latency-Budget-Ms: 60000',
+        'Expect: 100-continue',
+      ];
+      await noBody.send(bytesOf(lines, CAT).subarray(0, -CAT.length));
+      await noBody.received(/100 Continue/);
+      // More answers than the kernel takes, of which none is read.
+      const unread = await RawConnection.open(server.url);
+      unread.socket.pause();
+      await unread.send('GET /model HTTP/1.1\r\nHost: test\r\n\r\n'.repeat(1500));
+      const stopped = server.stop();
+      await silent.ended();
+      await halfHead.ended();
+      expect(await noBody.ended()).toMatch(/HTTP\/1\.1 408 [^]*"request-timeout"/);
+      expect(await stopped).toBe(0);
+    },
+  );
+
   it('answers what it accepted, and exits 0', async () => {
     const server = await startServer();
     // More than can be answered at once, so that some are queued when the signal comes.

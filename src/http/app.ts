@@ -13,7 +13,7 @@ import { Access } from './access.ts';
 import { rounded } from './answer.ts';
 import { classifyRoute } from './classify.ts';
 import { setCommonHeaders } from './common-headers.ts';
-import { boundAnswers } from './connections.ts';
+import { boundConnections } from './connections.ts';
 import { allowOrigins } from './cors.ts';
 import { answerHalfOpen, countUnanswered } from './disconnect.ts';
 import { meetExpectations } from './expectations.ts';
@@ -74,7 +74,7 @@ export async function buildInternalApp(
 ): Promise<FastifyInstance> {
   await described.ready();
   const app = fastify({ loggerInstance: log, ...QUIET });
-  boundAnswers(app.server, service.config);
+  boundConnections(app, service.config);
   app.setErrorHandler(answerError);
   app.setNotFoundHandler(notFoundHandler(app));
   // OpenAPI 3.1, which the plugin serves, but whose types it does not know here.
@@ -123,7 +123,7 @@ export async function buildApp(
   }).withTypeProvider<TypeBoxTypeProvider>();
 
   limitConnections(app.server, config.MAX_CONNECTIONS, connections);
-  boundAnswers(app.server, config);
+  boundConnections(app, config);
   answerHalfOpen(app);
   app.decorateRequest('uploadDue', null);
   const intake = new Intake(config.MAX_BYTES_IN_FLIGHT, bytes);

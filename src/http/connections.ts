@@ -1,7 +1,9 @@
-import type { Server, ServerResponse } from 'node:http';
+import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { performance } from 'node:perf_hooks';
+import type { FastifyInstance } from 'fastify';
 import type { Config } from '../config.ts';
+import { drainPatience } from './listening.ts';
 
 /**
  * The answer whose turn it is on a connection: it is there from the end of its request's head until
@@ -13,14 +15,20 @@ export const answerOn = (socket: Socket): ServerResponse | null =>
 /** Looks at all connections within the time for one: a timer for each request would cost more. */
 const LOOKS = 10;
 
+/** ms that a drain waits for requests on connections that have none: a lost packet is sent again. */
+const GRACE_MS = 2000;
+const LOOK_IN_DRAIN_MS = 100;
+
+/** What Node's own look at the time of requests, which ends when a drain begins, calls this. */
+const TOO_SLOW = 'ERR_HTTP_REQUEST_TIMEOUT';
+
 /**
- * Resets connections whose clients do not take their answers: as long as it is not taken, an answer
- * holds its request's bytes and version, and Node limits the time to read only.
+ * Ends connections whose clients do not do their part: as long as it is not taken, an answer holds
+ * its request's bytes and version, and Node limits the time to read only, and not even that in a
+ * drain.
  */
-export function boundAnswers(
-  server: Server,
-  { REQUEST_TIMEOUT_MS }: Pick<Config, 'REQUEST_TIMEOUT_MS'>,
-): void {
+export function boundConnections(app: FastifyInstance, config: Config): void {
+  const { server } = app;
   const sockets = new Set<Socket>();
   server.on('connection', (socket) => {
     sockets.add(socket);
@@ -28,19 +36,40 @@ export function boundAnswers(
   });
   /** When an answer was first seen to have begun. */
   const begun = new WeakMap<ServerResponse, number>();
-  const look = () => {
+  /** Until when a drain waits: for requests that have not begun, and for whatever has. */
+  let graceUntil = Infinity;
+  let patientUntil = Infinity;
+
+  function look(): void {
     const now = performance.now();
     for (const socket of sockets) {
       const answer = answerOn(socket);
-      if (!answer?.headersSent) continue;
-      const since = begun.get(answer);
-      if (since === undefined) begun.set(answer, now);
-      // What is left of it must not stay in the kernel either.
-      else if (now - since >= REQUEST_TIMEOUT_MS) socket.resetAndDestroy();
+      if (!answer) {
+        if (now >= graceUntil) socket.destroy();
+      } else if (answer.headersSent) {
+        const since = begun.get(answer) ?? now;
+        begun.set(answer, since);
+        const until = Math.max(patientUntil, since + GRACE_MS);
+        // What is left of it must not stay in the kernel either.
+        if (now >= Math.min(since + config.REQUEST_TIMEOUT_MS, until)) socket.resetAndDestroy();
+      } else if (now >= patientUntil && !answer.req.complete) {
+        server.emit('clientError', Object.assign(new Error(), { code: TOO_SLOW }), socket);
+      }
     }
-  };
+  }
+
+  let timer: NodeJS.Timeout | undefined;
   server.on('listening', () => {
-    const timer = setInterval(look, REQUEST_TIMEOUT_MS / LOOKS).unref();
-    server.once('close', () => clearInterval(timer));
+    timer = setInterval(look, config.REQUEST_TIMEOUT_MS / LOOKS).unref();
   });
+  app.addHook('preClose', (done) => {
+    const now = performance.now();
+    patientUntil = now + drainPatience(config);
+    graceUntil = Math.min(now + Math.min(GRACE_MS, config.HEAD_TIMEOUT_MS), patientUntil);
+    clearInterval(timer);
+    // After what has come was read: a request that is here is not cut off.
+    timer = setInterval(() => setImmediate(look), LOOK_IN_DRAIN_MS).unref();
+    done();
+  });
+  server.on('close', () => clearInterval(timer));
 }
