@@ -84,11 +84,12 @@ async function inferred(parts: GrpcParts, head: Head, call: Call<ModelInferReque
   const { service, intake } = parts;
   const { request } = call;
   const { model_name: model, model_version: version } = request;
-  assertModel({ model, ...(version !== '' && { version }) }, service.manifest);
+  const deployment = head.deployment!;
+  assertModel({ model, ...(version !== '' && { version }) }, deployment.manifest);
   const message = messageOf(request);
   head.leave.push(intake.hold(message.binary.length));
   const { response, binary } = await infer(
-    head.deployment!,
+    deployment,
     message,
     {
       arrivedAt: head.arrivedAt,
