@@ -133,13 +133,11 @@ export async function buildApp(
   app.decorateRequest('outcome', null);
   app.decorateRequest('deployment', null);
   app.decorateRequest('trace', null);
-  const reportLoad = loadReports(service);
   app.addHook('onRequest', (request, reply, done) => {
     request.arrivedAt = readingSince();
     const atClose = new Ending();
     request.atClose = atClose;
     reply.raw.once('close', () => atClose.end());
-    if (!aside) reportLoad(request, reply);
     const { classifies } = request.routeOptions.config;
     if (classifies) atClose.push(() => countUnanswered(service, request, reply));
     if (classifies && (tracing || request.headers.traceparent !== undefined)) {
@@ -148,7 +146,6 @@ export async function buildApp(
     done();
   });
   if (aside) {
-    app.addHook('onRequest', aside.reportLoad);
     app.addHook('onRoute', (route) => {
       if (!route.config?.classifies) route.handler = aside.handler;
     });
@@ -163,6 +160,7 @@ export async function buildApp(
       request.atClose.push(access.enter(request.headers.authorization));
     });
   }
+  app.addHook('onRequest', aside?.reportLoad ?? loadReports(service, access === null));
   setCommonHeaders(app);
   app.addHook('onSend', (_request, reply, payload, done) => {
     // A connection kept alive would hold the drain up until it times out.

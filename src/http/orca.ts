@@ -21,14 +21,18 @@ const WINDOW = 5;
 /**
  * Answers the request header `endpoint-load-metrics-format` (text or json) with a report in
  * `endpoint-load-metrics`. Nothing is computed for those who don't ask.
+ *
+ * @param isForAll no tokens are asked for; else routes that anyone may ask tell no load.
  */
-export function loadReports(service: Service) {
+export function loadReports(service: Service, isForAll: boolean) {
   const cpu = new CpuMeter();
-  return (request: FastifyRequest, reply: FastifyReply): void => {
+  return (request: FastifyRequest, reply: FastifyReply, done: () => void): void => {
     const format = request.headers['endpoint-load-metrics-format'];
-    if (typeof format !== 'string') return;
+    if (typeof format !== 'string') return done();
+    if (!isForAll && request.routeOptions.config.open) return done();
     const header = formatted(reportOf(service, cpu.utilization()), format.toLowerCase());
     if (header !== null) reply.header('endpoint-load-metrics', header);
+    done();
   };
 }
 

@@ -74,6 +74,18 @@ describe('with tokens', () => {
     expect(await status('/model', { authorization: 'bearer free-token' })).toBe(200);
   });
 
+  it('only those who have one are told the load', async () => {
+    const loadAt = async (path: string, headers: Record<string, string> = {}) => {
+      const wish = { 'endpoint-load-metrics-format': 'text' };
+      const answer = await fetch(`${server.url}${path}`, { headers: { ...wish, ...headers } });
+      return answer.headers.get('endpoint-load-metrics');
+    };
+    for (const path of ['/model', '/nowhere', '/health/live']) {
+      expect([path, await loadAt(path)]).toEqual([path, null]);
+    }
+    expect(await loadAt('/model', { authorization: 'Bearer free-token' })).toMatch(/^TEXT /);
+  });
+
   it('v2 says so in its own form', async () => {
     const answer = await fetch(`${server.url}/v2/models/x/infer`, { method: 'POST' });
     expect(answer.status).toBe(401);
