@@ -8,6 +8,7 @@ import type { ErrorCode, ErrorParts } from '../errors.ts';
 import type { Refusal } from '../scheduler/policy.ts';
 import { ExpiredError, RefusedError } from '../scheduler/scheduler.ts';
 import { commonHeaders } from './common-headers.ts';
+import { answerOn } from './connections.ts';
 
 /** Of Fastify's own parsers, which read JSON; bodies that hold images are read by ours. */
 const FASTIFY_CODES: Readonly<Record<string, ErrorCode>> = {
@@ -108,7 +109,9 @@ export const brokenOffFor = (socket: Socket) => brokenOff.get(socket);
 
 /** Of connections whose bytes are no request: answered, as far as anyone listens, and closed. */
 export function answerClientError(error: ConnectionError, socket: Socket): void {
-  if (socket.writable && error.code !== 'ECONNRESET') {
+  // In the middle of an answer another would be taken for a part of it.
+  const canAnswer = socket.writable && !answerOn(socket)?.headersSent;
+  if (canAnswer && error.code !== 'ECONNRESET') {
     const problem = new ServeError(
       CONNECTION_CODES[error.code] ?? 'bad-request',
       'The bytes that arrived are no whole HTTP request.',

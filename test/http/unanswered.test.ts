@@ -1,8 +1,12 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { expect, test } from 'vitest';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { countUnanswered } from '../../src/http/disconnect.ts';
-import { refuseEarly } from '../../src/http/problem.ts';
+import { answerClientError, refuseEarly } from '../../src/http/problem.ts';
 import type { Serving } from '../../src/http/serving.ts';
+import { RawConnection } from './raw.ts';
 
 /** What is recorded of a request whose connection ends before all of its answer is written. */
 function recorded(outcome: 'met' | null): string[] {
@@ -31,4 +35,17 @@ test.each([true, false])('a refusal closes the connection only in a drain: %s', 
   const refusal = { reason: 'overload', smallestBudgetMs: 9 } as const;
   refuseEarly(refusal, { id: 'r' } as FastifyRequest, reply, isClosing);
   expect(head.includes('connection')).toBe(isClosing);
+});
+
+test('bytes that are no request get no answer in the middle of another', async () => {
+  const server = createServer((_, response) => response.write('half'));
+  server.on('clientError', answerClientError).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const connection = await RawConnection.open(`http://127.0.0.1:${port}`);
+  await connection.send('GET / HTTP/1.1\r\nHost: test\r\n\r\n');
+  await connection.received(/half/);
+  await connection.send('no request\r\n\r\n');
+  expect(await connection.ended()).toMatch(/^HTTP\/1\.1 200 OK\r\n[^]*half\r\n$/);
+  server.close();
 });
