@@ -8,10 +8,18 @@ export class Ending {
     else act();
   }
 
-  /** It is over. */
+  /** It is over. @throws what the first act threw that failed: all the others are done. */
   end(): void {
-    const acts = this.#acts;
+    const acts = this.#acts ?? [];
     this.#acts = null;
-    for (const act of acts ?? []) act();
+    const failures: unknown[] = [];
+    for (const act of acts) {
+      try {
+        act();
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+    if (failures.length > 0) throw failures[0];
   }
 }

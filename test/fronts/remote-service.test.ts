@@ -64,4 +64,15 @@ describe('the ending of a request', () => {
     ending.push(() => done.push('late'));
     expect(done).toEqual(['a', 'b', 'late']);
   });
+
+  test('does the rest where something fails, and does not hide it', () => {
+    const done: string[] = [];
+    const ending = new Ending();
+    ending.push(() => {
+      throw new Error('no log');
+    });
+    ending.push(() => done.push('a'));
+    expect(() => ending.end()).toThrow('no log');
+    expect(done).toEqual(['a']);
+  });
 });
