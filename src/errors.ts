@@ -155,6 +155,10 @@ export function fileProblem(error: unknown): string {
 export const uploadLate = () =>
   new ServeError('deadline-passed', 'The upload took longer than the budget.');
 
+/** Nobody waits for the answer any more. */
+export const clientGone = () =>
+  new ServeError('cancelled', 'The client went away before the answer.');
+
 /** The RFC 9457 document that answers `error`. */
 export function problemOf(
   error: Pick<ServeError, 'code' | 'explanation' | 'extra'>,

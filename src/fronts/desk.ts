@@ -1,7 +1,7 @@
 import { performance } from 'node:perf_hooks';
 import type { FastifyInstance } from 'fastify';
 import type { Classifier } from '../deployment.ts';
-import { ServeError } from '../errors.ts';
+import { clientGone } from '../errors.ts';
 import { isFault, toServeError } from '../http/problem.ts';
 import type { Log } from '../log.ts';
 import type { Manifest } from '../model/manifest.ts';
@@ -132,7 +132,7 @@ export class Desk {
     if (!entry) return;
     this.#entries.delete(id);
     // Nobody waits for what has not begun.
-    if (!entry.images) entry.cancellation.cancel(gone());
+    if (!entry.images) entry.cancellation.cancel(clientGone());
     for (const act of entry.atClose) act();
   }
 
@@ -155,8 +155,6 @@ export class Desk {
     return this.#versions.push(manifest) - 1;
   }
 }
-
-const gone = () => new ServeError('cancelled', 'The client went away before the answer.');
 
 const bufferOf = (bytes: Uint8Array) =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);

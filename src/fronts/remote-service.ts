@@ -1,6 +1,6 @@
 import type { Config } from '../config.ts';
 import type { Classifier } from '../deployment.ts';
-import { ServeError } from '../errors.ts';
+import { ServeError, clientGone } from '../errors.ts';
 import type { Ending } from '../http/ending.ts';
 import type { Serving } from '../http/serving.ts';
 import type { Manifest } from '../model/manifest.ts';
@@ -70,7 +70,7 @@ export class RemoteService implements Serving {
   ): Entered | Promise<Entered> {
     const visit: Visit = { id: this.#nextId++, isKnown: false, isAnswered: false, isOver: false };
     atClose.push(() => this.#leave(visit));
-    if (visit.isOver) throw gone();
+    if (visit.isOver) throw clientGone();
     // By the time that it is known to be hopeless, all of it is here: one question less.
     if (canWait) return { deployment: this.#deployment(visit, UNKNOWN), refusal: null };
     return this.#ask(visit, asks);
@@ -136,7 +136,7 @@ export class RemoteService implements Serving {
     request: ImageRequest,
   ): Promise<readonly Classified[]> {
     const { id } = visit;
-    if (visit.isOver) throw gone();
+    if (visit.isOver) throw clientGone();
     visit.isKnown = true;
     const images = bytes.map(transferable);
     const transfer = images.map(({ buffer }) => buffer);
@@ -163,8 +163,6 @@ export class RemoteService implements Serving {
     return { ...request, arrivedAt, unreadMs: this.unreadMs(), cancellation: undefined };
   }
 }
-
-const gone = () => new ServeError('cancelled', 'The client went away.');
 
 /** Bytes that fill their buffer can be handed over; others share it, and are copied. */
 function transferable(bytes: Uint8Array): Uint8Array<ArrayBuffer> {

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { ServeError } from '../errors.ts';
+import { clientGone } from '../errors.ts';
 import { Cancellation } from '../pipeline/cancellation.ts';
 import { brokenOffFor } from './problem.ts';
 import { recordUnanswered } from './serving.ts';
@@ -61,7 +61,7 @@ export function cancelOnDisconnect(request: FastifyRequest, reply: FastifyReply)
   request.atClose.push(() => {
     stopLooking();
     if (reply.raw.writableFinished) return;
-    cancellation.cancel(new ServeError('cancelled', 'The client went away before the answer.'));
+    cancellation.cancel(clientGone());
   });
   return cancellation;
 }

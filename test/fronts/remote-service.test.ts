@@ -47,7 +47,9 @@ describe('a front tells the main thread', () => {
     const { posted, service } = remote();
     const ending = new Ending();
     ending.end();
-    expect(() => service.enter(ASKS, ending, false)).toThrow('The client went away.');
+    expect(() => service.enter(ASKS, ending, false)).toThrow(
+      'The client went away before the answer.',
+    );
     expect(posted).toEqual([]);
   });
 });
