@@ -13,7 +13,7 @@ import { Access } from './access.ts';
 import { rounded } from './answer.ts';
 import { classifyRoute } from './classify.ts';
 import { setCommonHeaders } from './common-headers.ts';
-import { boundConnections } from './connections.ts';
+import { boundConnections, endWith } from './connections.ts';
 import { allowOrigins } from './cors.ts';
 import { answerHalfOpen, countUnanswered } from './disconnect.ts';
 import { meetExpectations } from './expectations.ts';
@@ -137,7 +137,7 @@ export async function buildApp(
     request.arrivedAt = readingSince();
     const atClose = new Ending();
     request.atClose = atClose;
-    reply.raw.once('close', () => atClose.end());
+    endWith(reply.raw, request.raw.socket, atClose);
     const { classifies } = request.routeOptions.config;
     if (classifies) atClose.push(() => countUnanswered(service, request, reply));
     if (classifies && (tracing || request.headers.traceparent !== undefined)) {

@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import type { FastifyInstance } from 'fastify';
 import type { Config } from '../config.ts';
+import type { Ending } from './ending.ts';
 import { drainPatience } from './listening.ts';
 
 /**
@@ -11,6 +12,28 @@ import { drainPatience } from './listening.ts';
  */
 export const answerOn = (socket: Socket): ServerResponse | null =>
   (socket as unknown as Record<string, ServerResponse | null | undefined>)['_httpMessage'] ?? null;
+
+/** Of connections with pipelined requests: what those hold whose answers wait behind another. */
+const pipelined = new WeakMap<Socket, Set<Ending>>();
+
+/**
+ * Ends what a request holds when its answer is out, or its connection is closed: before Node 24, an
+ * answer that waits behind another is not told of that.
+ */
+export function endWith(answer: ServerResponse, socket: Socket, ending: Ending): void {
+  answer.once('close', () => ending.end());
+  const current = answerOn(socket);
+  if (!current || current === answer) return;
+  const waiting = pipelined.get(socket) ?? new Set();
+  if (!pipelined.has(socket)) {
+    pipelined.set(socket, waiting);
+    socket.once('close', () => {
+      for (const each of waiting) each.end();
+    });
+  }
+  waiting.add(ending);
+  ending.push(() => waiting.delete(ending));
+}
 
 /** Looks at all connections within the time for one: a timer for each request would cost more. */
 const LOOKS = 10;

@@ -3,7 +3,9 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect, test } from 'vitest';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { endWith } from '../../src/http/connections.ts';
 import { countUnanswered } from '../../src/http/disconnect.ts';
+import { Ending } from '../../src/http/ending.ts';
 import { answerClientError, refuseEarly } from '../../src/http/problem.ts';
 import type { Serving } from '../../src/http/serving.ts';
 import { RawConnection } from './raw.ts';
@@ -47,5 +49,24 @@ test('bytes that are no request get no answer in the middle of another', async (
   await connection.received(/half/);
   await connection.send('no request\r\n\r\n');
   expect(await connection.ended()).toMatch(/^HTTP\/1\.1 200 OK\r\n[^]*half\r\n$/);
+  server.close();
+});
+
+test('pipelined requests give back what they hold when their connection ends', async () => {
+  let held = 0;
+  const server = createServer((request, response) => {
+    const ending = new Ending();
+    ending.push(() => held--);
+    held++;
+    endWith(response, request.socket, ending);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const connection = await RawConnection.open(`http://127.0.0.1:${port}`);
+  await connection.send('GET / HTTP/1.1\r\nHost: test\r\n\r\n'.repeat(3));
+  await expect.poll(() => held).toBe(3);
+  connection.socket.destroy();
+  await expect.poll(() => held).toBe(0);
   server.close();
 });
