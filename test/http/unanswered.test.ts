@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { endWith } from '../../src/http/connections.ts';
 import { countUnanswered } from '../../src/http/disconnect.ts';
@@ -52,7 +52,7 @@ test('bytes that are no request get no answer in the middle of another', async (
   server.close();
 });
 
-test('pipelined requests give back what they hold when their connection ends', async () => {
+describe('pipelined requests', () => {
   let held = 0;
   const server = createServer((request, response) => {
     const ending = new Ending();
@@ -60,13 +60,29 @@ test('pipelined requests give back what they hold when their connection ends', a
     held++;
     endWith(response, request.socket, ending);
   });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  const connection = await RawConnection.open(`http://127.0.0.1:${port}`);
-  await connection.send('GET / HTTP/1.1\r\nHost: test\r\n\r\n'.repeat(3));
-  await expect.poll(() => held).toBe(3);
-  connection.socket.destroy();
-  await expect.poll(() => held).toBe(0);
-  server.close();
+  let connection: RawConnection;
+  beforeEach(async () => {
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    connection = await RawConnection.open(`http://127.0.0.1:${port}`);
+  });
+  afterEach(() => server.close());
+  const send = async (count: number) =>
+    connection.send('GET / HTTP/1.1\r\nHost: test\r\n\r\n'.repeat(count));
+
+  test('give back what they hold when their connection ends', async () => {
+    await send(3);
+    await expect.poll(() => held).toBe(3);
+    connection.socket.destroy();
+    await expect.poll(() => held).toBe(0);
+  });
+
+  test('are not read without end: more than a thousand behind another end the connection', async () => {
+    await send(1001);
+    await expect.poll(() => held).toBe(1001);
+    await send(1);
+    await connection.ended();
+    await expect.poll(() => held).toBe(0);
+  });
 });
