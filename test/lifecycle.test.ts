@@ -204,7 +204,9 @@ describe('stop', () => {
   it.each(['1', '2'])(
     'waits neither for requests that do not come nor for clients that do not read, FRONTS=%s',
     async (FRONTS) => {
-      const server = await startServer({ FRONTS, DRAIN_TIMEOUT_MS: '5000' });
+      // It waits for them for five seconds, and is killed after twenty.
+      const times = { REQUEST_TIMEOUT_MS: '5000', DRAIN_TIMEOUT_MS: '20000' };
+      const server = await startServer({ FRONTS, ...times });
       const silent = await RawConnection.open(server.url);
       const halfHead = await RawConnection.open(server.url);
       await halfHead.send('GET /health/live HTTP/1.1\r\nHost: test\r\n\r\nGET /health/live HT');
@@ -220,7 +222,7 @@ describe('stop', () => {
       // More answers than the kernel takes, of which none is read.
       const unread = await RawConnection.open(server.url);
       unread.socket.pause();
-      await unread.send('GET /model HTTP/1.1\r\nHost: test\r\n\r\n'.repeat(1500));
+      await unread.send('GET /model HTTP/1.1\r\nHost: test\r\n\r\n'.repeat(900));
       const stopped = server.stop();
       await silent.ended();
       await halfHead.ended();
