@@ -160,18 +160,12 @@ export class Resizer {
     if (missing > 0) memory.grow(Math.ceil(missing / PAGE));
   }
 
-  #tapsOf(
-    from: number,
-    shown: number,
-    resized: number,
-    to: number,
-    interpolation: Interpolation,
-  ): Taps {
-    const key = `${from} ${shown} ${resized} ${to} ${interpolation}`;
+  #tapsOf(...edge: Parameters<typeof tapsOf>): Taps {
+    const key = edge.join(' ');
     let taps = this.#taps.get(key);
     if (taps) return taps;
     if (this.#taps.size === REMEMBERED) this.#taps.clear();
-    taps = tapsOf(from, shown, resized, to, interpolation);
+    taps = tapsOf(...edge);
     this.#taps.set(key, taps);
     return taps;
   }
