@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { performance } from 'node:perf_hooks';
 import { describe, expect, test } from 'vitest';
-import { processorWait } from '../src/engine/processor-wait.ts';
+import { processorWait, stopwatch } from '../src/engine/processor-wait.ts';
 
 /** Keeps this thread busy. */
 function compute(ms: number): void {
@@ -34,4 +34,24 @@ describe.runIf(process.platform === 'linux')('how long a thread has waited for a
     await new Promise((resolve) => setTimeout(resolve, 300));
     expect(waited() - before).toBeLessThan(100);
   });
+});
+
+test('work is never negative, wherever the thread loses its core', () => {
+  const clock = { now: 0, waited: 0 };
+  const loseCore = () => {
+    clock.now += 3;
+    clock.waited += 3;
+  };
+  // Before and after each reading of either.
+  const read = (of: 'now' | 'waited') => () => {
+    loseCore();
+    const value = clock[of];
+    loseCore();
+    return value;
+  };
+  const took = stopwatch(read('waited'), read('now'));
+  clock.now += 1;
+  const { workMs, waitMs } = took();
+  expect(workMs).toBeGreaterThanOrEqual(1);
+  expect(waitMs).toBeGreaterThanOrEqual(6);
 });

@@ -1,4 +1,5 @@
 import { openSync, readSync } from 'node:fs';
+import { performance } from 'node:perf_hooks';
 
 /**
  * How long the calling thread has been ready to run while others had the processor, so far, in ms.
@@ -22,4 +23,23 @@ export function processorWait(): () => number {
   } catch {
     return () => 0;
   }
+}
+
+/**
+ * Begins to time what the calling thread does.
+ *
+ * @param waited of `processorWait`.
+ * @returns what it took so far, in ms: work, and waits for a core.
+ */
+export function stopwatch(
+  waited: () => number,
+  now = () => performance.now(),
+): () => { workMs: number; waitMs: number } {
+  const started = now();
+  const before = waited();
+  return () => {
+    // The clock is read first and last: a wait outside of its time would make work negative.
+    const waitMs = waited() - before;
+    return { workMs: now() - started - waitMs, waitMs };
+  };
 }

@@ -3,10 +3,9 @@
  * blocks its thread for as long as the inference takes.
  */
 import { availableParallelism, constants, getPriority, setPriority } from 'node:os';
-import { performance } from 'node:perf_hooks';
 import { parentPort, workerData } from 'node:worker_threads';
 import * as ort from 'onnxruntime-node';
-import { processorWait } from './processor-wait.ts';
+import { processorWait, stopwatch } from './processor-wait.ts';
 import type { FromWorker, ToWorker, WorkerOptions } from './protocol.ts';
 
 const options = workerData as WorkerOptions;
@@ -39,8 +38,7 @@ async function run(
   session: ort.InferenceSession,
   message: Extract<ToWorker, { type: 'run' }>,
 ): Promise<void> {
-  const waitedBefore = waited();
-  const started = performance.now();
+  const took = stopwatch(waited);
   const shape = [message.count, options.height, options.width, 3];
   const feeds: Record<string, ort.Tensor> = {
     [options.inputName]: new ort.Tensor('uint8', new Uint8Array(message.pixels), shape),
@@ -55,9 +53,7 @@ async function run(
   let sum = 0;
   for (let index = 0; index < copy.length; index++) sum += copy[index]!;
   if (!Number.isFinite(sum)) throw new Error('the logits are not finite');
-  const waitMs = waited() - waitedBefore;
-  const workMs = performance.now() - started - waitMs;
-  post({ type: 'result', logits: copy.buffer, workMs, waitMs }, [copy.buffer]);
+  post({ type: 'result', logits: copy.buffer, ...took() }, [copy.buffer]);
 }
 
 function failed(error: unknown): void {
