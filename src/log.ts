@@ -1,4 +1,5 @@
 import { writeSync } from 'node:fs';
+import { performance } from 'node:perf_hooks';
 import pino from 'pino';
 import type { Logger } from 'pino';
 
@@ -14,16 +15,22 @@ export interface Log {
 const GATHER_MS = 10;
 /** Characters that are not kept back any longer. */
 const MOST = 16 * 1024;
+/** Bytes that wait for a reader who is behind; lines beyond them are lost. */
+const MOST_BEHIND = 1024 * 1024;
+/** Longest that the end of a thread waits for one, ms. */
+const LAST_MS = 500;
 const NEWLINE = 0x0a;
 
 /**
  * The log on standard output: one JSON object a line, or what `format` makes of it. Lines are
- * gathered; warnings and worse leave at once, with all before them.
+ * gathered; warnings and worse leave at once, with all before them. A pipe whose reader is behind
+ * takes a part; the rest waits, and nothing else for it.
  *
  * `flush` writes them at once. So does the end of a thread, unless it is terminated.
  *
- * Lines that cannot be written, to a full disk or a closed pipe, are lost: answers matter more.
- * (pino's own destination tries for ever before it lets the process exit.)
+ * Lines that cannot be written, to a full disk, a closed pipe or one whose reader is too far behind,
+ * are lost: answers matter more. (pino's own destination tries for ever before it lets the process
+ * exit.)
  *
  * @param onLost called with the number of lines lost.
  * @param format of a line of JSON; '' leaves the line out.
@@ -34,25 +41,56 @@ export function openLog(
   format: (line: string) => string = (line) => line,
 ): Logger {
   let gathered = '';
+  /** What the reader has not taken yet; the first may begin within a line. */
+  let behind: Uint8Array[] = [];
+  let timer: NodeJS.Timeout | null = null;
   // pino tells it the level of each line.
   const stream = { [pino.symbols.needsMetadataGsym]: true, lastLevel: 0, write, flush };
-  process.on('exit', flush);
+  process.on('exit', flushLast);
   return pino({ level }, stream);
 
   function write(line: string): void {
-    const isFirst = gathered === '';
     gathered += format(line);
     if (stream.lastLevel >= pino.levels.values['warn']! || gathered.length > MOST) flush();
-    else if (isFirst && gathered !== '') setTimeout(flush, GATHER_MS).unref();
+    else if (gathered !== '') later();
+  }
+
+  function later(): void {
+    timer ??= setTimeout(flush, GATHER_MS).unref();
   }
 
   function flush(): void {
-    let rest: Uint8Array = Buffer.from(gathered);
+    if (timer) clearTimeout(timer);
+    timer = null;
+    const lines = Buffer.from(gathered);
     gathered = '';
+    if (bytesIn(behind) + lines.length > MOST_BEHIND) onLost(linesIn([lines]));
+    else behind.push(lines);
     try {
-      while (rest.length > 0) rest = rest.subarray(writeSync(1, rest));
-    } catch {
-      onLost(rest.reduce((lines, byte) => lines + (byte === NEWLINE ? 1 : 0), 0));
+      for (; behind.length > 0; behind.shift()) {
+        while (behind[0]!.length > 0) behind[0] = behind[0]!.subarray(writeSync(1, behind[0]!));
+      }
+    } catch (error) {
+      // Node opens pipes so that no write waits.
+      if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return later();
+      const lost = behind;
+      behind = [];
+      onLost(linesIn(lost));
+    }
+  }
+
+  function flushLast(): void {
+    const until = performance.now() + LAST_MS;
+    flush();
+    while (behind.length > 0 && performance.now() < until) {
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, GATHER_MS);
+      flush();
     }
   }
 }
+
+const bytesIn = (texts: readonly Uint8Array[]): number =>
+  texts.reduce((bytes, { length }) => bytes + length, 0);
+
+const linesIn = (texts: readonly Uint8Array[]): number =>
+  texts.reduce((lines, text) => lines + text.filter((byte) => byte === NEWLINE).length, 0);

@@ -1,9 +1,8 @@
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { describe, expect, test } from 'vitest';
 
-/** Runs `script` with `log` open in a process of its own. @returns its standard output's writes. */
-function run(script: string) {
-  const program = `
+/** A program that runs `script` with `log` open, and tells of its writes. */
+const programOf = (script: string): string => `
     import { createRequire, syncBuiltinESMExports } from 'node:module';
     const fs = createRequire(import.meta.url)('node:fs');
     const { writeSync } = fs;
@@ -14,15 +13,31 @@ function run(script: string) {
     const log = openLog('info', (lines) => writeSync(2, 'lost ' + lines));
     const wrote = () => writeSync(2, 'wrote ' + writes + '. ');
     ${script}`;
-  const { stdout: out, stderr } = spawnSync('node', ['--input-type=module', '-e', program], {
+
+const messagesIn = (out: string): string[] => {
+  const lines = out.split('\n').filter((line) => line !== '');
+  return lines.map((line) => (JSON.parse(line) as { msg: string }).msg);
+};
+
+/** Runs `script` in a process of its own. @returns what it logged, and what it told of that. */
+function run(script: string) {
+  const { stdout, stderr } = spawnSync('node', ['--input-type=module', '-e', programOf(script)], {
     stdio: ['ignore', 'pipe', 'pipe'],
     encoding: 'utf8',
   });
-  const messages = out.split('\n').filter((line) => line !== '');
-  return {
-    told: stderr,
-    messages: messages.map((line) => (JSON.parse(line) as { msg: string }).msg),
-  };
+  return { told: stderr, messages: messagesIn(stdout) };
+}
+
+/** The same through a pipe that does not wait for its reader, who begins after 200 ms. */
+async function runWithSlowReader(script: string) {
+  const program = programOf(`process.stdout; ${script}`);
+  const shell = `node --input-type=module -e "$0" | (sleep 0.2; cat)`;
+  const child = spawn('sh', ['-c', shell, program], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let [stdout, stderr] = ['', ''];
+  child.stdout.on('data', (data: Buffer) => (stdout += data.toString()));
+  child.stderr.on('data', (data: Buffer) => (stderr += data.toString()));
+  await new Promise((resolve) => child.once('close', resolve));
+  return { told: stderr, messages: messagesIn(stdout) };
 }
 
 describe('the log', () => {
@@ -44,5 +59,28 @@ describe('the log', () => {
   test('loses nothing when the process exits or fails', () => {
     expect(run(`log.info('last'); process.exit(3);`).messages).toEqual(['last']);
     expect(run(`log.info('last'); throw new Error('x');`).messages).toEqual(['last']);
+  });
+
+  test('keeps what a reader who is behind has not taken, whole', async () => {
+    const { told, messages } = await runWithSlowReader(`
+      for (let i = 0; i < 3000; i++) log.info('line ' + i);
+      log.flush();
+      setTimeout(() => log.info('last'), 300);`);
+    expect(messages).toEqual([...Array.from({ length: 3000 }, (_, i) => `line ${i}`), 'last']);
+    expect(told).toBe('');
+  });
+
+  test('loses and counts whole lines when a reader stays behind', async () => {
+    const { told, messages } = await runWithSlowReader(`
+      const filling = 'x'.repeat(1000);
+      for (let i = 0; i < 3000; i++) log.info(filling);
+      setTimeout(() => log.info('last'), 300);`);
+    const lost = [...told.matchAll(/lost (\d+)/g)].reduce(
+      (sum, [, lines]) => sum + Number(lines),
+      0,
+    );
+    expect(lost).toBeGreaterThan(1000);
+    expect(messages.length + lost).toBe(3001);
+    expect(messages.at(-1)).toBe('last');
   });
 });
