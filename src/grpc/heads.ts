@@ -35,6 +35,9 @@ export interface GrpcParts {
 const OPEN = /\/Server(Live|Ready)$/;
 const INFERS = /\/ModelInfer$/;
 
+/** What clients have at the end of a drain to take an answer, ms. */
+const LAST_TAKE_MS = 2000;
+
 /** What is known of a call when its head has come, and kept until it is over. */
 export interface Head {
   /** As `performance.now()`. */
@@ -66,11 +69,15 @@ export class Heads {
   readonly #heads = new WeakMap<Metadata, Head>();
   /** Ends calls whose message has not come. */
   readonly #waiting = new Set<() => void>();
+  /** Ends calls whose answer has not been taken; since when it is there. */
+  readonly #untaken = new Map<() => void, { readonly since: number; timer: NodeJS.Timeout }>();
+  #takeMs: number;
   #underWay = 0;
   #allOver: (() => void) | null = null;
 
   constructor(parts: GrpcParts) {
     this.#parts = parts;
+    this.#takeMs = parts.service.config.REQUEST_TIMEOUT_MS;
   }
 
   /** For the handler, which says by `over` what becomes of the call. */
@@ -103,6 +110,11 @@ export class Heads {
   /** Ends the calls whose message has not come. @returns when the others are over, too. */
   giveUpWaiting(): Promise<void> {
     for (const end of this.#waiting) end();
+    this.#takeMs = Math.min(this.#takeMs, LAST_TAKE_MS);
+    for (const [end, { since, timer }] of this.#untaken) {
+      clearTimeout(timer);
+      this.#limitTaking(end, since);
+    }
     return new Promise((resolve) => {
       if (this.#underWay === 0) resolve();
       else this.#allOver = resolve;
@@ -117,13 +129,31 @@ export class Heads {
       const leave: (() => void)[] = [];
       let head: Head | null = null;
       let isRefused = false;
+      let isUnderWay = false;
       let stopWaiting = () => {};
+      /** The call is over, or its client does not take the answer: nothing is held for it. */
+      const end = () => {
+        clearTimeout(this.#untaken.get(end)?.timer);
+        this.#untaken.delete(end);
+        for (const each of leave.splice(0)) each();
+        if (isUnderWay && --this.#underWay === 0) this.#allOver?.();
+        isUnderWay = false;
+      };
+      const limitTaking = () => {
+        if (isUnderWay && !this.#untaken.has(end)) this.#limitTaking(end, performance.now());
+      };
       // What the library answers by itself reaches no interceptor.
       let answered: status | null = null;
       const sendStatus = call.sendStatus.bind(call);
       call.sendStatus = (answer) => {
         answered = answer.code ?? null;
+        limitTaking();
         sendStatus(answer);
+      };
+      const sendMessage = call.sendMessage.bind(call);
+      call.sendMessage = (message, done) => {
+        limitTaking();
+        sendMessage(message, done);
       };
       return new ServerInterceptingCall(call, {
         start: (next) =>
@@ -144,6 +174,7 @@ export class Heads {
               };
               this.#heads.set(metadata, head);
               this.#underWay++;
+              isUnderWay = true;
               const refuse = (thrown: unknown) => {
                 isRefused = true;
                 const error = toServeError(inProtocol(thrown));
@@ -170,12 +201,16 @@ export class Heads {
               if (head && !head.isTaken && head.outcome === null && INFERS.test(path)) {
                 this.over(head, unread(head, answered));
               }
-              for (const each of leave.splice(0)) each();
-              if (head && --this.#underWay === 0) this.#allOver?.();
+              end();
             },
           }),
       });
     };
+  }
+
+  #limitTaking(end: () => void, since: number): void {
+    const ms = Math.max(0, since + this.#takeMs - performance.now());
+    this.#untaken.set(end, { since, timer: setTimeout(end, ms) });
   }
 
   /** Refuses a call whose message takes longer than its budget, or a request. @returns stops that. */

@@ -17,6 +17,14 @@ const MOST_STREAMS = 1000;
 const PING_EVERY_MS = 60_000;
 const PING_TIMEOUT_MS = 20_000;
 
+/**
+ * Clients connect anew then, perhaps to another replica: balancers spread connections, not calls.
+ * What is under way has the grace: nothing else closes the connection of a client that answers pings
+ * and takes no answer.
+ */
+const LONGEST_CONNECTION_MS = 30 * 60_000;
+const GRACE_MS = 5 * 60_000;
+
 /** What a message has beside its tensor. */
 const MESSAGE_ROOM = 64 * 1024;
 
@@ -41,6 +49,8 @@ export class GrpcServer {
       'grpc.max_concurrent_streams': MOST_STREAMS,
       'grpc.keepalive_time_ms': PING_EVERY_MS,
       'grpc.keepalive_timeout_ms': PING_TIMEOUT_MS,
+      'grpc.max_connection_age_ms': LONGEST_CONNECTION_MS,
+      'grpc.max_connection_age_grace_ms': GRACE_MS,
       interceptors: [heads.interceptor],
     });
     const definition = loadSync(PROTO, {

@@ -4,7 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client, Metadata, credentials, loadPackageDefinition, status } from '@grpc/grpc-js';
-import type { CallOptions, ClientUnaryCall, GrpcObject, ServiceError } from '@grpc/grpc-js';
+import type {
+  CallOptions,
+  ClientUnaryCall,
+  GrpcObject,
+  ServiceDefinition,
+  ServiceError,
+} from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { PYTHON, noPython, runToEnd } from '../clients/python.ts';
@@ -397,6 +403,64 @@ describe('a gRPC call whose message does not come', () => {
     await idle.ended();
     expect(call.closed).toBe(false);
     expect(await stopped).toBe(0);
+  });
+});
+
+/** A gRPC message as it is sent: neither compressed, its length first. */
+function framed(message: Uint8Array): Buffer {
+  const head = Buffer.alloc(5);
+  head.writeUInt32BE(message.length, 1);
+  return Buffer.concat([head, message]);
+}
+
+describe('a gRPC client that does not take its answer', () => {
+  /** Asks for an answer that it has no room for. @returns when the server has begun to answer. */
+  async function askWithoutReading(port: number, images = 1) {
+    const session = connect(`http://127.0.0.1:${port}`, { settings: { initialWindowSize: 0 } });
+    session.on('error', () => {});
+    const call = session.request({
+      ':method': 'POST',
+      ':path': '/inference.GRPCInferenceService/ModelInfer',
+      'content-type': 'application/grpc',
+      te: 'trailers',
+    });
+    call.on('error', () => {});
+    const { service } = Stub as unknown as { service: ServiceDefinition };
+    call.end(framed(service['ModelInfer']!.requestSerialize(pixels(images))));
+    await new Promise((resolve) => call.once('response', resolve));
+    return { session, call };
+  }
+
+  it('holds its bytes for no longer than a request may take to arrive', async () => {
+    const [port] = (await freePorts(1)) as [number];
+    const server = await startServer({
+      GRPC_PORT: String(port),
+      REQUEST_TIMEOUT_MS: '2000',
+      MAX_BODY_BYTES: '8000',
+      MAX_BYTES_IN_FLIGHT: '8000',
+      DEFAULT_BUDGET_MS: '60000',
+    });
+    const { session, call } = await askWithoutReading(port, 2);
+    const caller = new Caller(port);
+    const another = () =>
+      caller.call('ModelInfer', pixels(1)).then(
+        () => status.OK,
+        ({ code }: ServiceError) => code,
+      );
+    expect(await another()).toBe(status.UNAVAILABLE);
+    await expect.poll(another, { timeout: 10_000 }).toBe(status.OK);
+    expect(call.closed).toBe(false);
+    session.destroy();
+    caller.stub.close();
+    expect(await server.stop()).toBe(0);
+  });
+
+  it('does not fail a drain', async () => {
+    const [port] = (await freePorts(1)) as [number];
+    const server = await startServer({ GRPC_PORT: String(port), DRAIN_TIMEOUT_MS: '5000' });
+    const { session } = await askWithoutReading(port);
+    expect(await server.stop()).toBe(0);
+    session.destroy();
   });
 });
 
