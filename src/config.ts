@@ -28,7 +28,7 @@ const SHIPPED_MODEL = fileURLToPath(new URL('../models/grocery', import.meta.url
 /** Every setting is an environment variable and, as `--kebab-case`, a flag of `depthserve serve`. */
 const Settings = Type.Object({
   HOST: Type.String({
-    description: 'Address to listen on; :: for IPv6 and IPv4',
+    description: 'Address to listen on; :: for IPv6 and IPv4, localhost for 127.0.0.1',
     default: '0.0.0.0',
   }),
   PORT: integer('Port to listen on; 0 picks a free one', 8080, 0, 65_535),

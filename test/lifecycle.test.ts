@@ -145,6 +145,14 @@ describe('start', () => {
       expect(await server.stop()).toBe(0);
     },
   );
+
+  it('HOST=localhost is one address: a second server would have no limits', async () => {
+    const server = await startServer({ HOST: 'localhost' }, { untilReady: false });
+    const { port } = new URL(server.url);
+    expect((await fetch(`http://127.0.0.1:${port}/health/live`)).status).toBe(200);
+    await expect(fetch(`http://[::1]:${port}/health/live`)).rejects.toThrow();
+    expect(await server.stop()).toBe(0);
+  });
 });
 
 describe('stop', () => {

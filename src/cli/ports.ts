@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import type { FastifyInstance } from 'fastify';
-import { BACKLOG } from '../http/listening.ts';
+import { listenOptions } from '../http/listening.ts';
 import { CliError } from './command.ts';
 
 /**
@@ -16,7 +16,7 @@ export async function listen(
   port: number,
   flag: string,
 ): Promise<number> {
-  await explained(host, port, flag, app.listen({ host, port, backlog: BACKLOG }));
+  await explained(host, port, flag, app.listen(listenOptions(host, port)));
   return (app.server.address() as AddressInfo).port;
 }
 
@@ -28,7 +28,7 @@ export async function listen(
  * @throws {CliError} where it cannot be had.
  */
 export async function freePort(host: string, port: number, flag: string): Promise<number> {
-  const server = createServer().listen({ host, port });
+  const server = createServer().listen(listenOptions(host, port));
   await explained(host, port, flag, once(server, 'listening'));
   const { port: free } = server.address() as AddressInfo;
   server.close();

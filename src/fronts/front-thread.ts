@@ -7,7 +7,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { parentPort, workerData } from 'node:worker_threads';
 import { EventLoopLag } from '../event-loop-lag.ts';
 import { buildApp } from '../http/app.ts';
-import { BACKLOG, waitingTaken } from '../http/listening.ts';
+import { listenOptions, waitingTaken } from '../http/listening.ts';
 import { Tally } from '../http/tally.ts';
 import { openLog } from '../log.ts';
 import type { Service } from '../service.ts';
@@ -51,6 +51,6 @@ async function drain(): Promise<void> {
   outbox.post({ type: 'drained' });
 }
 
-const where = { host: config.HOST, port, backlog: BACKLOG, reusePort: sharesPort };
+const where = { ...listenOptions(config.HOST, port), reusePort: sharesPort };
 await app.listen(where);
 outbox.post({ type: 'listening' });

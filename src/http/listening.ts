@@ -2,7 +2,15 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Config } from '../config.ts';
 
 /** Connections that may wait to be accepted: a burst of new clients must not be left to retry. */
-export const BACKLOG = 4096;
+const BACKLOG = 4096;
+
+/** Where Fastify is to listen. */
+export const listenOptions = (host: string, port: number) => ({
+  // For `localhost` it would open a second server, which has none of our limits, for ::1.
+  host: host === 'localhost' ? '127.0.0.1' : host,
+  port,
+  backlog: BACKLOG,
+});
 
 /**
  * Connections and requests that wait in the kernel are taken within three turns of the event loop:
