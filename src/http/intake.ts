@@ -112,11 +112,13 @@ export function limitIntake(app: FastifyInstance, intake: Intake, maxBody: numbe
     counted.once('end', stopWatching).once('close', stopWatching);
     payload.on('error', (error) => counted.destroy(error));
     decoder?.on('error', (error) => counted.destroy(error));
-    // A body that is given up must not be left standing in its connection.
-    counted.on('error', () => {
+    // What nobody reads must not be left standing in its connection.
+    const throwAway = () => {
       unpacked.unpipe(counted).resume();
       if (decoder) payload.unpipe().resume();
-    });
+    };
+    counted.on('error', throwAway);
+    request.atClose.push(throwAway);
     done(null, unpacked.pipe(counted));
   });
 }
