@@ -162,7 +162,7 @@ const Settings = Type.Object({
   DRAIN_TIMEOUT_MS: integer(
     'Max. wait for accepted requests at shutdown, in ms',
     25_000,
-    0,
+    100,
     600_000,
   ),
   LOG_LEVEL: oneOf(
@@ -196,6 +196,12 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   } catch (error) {
     const { errors, message } = error as Error & { errors?: readonly EnvError[] };
     throw new ConfigError(errors ? errors.map(explain).join(', ') : message, { cause: error });
+  }
+  // Ajv takes Infinity for an integer, and for one within every range.
+  const endless = Object.entries(config).filter(([, v]) => Math.abs(Number(v)) === Infinity);
+  if (endless.length > 0) {
+    const names = endless.map(([name]) => `${name} (--${flagOf(name)})`);
+    throw new ConfigError(`${names.join(', ')} must be a finite number`);
   }
   const cores = availableParallelism();
   return {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ConfigError, readConfig } from '../src/config.ts';
+import { ConfigError, SETTINGS, readConfig } from '../src/config.ts';
 
 describe('settings', () => {
   it.each([
@@ -31,5 +31,11 @@ describe('settings', () => {
 
   it('names every setting that is wrong', () => {
     expect(() => readConfig({ PORT: '-1', MAX_BATCH: 'many' })).toThrow(/PORT .*MAX_BATCH /);
+  });
+
+  const numbers = SETTINGS.filter((setting) => typeof setting.default === 'number');
+  it.each(numbers)('$name=1e400 is refused: it is not finite', ({ name }) => {
+    expect(() => readConfig({ [name]: '1e400' })).toThrow(`${name} `);
+    expect(() => readConfig({ [name]: '-Infinity' })).toThrow(`${name} `);
   });
 });

@@ -146,6 +146,12 @@ describe('start', () => {
     },
   );
 
+  it('a time for heads may be longer than the one for requests', async () => {
+    const times = { HEAD_TIMEOUT_MS: '600000', REQUEST_TIMEOUT_MS: '500000' };
+    const server = await startServer(times, { untilReady: false });
+    expect(await server.stop()).toBe(0);
+  });
+
   it('HOST=localhost is one address: a second server would have no limits', async () => {
     const server = await startServer({ HOST: 'localhost' }, { untilReady: false });
     const { port } = new URL(server.url);

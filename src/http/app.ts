@@ -115,13 +115,16 @@ export async function buildApp(
     http: {
       // Refused by us, with a reason.
       requireHostHeader: false,
-      headersTimeout: config.HEAD_TIMEOUT_MS,
+      headersTimeout: Math.min(config.HEAD_TIMEOUT_MS, config.REQUEST_TIMEOUT_MS),
+      requestTimeout: config.REQUEST_TIMEOUT_MS,
       connectionsCheckingInterval: Math.min(1000, config.HEAD_TIMEOUT_MS),
     },
     clientErrorHandler: answerClientError,
     frameworkErrors: (error, request, reply) => void answerError(error, request, reply),
   }).withTypeProvider<TypeBoxTypeProvider>();
 
+  // The bytes of a head are limited; Node would leave out headers beyond the thousandth.
+  app.server.maxHeadersCount = 0;
   limitConnections(app.server, config.MAX_CONNECTIONS, connections);
   boundConnections(app, config);
   answerHalfOpen(app);

@@ -40,6 +40,12 @@ describe('errors of POST /classify', () => {
     expect(reply.body.detail).toMatch(/\. \S.*\.$/);
   }
 
+  it('a header behind a thousand others counts', async () => {
+    const others = Object.fromEntries(Array.from({ length: 1500 }, (_, i) => [`a${i}`, 'b']));
+    const reply = await send(CAT, { ...others, 'x-latency-budget-ms': 'soon' });
+    expectProblem(reply, 400, 'bad-budget');
+  });
+
   it('no body: 400 no-image', async () => {
     expectProblem(await send(new Uint8Array()), 400, 'no-image');
   });
