@@ -49,7 +49,7 @@ print(":".join(sorted(found)))')
 cat >"$to/env.sh" <<END
 export PATH="$to/node/bin:\$PATH"
 export LD_LIBRARY_PATH="$libraries\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
-export PYTHONPATH="$to/app/training:$to/app/bench"
+export PYTHONPATH="$to/app/training:$to/app/bench:$to/app/bench/gpu/stand_ins"
 export ORT_DISABLE_TELEMETRY=1
 # The provider lacks kernels that we do not use: none is looked for before it is called.
 export CUDA_MODULE_LOADING=LAZY
