@@ -12,11 +12,13 @@ Without a --model: only FOLDER/resnet50.
 from __future__ import annotations
 
 import argparse
+import os
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import onnx
+import torch
 
 from adaptive_depth import manifest
 from adaptive_depth.export import export_model
@@ -75,7 +77,11 @@ def main() -> None:
             pin(file, static / described["name"] / f"{name_of(skip)}.onnx", skip)
 
     (static / FAMILY).mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(args.processes) as pool:
+    # With more threads than cores, those that wait for each other keep others from running.
+    threads = max(1, len(os.sched_getaffinity(0)) // args.processes)
+    with ProcessPoolExecutor(
+        args.processes, initializer=torch.set_num_threads, initargs=[threads]
+    ) as pool:
         jobs = [pool.submit(export_one_file, args.out / FAMILY, args.size)]
         for skip in ladder(FAMILY, 4) if args.model else []:
             path = static / FAMILY / f"{name_of(skip)}.onnx"
