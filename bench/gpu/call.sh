@@ -92,7 +92,9 @@ if ((call == 1)); then
   run load 60 load models/grocery
   run check-grocery 90 check models/grocery
   run check-cifar10 90 check models/cifar10
-  step exported 180 tail --pid=$exporting -f /dev/null
+  # shellcheck disable=SC2016
+  step exported 180 bash -c 'tail --pid="$1" -f /dev/null; cat "$2"; grep -q "^exported to" "$2"' \
+    -- "$exporting" "$results/export.log"
   kill $exporting 2>/dev/null
   run check-resnet50 120 check "$resnet50"
   for model in models/grocery "$resnet50" models/cifar10; do
