@@ -26,7 +26,7 @@ def steps(results: Path) -> Iterator[Row]:
         why = next((text.strip() for text in lines if "rror" in text or "missing" in text), "")
         named = {"0": "done", "124": "time limit", "137": "time limit", "skipped": "no time left"}
         named["not carried"] = "its model is not there"
-        outcome = named.get(status, f"FAILED ({status}) {why[:120]}")
+        outcome = named.get(status, f"FAILED ({status}) {why[:500]}")
         yield "step", name, f"{outcome}, {seconds} s"
 
 
