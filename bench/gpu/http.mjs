@@ -7,15 +7,18 @@
  * throughput: connections that are always busy, with one or two engine workers, and with several
  *             servers on the one GPU; beside it what was busy: processor, engine, GPU
  *             (comes first: the others send shares of what it found)
- * looks:      a burst above the super-net's capacity, second looks on and off
+ * looks:      little traffic, and a burst above the super-net's capacity, second looks on and off
  * neighbour:  a second process on the GPU: what becomes of predictions and budgets
  * Results: http-<model>.json in --out, written again after each row.
  */
 import { fork, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { availableParallelism } from 'node:os';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
+import sharp from 'sharp';
 import { photosOf, readModel, readOptions, writeResults } from './model.mjs';
 import { startServer } from './server.mjs';
 
@@ -64,15 +67,15 @@ function capacity() {
 
 async function looks() {
   results.looks = [];
-  // Sure of its own samples, a network takes no second look; another model's are no class of its.
-  const mixed = [...(await photosOf('models/cifar10')), ...(await photosOf('models/grocery'))];
+  const folder = await mkdtemp(join(tmpdir(), 'quarters-'));
+  const quarters = await quartersOf(photos, folder);
   for (const secondLooks of ['on', 'off']) {
     const settings = { ENGINE_WORKERS: '1', SECOND_LOOKS: secondLooks };
     const rows = await withServers(1, settings, async (urls) => {
-      const calm = await load(urls, { rate: capacity() * 0.3, budgetMs: 100, photos: mixed });
+      const calm = await load(urls, { rate: capacity() * 0.3, budgetMs: 100, photos: quarters });
       return {
         calm,
-        burst: await load(urls, { rate: capacity() * 1.2, budgetMs: 100, photos: mixed }),
+        burst: await load(urls, { rate: capacity() * 1.2, budgetMs: 100, photos: quarters }),
       };
     });
     for (const [moment, row] of Object.entries(rows)) {
@@ -80,6 +83,25 @@ async function looks() {
     }
     await note();
   }
+  await rm(folder, { recursive: true });
+}
+
+/** Files with the four quarters of each photo: sure of its samples, a network doubts some of these. */
+async function quartersOf(files, folder) {
+  const made = [];
+  for (const file of files) {
+    const whole = await readFile(file);
+    const { width, height } = await sharp(whole).metadata();
+    const [right, lower] = [Math.floor(width / 2), Math.floor(height / 2)];
+    for (const left of [0, right]) {
+      for (const top of [0, lower]) {
+        const path = join(folder, `${made.length}.jpg`);
+        await sharp(whole).extract({ left, top, width: right, height: lower }).toFile(path);
+        made.push(path);
+      }
+    }
+  }
+  return made;
 }
 
 async function neighbour() {
