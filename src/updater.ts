@@ -76,7 +76,7 @@ export class Updater {
   }
 
   async #try({ manifest: text }: Look): Promise<void> {
-    let version: string | null = null;
+    const { version } = claimsOf(text);
     try {
       const model = await openModel(this.folder);
       const { manifest } = model;
@@ -87,7 +87,6 @@ export class Updater {
         this.service.updateEnded(null);
         return;
       }
-      ({ version } = manifest);
       const objection = objectionTo(manifest, served);
       if (objection !== null) {
         await model.close();
@@ -112,18 +111,20 @@ export class Updater {
  */
 async function lookInto(folder: string): Promise<Look> {
   const manifest = await readFile(join(folder, 'model.json'), 'utf8').catch(() => '');
-  const file = join(folder, fileNamedIn(manifest));
+  const file = join(folder, claimsOf(manifest).file);
   const { size, mtimeMs, ino } = await stat(file).catch(() => NOTHING);
   return { manifest, file: `${size} ${mtimeMs} ${ino}` };
 }
 
 const NOTHING = { size: 0, mtimeMs: 0, ino: 0 };
 
-function fileNamedIn(manifest: string): string {
+/** What a manifest says that may not be one. */
+function claimsOf(manifest: string): { file: string; version: string | null } {
   try {
-    return String((parseJson(manifest) as Partial<Manifest>).file);
+    const { file, version } = parseJson(manifest) as Partial<Manifest>;
+    return { file: String(file), version: typeof version === 'string' ? version : null };
   } catch {
-    return '';
+    return { file: '', version: null };
   }
 }
 

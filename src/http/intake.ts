@@ -40,7 +40,9 @@ export class Intake {
   take(bytes: number): void {
     this.held.add(bytes);
     if (this.held.total > this.maxBytes) {
-      throw new ServeError('overloaded', 'Too many uploads are under way.', {}, 1000);
+      // No budget helps.
+      const options = { advice: 'Retry after the Retry-After header.' };
+      throw new ServeError('overloaded', 'Too many uploads are under way.', {}, 1000, options);
     }
   }
 
