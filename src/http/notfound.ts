@@ -8,7 +8,8 @@ import { ServeError } from '../errors.ts';
 export function notFoundHandler(app: FastifyInstance) {
   const routes: { method: string; pattern: RegExp }[] = [];
   app.addHook('onRoute', ({ method, url }) => {
-    const pattern = new RegExp(`^${url.replaceAll('.', '\\.').replaceAll(/:\w+/g, '[^/]+')}$`);
+    const path = url.replaceAll('.', '\\.').replaceAll(/:\w+/g, '[^/]+').replace('*', '.*');
+    const pattern = new RegExp(`^${path}$`);
     for (const each of [method].flat()) routes.push({ method: each, pattern });
   });
 

@@ -195,6 +195,9 @@ describe('errors of POST /classify', () => {
     expect(await get.json()).toMatchObject({ code: 'method-not-allowed' });
     const put = await fetch(`${server.url}/model`, { method: 'PUT', body: 'x' });
     expect(put.status).toBe(405);
+    // Its route ends in a wildcard.
+    const wild = await fetch(`${server.url}/docs/static/x`, { method: 'POST' });
+    expect([wild.status, wild.headers.get('allow')]).toEqual([405, 'HEAD, GET']);
   });
 
   it('survives a client that hangs up in the middle of its upload', async () => {
