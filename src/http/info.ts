@@ -14,20 +14,14 @@ export function infoRoutes(service: Service): FastifyPluginAsyncTypebox {
       async () => {
         const { config } = service;
         const { update, deployment } = service.status();
-        const { manifest, tiers, latency, latencyNow, slowdown, spread } = deployment;
+        const { manifest, tiers } = deployment;
         return {
+          // What the schema does not name is left out.
+          ...deployment,
           manifest: manifest as unknown as Static<typeof ModelInfo>['manifest'],
           tiers: tiers.map((tier) => ({ ...tier, budgetMs: rounded(tier.budgetMs) })),
-          latency,
-          latencyNow,
-          slowdown,
-          spread,
-          delayMs: deployment.delayMs,
-          holdUp: deployment.holdUp,
-          decodeMs: deployment.decodeMs,
-          decoders: config.MAX_DECODES,
-          provider: deployment.provider,
           update,
+          decoders: config.MAX_DECODES,
           engineWorkers: config.ENGINE_WORKERS,
           maxBatch: config.MAX_BATCH,
         };
