@@ -3,12 +3,19 @@ import type { Static } from 'typebox';
 import { Type } from '../json-schema.ts';
 import type { SecondLook } from '../scheduler/policy.ts';
 
-const ms = (description: string) => Type.Number({ description: `${description}, in ms` });
+export const text = (description: string) => Type.String({ description });
+export const number = (description: string) => Type.Number({ description });
+export const integer = (description: string) => Type.Integer({ description });
+const ms = (description: string) => number(`${description}, in ms`);
+const share = (description: string) => Type.Number({ minimum: 0, maximum: 1, description });
+/** By sub-network and batch size. */
+const table = (description: string) =>
+  Type.Record(Type.String(), Type.Record(Type.String(), Type.Number()), { description });
 
 export const Prediction = Type.Object(
   {
     label: Type.String(),
-    index: Type.Integer({ description: 'Position of the label in the model' }),
+    index: integer('Position of the label in the model'),
     probability: Type.Number({ minimum: 0, maximum: 1 }),
   },
   { title: 'Prediction' },
@@ -24,18 +31,10 @@ export const RequestHeaders = Type.Object({
     }),
   ),
   'x-min-accuracy': Type.Optional(
-    Type.Number({
-      minimum: 0,
-      maximum: 1,
-      description: 'Answers from sub-networks expected to be less accurate are not wanted',
-    }),
+    share('Answers from sub-networks expected to be less accurate are not wanted'),
   ),
   'x-min-confidence': Type.Optional(
-    Type.Number({
-      minimum: 0,
-      maximum: 1,
-      description: 'Look deeper until the answer is so sure, as far as the budget allows',
-    }),
+    share('Look deeper until the answer is so sure, as far as the budget allows'),
   ),
   'endpoint-load-metrics-format': Type.Optional(
     Type.Union([Type.Literal('text'), Type.Literal('json')], {
@@ -46,34 +45,24 @@ export const RequestHeaders = Type.Object({
 
 export const Answer = Type.Object(
   {
-    id: Type.String({
-      description: 'The request id; with several images, followed by -0, -1, ...',
-    }),
+    id: text('The request id; with several images, followed by -0, -1, ...'),
     model: Type.Object({ name: Type.String(), version: Type.String() }),
     predictions: Type.Array(Prediction, { description: 'Most probable first' }),
-    confidence: Type.Number({
-      minimum: 0,
-      maximum: 1,
-      description: 'Calibrated probability that the first prediction is right',
-    }),
+    confidence: share('Calibrated probability that the first prediction is right'),
     looks: Type.Array(
       Type.Object({
         subNetwork: Type.String(),
-        confidence: Type.Number({ description: 'How sure it was, 0 to 1' }),
+        confidence: number('How sure it was, 0 to 1'),
         atMs: ms('When its answer came, from the arrival of the request head'),
       }),
       { description: 'Sub-networks that looked, first one first; the last look counts' },
     ),
     subNetwork: Type.Object({
-      skip: Type.String({
-        description: 'Skip flags, first stage first; T = second sub-path skipped',
-      }),
-      expectedAccuracy: Type.Number({ description: 'Top-1 on the held-out split, 0 to 1' }),
-      macs: Type.Integer({ description: 'Multiply-accumulates' }),
+      skip: text('Skip flags, first stage first; T = second sub-path skipped'),
+      expectedAccuracy: number('Top-1 on the held-out split, 0 to 1'),
+      macs: integer('Multiply-accumulates'),
     }),
-    warning: Type.Optional(
-      Type.String({ description: 'The file is damaged: parts of the image may be wrong' }),
-    ),
+    warning: Type.Optional(text('The file is damaged: parts of the image may be wrong')),
     budget: Type.Object({
       requestedMs: ms('Budget of this request'),
       predictedMs: ms('Predicted when the batch started, from arrival to result'),
@@ -98,31 +87,33 @@ export const Answers = Type.Object(
 
 export const Problem = Type.Object(
   {
-    type: Type.String({ description: 'urn:depthserve:error:<code>' }),
-    code: Type.String({ description: 'Stable' }),
+    type: text('urn:depthserve:error:<code>'),
+    code: text('Stable'),
     title: Type.String(),
     status: Type.Integer(),
-    detail: Type.String({ description: 'What happened, and what to do' }),
+    detail: text('What happened, and what to do'),
     requestId: Type.String(),
     smallestBudgetMs: Type.Optional(
       ms('Estimate of the smallest budget that would do now; a caller should add a margin'),
     ),
-    image: Type.Optional(Type.Integer({ description: 'Which of several images, from 0' })),
+    image: Type.Optional(integer('Which of several images, from 0')),
   },
   { title: 'Problem', description: 'RFC 9457 problem details' },
 );
 
-/** For the `response` of a route: every status but success is a problem document. */
-export const problems = (...statuses: number[]) =>
-  Object.fromEntries(
-    statuses.map((status) => [
-      status,
-      {
-        description: 'See the code in the problem document',
-        content: { 'application/problem+json': { schema: Problem } },
-      },
-    ]),
-  );
+/** For the `response` of a route: what every status but success is answered with. */
+export const errorsAs =
+  (type: string, schema: object, description: string) =>
+  (...statuses: number[]) =>
+    Object.fromEntries(
+      statuses.map((status) => [status, { description, content: { [type]: { schema } } }]),
+    );
+
+export const problems = errorsAs(
+  'application/problem+json',
+  Problem,
+  'See the code in the problem document',
+);
 
 const SubNetwork = Type.Object(
   {
@@ -131,7 +122,7 @@ const SubNetwork = Type.Object(
     top1CI: Type.Union([Type.Array(Type.Number()), Type.Null()]),
     macs: Type.Integer(),
     params: Type.Integer(),
-    source: Type.String({ description: 'measured, published or unmeasured' }),
+    source: text('measured, published or unmeasured'),
     reference: Type.Optional(Type.String()),
   },
   { title: 'SubNetwork' },
@@ -159,7 +150,7 @@ export const ModelInfo = Type.Object(
             Type.Unsafe<SecondLook>(
               Type.Object(
                 {
-                  skip: Type.String({ description: 'Sub-network of the second look' }),
+                  skip: text('Sub-network of the second look'),
                   bins: Type.Array(Type.Record(Type.String(), Type.Number()), {
                     description: 'below: largest confidence; share of images; first, second: right',
                   }),
@@ -173,26 +164,18 @@ export const ModelInfo = Type.Object(
       ),
       { description: 'The Pareto front measured here, cheapest first; empty until ready' },
     ),
-    latency: Type.Record(Type.String(), Type.Record(Type.String(), Type.Number()), {
-      description: 'Median ms by sub-network and batch size, measured here at start',
-    }),
-    latencyNow: Type.Record(Type.String(), Type.Record(Type.String(), Type.Number()), {
-      description: 'The same as it is now: slowdown included, and what each entry really took',
-    }),
-    slowdown: Type.Number({ description: 'Present multiple of the latency table' }),
-    spread: Type.Number({
-      description: '95th percentile of batch times over their median, recently',
-    }),
-    delayMs: Type.Number({
-      description:
-        '95th percentile of the ms that batches took beyond work and typical hold-up, recently',
-    }),
-    holdUp: Type.Number({
-      description:
-        'Median of the time that engines waited for a core, over that of their work, recently',
-    }),
-    decodeMs: Type.Number({ description: 'Median ms that decoding an image took recently' }),
-    decoders: Type.Integer({ description: 'Images decoded at the same time' }),
+    latency: table('Median ms by sub-network and batch size, measured here at start'),
+    latencyNow: table('The same as it is now: slowdown included, and what each entry really took'),
+    slowdown: number('Present multiple of the latency table'),
+    spread: number('95th percentile of batch times over their median, recently'),
+    delayMs: number(
+      '95th percentile of the ms that batches took beyond work and typical hold-up, recently',
+    ),
+    holdUp: number(
+      'Median of the time that engines waited for a core, over that of their work, recently',
+    ),
+    decodeMs: number('Median ms that decoding an image took recently'),
+    decoders: integer('Images decoded at the same time'),
     provider: Type.Union([Type.String(), Type.Null()]),
     update: Type.Union(
       [
@@ -221,25 +204,23 @@ const orNull = (description: string) =>
 
 export const Live = Type.Object(
   {
-    now: Type.Integer({ description: 'Seconds since 1970' }),
+    now: integer('Seconds since 1970'),
     seconds: Type.Array(
       Type.Object(
         {
-          at: Type.Integer({ description: 'Seconds since 1970' }),
+          at: integer('Seconds since 1970'),
           tiers: Type.Record(Type.String(), Type.Integer(), {
             description: 'Images answered, by the sub-network that the service chose',
           }),
-          pinned: Type.Integer({
-            description: 'Images answered whose sub-network the caller named',
-          }),
-          late: Type.Integer({ description: 'Images answered after their deadline' }),
-          refused: Type.Integer({ description: 'Requests refused or expired for lack of time' }),
+          pinned: integer('Images answered whose sub-network the caller named'),
+          late: integer('Images answered after their deadline'),
+          refused: integer('Requests refused or expired for lack of time'),
           accuracy: orNull('Mean expected accuracy of the images answered in time'),
           p50Ms: orNull('Median time from arrival to answer'),
           p99Ms: orNull('99th percentile of it'),
           p50Used: orNull('Median share of the budget used'),
           p99Used: orNull('99th percentile of it'),
-          busyMs: Type.Number({ description: 'Time that engines worked on what was answered' }),
+          busyMs: number('Time that engines worked on what was answered'),
         },
         { title: 'Second' },
       ),
@@ -251,7 +232,7 @@ export const Live = Type.Object(
 
 export const Ready = Type.Object(
   {
-    status: Type.String({ description: 'starting, ready, recovering, draining or failed' }),
+    status: text('starting, ready, recovering, draining or failed'),
     provider: Type.Union([Type.String(), Type.Null()], { description: 'cuda or cpu' }),
     fallback: Type.Union([Type.String(), Type.Null()], {
       description: 'Why CUDA is not used although EXECUTION_PROVIDER=auto tried it',

@@ -1,6 +1,7 @@
 /** The shapes of the Open Inference Protocol (version 2) with Triton's extensions. */
 import type { Static } from 'typebox';
 import { Type } from '../../json-schema.ts';
+import { errorsAs, integer, number, text } from '../schemas.ts';
 
 /** Those that mean something here are checked where they are read; others may be anything. */
 const Parameters = Type.Record(Type.String(), Type.Unknown());
@@ -9,7 +10,7 @@ export const InferInput = Type.Object(
   {
     name: Type.String(),
     shape: Type.Array(Type.Integer(), { maxItems: 8 }),
-    datatype: Type.String({ description: 'UINT8 for pixels, BYTES for JPEG, PNG or WebP files' }),
+    datatype: text('UINT8 for pixels, BYTES for JPEG, PNG or WebP files'),
     parameters: Type.Optional(Parameters),
     data: Type.Optional(
       Type.Array(Type.Unknown(), {
@@ -66,20 +67,14 @@ export const InferResponse = Type.Object(
     model_name: Type.String(),
     model_version: Type.String(),
     parameters: Type.Object({
-      sub_network: Type.String({
-        description: 'Skip flags; one for each image, separated by commas, where they differ',
-      }),
-      expected_accuracy: Type.Number({ description: 'Mean over the images' }),
-      confidence: Type.String({
-        description: 'Calibrated, 0 to 1; one for each image, separated by commas',
-      }),
-      looks: Type.String({
-        description: 'Sub-networks that looked, as TT>FF; one entry for each image',
-      }),
+      sub_network: text('Skip flags; one for each image, separated by commas, where they differ'),
+      expected_accuracy: number('Mean over the images'),
+      confidence: text('Calibrated, 0 to 1; one for each image, separated by commas'),
+      looks: text('Sub-networks that looked, as TT>FF; one entry for each image'),
       budget_ms: Type.Number(),
       budget_met: Type.Boolean(),
-      predicted_ms: Type.Number({ description: 'From arrival to result, predicted at dispatch' }),
-      actual_ms: Type.Number({ description: 'From arrival to answer' }),
+      predicted_ms: number('From arrival to result, predicted at dispatch'),
+      actual_ms: number('From arrival to answer'),
       decode_ms: Type.Number(),
       queue_ms: Type.Number(),
       inference_ms: Type.Number(),
@@ -91,21 +86,15 @@ export const InferResponse = Type.Object(
 export type InferResponse = Static<typeof InferResponse>;
 
 const V2Error = Type.Object(
-  { error: Type.String({ description: '"<code>: what happened, and what to do"' }) },
+  { error: text('"<code>: what happened, and what to do"') },
   { title: 'InferError' },
 );
 
-/** For the `response` of a v2 route. */
-export const v2Errors = (...statuses: number[]) =>
-  Object.fromEntries(
-    statuses.map((status) => [
-      status,
-      {
-        description: 'In the form of the Open Inference Protocol',
-        content: { 'application/json': { schema: V2Error } },
-      },
-    ]),
-  );
+export const v2Errors = errorsAs(
+  'application/json',
+  V2Error,
+  'In the form of the Open Inference Protocol',
+);
 
 export const ServerMetadata = Type.Object(
   {
@@ -173,9 +162,9 @@ export const ModelStatistics = Type.Object(
       Type.Object({
         name: Type.String(),
         version: Type.String(),
-        last_inference: Type.Integer({ description: 'ms since 1970' }),
-        inference_count: Type.Integer({ description: 'Images' }),
-        execution_count: Type.Integer({ description: 'Batches' }),
+        last_inference: integer('ms since 1970'),
+        inference_count: integer('Images'),
+        execution_count: integer('Batches'),
         inference_stats: Type.Object({
           success: Duration,
           fail: Duration,
