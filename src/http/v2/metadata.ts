@@ -1,5 +1,8 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import type { FastifyReply } from 'fastify';
+import type { TSchema } from 'typebox';
 import { Type } from '../../json-schema.ts';
+import type { Manifest } from '../../model/manifest.ts';
 import type { Service } from '../../service.ts';
 import { describeConfig, describeModel, describeServer } from './describe.ts';
 import { MODEL_PATHS, ModelParams, assertModel } from './model.ts';
@@ -17,10 +20,12 @@ const ModelReady = Type.Object({ name: Type.String(), ready: Type.Boolean() });
 
 /** What the protocol's clients ask before they infer: metadata, health, config, statistics. */
 export function metadataRoutes(service: Service, version: string): FastifyPluginAsyncTypebox {
-  const isReady = () => service.state === 'ready';
-  const served = (params: ModelParams) => {
-    assertModel(params, service.manifest);
-    return service.manifest;
+  const statistics = (manifest: Manifest) => ({
+    model_stats: [service.tritonStatistics.report(manifest)],
+  });
+  const sendReady = (reply: FastifyReply, of: { readonly name?: string } = {}) => {
+    const ready = service.state === 'ready';
+    return reply.code(ready ? 200 : 503).send({ ...of, ready });
   };
 
   return async (app) => {
@@ -46,69 +51,50 @@ export function metadataRoutes(service: Service, version: string): FastifyPlugin
           response: { 200: ServerReady, 503: ServerReady },
         },
       },
-      async (_request, reply) => reply.code(isReady() ? 200 : 503).send({ ready: isReady() }),
+      async (_request, reply) => sendReady(reply),
     );
 
     app.get(
       '/models/stats',
       { schema: { summary: 'Statistics of all models', response: { 200: ModelStatistics } } },
-      async () => {
-        return { model_stats: [service.tritonStatistics.report(service.manifest)] };
-      },
+      async () => statistics(service.manifest),
     );
 
     for (const path of MODEL_PATHS) {
-      app.get(
-        path,
-        {
-          schema: {
-            summary: 'Model metadata',
-            params: ModelParams,
-            response: { 200: ModelMetadata, ...v2Errors(404) },
+      const ofModel = (
+        suffix: string,
+        { summary, response }: { summary: string; response: Record<number, TSchema> },
+        answer: (manifest: Manifest, reply: FastifyReply) => object,
+      ) =>
+        app.get(
+          `${path}${suffix}`,
+          {
+            schema: { summary, params: ModelParams, response: { ...response, ...v2Errors(404) } },
           },
-        },
-        async ({ params }) => describeModel(served(params)),
+          async ({ params }, reply) => {
+            assertModel(params, service.manifest);
+            return answer(service.manifest, reply);
+          },
+        );
+
+      ofModel('', { summary: 'Model metadata', response: { 200: ModelMetadata } }, describeModel);
+      ofModel(
+        '/ready',
+        { summary: 'The model takes requests', response: { 200: ModelReady, 503: ModelReady } },
+        ({ name }, reply) => sendReady(reply, { name }),
       );
-      app.get(
-        `${path}/ready`,
+      ofModel(
+        '/config',
         {
-          schema: {
-            summary: 'The model takes requests',
-            params: ModelParams,
-            response: { 200: ModelReady, ...v2Errors(404), 503: ModelReady },
-          },
+          summary: "Model configuration, as Triton's load generator reads it",
+          response: { 200: ModelConfig },
         },
-        async ({ params }, reply) => {
-          const { name } = served(params);
-          return reply.code(isReady() ? 200 : 503).send({ name, ready: isReady() });
-        },
+        () => describeConfig(service),
       );
-      app.get(
-        `${path}/config`,
-        {
-          schema: {
-            summary: "Model configuration, as Triton's load generator reads it",
-            params: ModelParams,
-            response: { 200: ModelConfig, ...v2Errors(404) },
-          },
-        },
-        async ({ params }) => {
-          served(params);
-          return describeConfig(service);
-        },
-      );
-      app.get(
-        `${path}/stats`,
-        {
-          schema: {
-            summary: 'Statistics since this version is served',
-            params: ModelParams,
-            response: { 200: ModelStatistics, ...v2Errors(404) },
-          },
-        },
-        async ({ params }) => {
-          return { model_stats: [service.tritonStatistics.report(served(params))] };
-        },
+      ofModel(
+        '/stats',
+        { summary: 'Statistics since this version is served', response: { 200: ModelStatistics } },
+        statistics,
       );
     }
   };
