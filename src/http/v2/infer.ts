@@ -12,6 +12,14 @@ import { assertModel, MODEL_PATHS, ModelParams } from './model.ts';
 import { InferRequest, InferResponse, v2Errors } from './schemas.ts';
 import { headWishOf } from './wish.ts';
 
+/** readMessage() validates: strictly, and only after JSON and tensors are taken apart. */
+const REQUEST_BODY = {
+  content: {
+    'application/json': { schema: InferRequest },
+    'application/octet-stream': { schema: { type: 'string', format: 'binary' } },
+  },
+};
+
 /** `POST …/infer`: tensors or encoded images in, tensors out, within the request's budget. */
 export function inferRoutes(service: Serving): FastifyPluginAsync {
   async function answer(request: FastifyRequest, reply: FastifyReply): Promise<Buffer | object> {
@@ -49,7 +57,7 @@ export function inferRoutes(service: Serving): FastifyPluginAsync {
       app.post(
         `${path}/infer`,
         {
-          config: { classifies: true },
+          config: { classifies: true, documented: { body: REQUEST_BODY } },
           // Before the body is read: a budget in the head may be refused at once.
           onRequest(request, _reply, done) {
             jsonLengthOf(request);
@@ -68,8 +76,6 @@ export function inferRoutes(service: Serving): FastifyPluginAsync {
             };
             serveBy(service, request, asks, entered);
           },
-          // readMessage() validates: strictly, and only after JSON and tensors are taken apart.
-          validatorCompiler: () => () => true,
           serializerCompiler: () => JSON.stringify,
           schema: {
             summary: 'Classify tensors or encoded images within a latency budget',
@@ -78,12 +84,6 @@ export function inferRoutes(service: Serving): FastifyPluginAsync {
               'the binary tensor (0: the tensor alone); answers are binary where binary_data asks ' +
               'for it.',
             params: ModelParams,
-            body: {
-              content: {
-                'application/json': { schema: InferRequest },
-                'application/octet-stream': { schema: { type: 'string', format: 'binary' } },
-              },
-            },
             response: {
               200: {
                 description: 'The outputs; application/octet-stream where any of them is binary',
