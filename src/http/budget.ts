@@ -1,67 +1,75 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { ServeError } from '../errors.ts';
+import type { ErrorCode } from '../errors.ts';
 
-/** What has headers, or metadata of gRPC with the same names. */
-export interface Headed {
-  readonly headers: IncomingHttpHeaders;
+/** A number that a caller may ask for, in the head or in a parameter of v2. */
+export interface Target {
+  readonly header: string;
+  readonly code: ErrorCode;
+  /** Where the parameter is wrong; where the header is, the code's own fits. */
+  readonly advice: string;
+  readonly isValid: (value: unknown) => value is number;
 }
 
 const LONGEST_MS = 3_600_000;
 
-export function isBudget(ms: unknown): ms is number {
+function isBudget(ms: unknown): ms is number {
   return typeof ms === 'number' && ms > 0 && ms <= LONGEST_MS;
 }
 
 /** An accuracy or a confidence: 0 to 1. */
-export function isShare(value: unknown): value is number {
+function isShare(value: unknown): value is number {
   return typeof value === 'number' && value >= 0 && value <= 1;
 }
 
-/**
- * The caller's latency budget in ms, for the whole stay in the service.
- *
- * @throws {ServeError} bad-budget
- */
-export function budgetOf(request: Headed, fallbackMs: number): number {
-  const header = request.headers['x-latency-budget-ms'];
-  if (header === undefined) return fallbackMs;
-  const budget = decimal(header);
-  if (isBudget(budget)) return budget;
-  throw new ServeError('bad-budget', `X-Latency-Budget-Ms is ${quoted(header)}.`);
+export const BUDGET: Target = {
+  header: 'X-Latency-Budget-Ms',
+  code: 'bad-budget',
+  advice:
+    'Send a number above 0 and at most an hour: timeout in microseconds, or latency_budget_ms in ms.',
+  isValid: isBudget,
+};
+
+const share = (header: string, code: ErrorCode): Target => {
+  return { header, code, advice: 'Send a number from 0 to 1.', isValid: isShare };
+};
+export const MIN_ACCURACY = share('X-Min-Accuracy', 'bad-min-accuracy');
+export const MIN_CONFIDENCE = share('X-Min-Confidence', 'bad-min-confidence');
+
+/** What the head of a request asks for: headers, or deadline and metadata of gRPC. */
+export interface HeadWish {
+  /** For the whole stay in the service. */
+  readonly budgetMs?: number | undefined;
+  /** The lowest accuracy that the caller accepts, 0 to 1. */
+  readonly minAccuracy?: number | undefined;
+  /**
+   * How sure the caller wants an answer to be, 0 to 1: deeper sub-networks look until it is, as far
+   * as the budget allows.
+   */
+  readonly minConfidence?: number | undefined;
 }
 
 /**
- * The lowest accuracy that the caller accepts, 0 to 1.
- *
- * @throws {ServeError} bad-min-accuracy
+ * @param headers or metadata of gRPC with the same names.
+ * @throws {ServeError} bad-budget, bad-min-accuracy, bad-min-confidence
  */
-export function minAccuracyOf(request: Headed): number {
-  const header = request.headers['x-min-accuracy'];
-  if (header === undefined) return 0;
-  const accuracy = decimal(header);
-  if (isShare(accuracy)) return accuracy;
-  throw new ServeError('bad-min-accuracy', `X-Min-Accuracy is ${quoted(header)}.`);
+export function headWishOf(headers: IncomingHttpHeaders): HeadWish {
+  return {
+    budgetMs: read(BUDGET, headers['x-latency-budget-ms']),
+    minAccuracy: read(MIN_ACCURACY, headers['x-min-accuracy']),
+    minConfidence: read(MIN_CONFIDENCE, headers['x-min-confidence']),
+  };
 }
 
-/**
- * How sure the caller wants an answer to be, 0 to 1: deeper sub-networks look until it is, as far
- * as the budget allows.
- *
- * @throws {ServeError} bad-min-confidence
- */
-export function minConfidenceOf(request: Headed): number | undefined {
-  const header = request.headers['x-min-confidence'];
-  if (header === undefined) return undefined;
-  const confidence = decimal(header);
-  if (isShare(confidence)) return confidence;
-  throw new ServeError('bad-min-confidence', `X-Min-Confidence is ${quoted(header)}.`);
+function read(target: Target, value: string | string[] | undefined): number | undefined {
+  if (value === undefined) return undefined;
+  const number = decimal(value);
+  if (target.isValid(number)) return number;
+  const shown = JSON.stringify(String(value).slice(0, 40));
+  throw new ServeError(target.code, `${target.header} is ${shown}.`);
 }
 
 /** Plain decimals only; NaN for everything else, and for headers sent twice. */
 function decimal(header: string | string[]): number {
   return typeof header === 'string' && /^\d+(\.\d+)?$/.test(header) ? Number(header) : NaN;
-}
-
-function quoted(header: string | string[]): string {
-  return JSON.stringify(String(header).slice(0, 40));
 }

@@ -7,7 +7,7 @@ import { ServeError } from '../errors.ts';
 import { Type } from '../json-schema.ts';
 import type { ImageRequest } from '../pipeline/pipeline.ts';
 import { answerOf, serverTimingOf, subNetworksOf } from './answer.ts';
-import { budgetOf, minAccuracyOf, minConfidenceOf } from './budget.ts';
+import { headWishOf } from './budget.ts';
 import { boundaryOf } from './delimiters.ts';
 import { cancelOnDisconnect } from './disconnect.ts';
 import { readForm } from './form.ts';
@@ -67,15 +67,18 @@ function assertQuery(request: FastifyRequest): void {
 /** `POST /classify`: images and a latency budget in, labels and how they came about out. */
 export function classifyRoute(service: Serving): FastifyPluginAsyncTypebox {
   const { config } = service;
-  const imageRequestOf = (request: FastifyRequest): ImageRequest => ({
-    arrivedAt: request.arrivedAt,
-    budgetMs: budgetOf(request, config.DEFAULT_BUDGET_MS),
-    minAccuracy: minAccuracyOf(request),
-    skip: undefined,
-    minConfidence: minConfidenceOf(request),
-    format: FORMAT_OF_TYPE.get(request.raw.headers['content-type']),
-    cancellation: undefined,
-  });
+  const imageRequestOf = (request: FastifyRequest): ImageRequest => {
+    const wish = headWishOf(request.headers);
+    return {
+      arrivedAt: request.arrivedAt,
+      budgetMs: wish.budgetMs ?? config.DEFAULT_BUDGET_MS,
+      minAccuracy: wish.minAccuracy ?? 0,
+      skip: undefined,
+      minConfidence: wish.minConfidence,
+      format: FORMAT_OF_TYPE.get(request.raw.headers['content-type']),
+      cancellation: undefined,
+    };
+  };
 
   return async (app) => {
     app.decorateRequest('imageRequest', null);

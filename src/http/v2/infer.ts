@@ -1,5 +1,7 @@
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify';
 import { serverTimingOf } from '../answer.ts';
+import { headWishOf } from '../budget.ts';
+import type { HeadWish } from '../budget.ts';
 import { cancelOnDisconnect } from '../disconnect.ts';
 import { readWhole } from '../intake.ts';
 import { fromRefusal } from '../problem.ts';
@@ -10,7 +12,13 @@ import { rawMessage } from './inputs.ts';
 import { jsonLengthOf, readMessage } from './message.ts';
 import { assertModel, MODEL_PATHS, ModelParams } from './model.ts';
 import { InferRequest, InferResponse, v2Errors } from './schemas.ts';
-import { headWishOf } from './wish.ts';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** What the head of a request to /infer asks for. */
+    headWish: HeadWish | null;
+  }
+}
 
 /** readMessage() validates: strictly, and only after JSON and tensors are taken apart. */
 const REQUEST_BODY = {
@@ -30,7 +38,7 @@ export function inferRoutes(service: Serving): FastifyPluginAsync {
     );
     const call = {
       arrivedAt: request.arrivedAt,
-      head: headWishOf(request),
+      head: request.headWish!,
       id: request.id,
       cancellation: cancelOnDisconnect(request, reply),
       allBinary: false,
@@ -49,6 +57,7 @@ export function inferRoutes(service: Serving): FastifyPluginAsync {
   }
 
   return async (app) => {
+    app.decorateRequest('headWish', null);
     // One parser for whatever the client calls its body, or doesn't: the header tells JSON from
     // binary, and Triton's client sends no Content-Type at all.
     app.removeAllContentTypeParsers();
@@ -64,7 +73,8 @@ export function inferRoutes(service: Serving): FastifyPluginAsync {
             // Whatever the body is called: see the parser.
             request.raw.headers['content-type'] = 'application/octet-stream';
             const { arrivedAt } = request;
-            const { budgetMs } = headWishOf(request);
+            request.headWish = headWishOf(request.headers);
+            const { budgetMs } = request.headWish;
             const asks = budgetMs === undefined ? null : { arrivedAt, budgetMs, minAccuracy: 0 };
             const entered: Entering = (error, refusal) => {
               if (error) return done(error);

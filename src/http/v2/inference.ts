@@ -5,6 +5,7 @@ import type { Cancellation } from '../../pipeline/cancellation.ts';
 import { isInTime } from '../../telemetry/recorder.ts';
 import type { Classified } from '../../telemetry/recorder.ts';
 import { rounded } from '../answer.ts';
+import type { HeadWish } from '../budget.ts';
 import type { Serving } from '../serving.ts';
 import type { RequestTrace } from '../../tracing/trace.ts';
 import { readImages } from './inputs.ts';
@@ -12,7 +13,6 @@ import type { Message } from './message.ts';
 import { outputsOf, wantedOutputs } from './outputs.ts';
 import type { InferResponse } from './schemas.ts';
 import { wishOf } from './wish.ts';
-import type { HeadWish } from './wish.ts';
 
 export interface InferCall {
   /** When the head arrived, as `performance.now()`. */

@@ -1,9 +1,8 @@
 import { ServeError } from '../../errors.ts';
-import type { ErrorCode } from '../../errors.ts';
 import { isRanked } from '../../model/ladder.ts';
 import type { Manifest } from '../../model/manifest.ts';
-import { budgetOf, isBudget, isShare, minAccuracyOf, minConfidenceOf } from '../budget.ts';
-import type { Headed } from '../budget.ts';
+import { BUDGET, MIN_ACCURACY, MIN_CONFIDENCE } from '../budget.ts';
+import type { HeadWish, Target } from '../budget.ts';
 import type { InferRequest } from './schemas.ts';
 
 /**
@@ -17,19 +16,6 @@ export interface Wish {
   readonly skip: string | undefined;
 }
 
-/** What the head of a request asks for: headers, or deadline and metadata of gRPC. */
-export type HeadWish = Partial<Pick<Wish, 'budgetMs' | 'minAccuracy' | 'minConfidence'>>;
-
-/** @throws {ServeError} bad-budget, bad-min-accuracy, bad-min-confidence */
-export function headWishOf(request: Headed): HeadWish {
-  const { headers } = request;
-  return {
-    ...('x-latency-budget-ms' in headers && { budgetMs: budgetOf(request, 0) }),
-    ...('x-min-accuracy' in headers && { minAccuracy: minAccuracyOf(request) }),
-    ...('x-min-confidence' in headers && { minConfidence: minConfidenceOf(request) }),
-  };
-}
-
 /** @throws {ServeError} bad-budget, bad-min-accuracy, bad-min-confidence, bad-skip */
 export function wishOf(
   head: HeadWish,
@@ -37,17 +23,17 @@ export function wishOf(
   manifest: Manifest,
   defaultBudgetMs: number,
 ): Wish {
-  const asked = budget(parameters);
+  const asked =
+    read(BUDGET, parameters, 'latency_budget_ms') ??
+    // 0 is how Triton's clients say "none".
+    (parameters['timeout'] === 0 ? undefined : read(BUDGET, parameters, 'timeout', 1000));
   return {
     budgetMs: Math.min(asked ?? Infinity, head.budgetMs ?? asked ?? defaultBudgetMs),
-    minAccuracy: minAccuracy(parameters) ?? head.minAccuracy ?? 0,
-    minConfidence: minConfidence(parameters) ?? head.minConfidence,
+    minAccuracy: read(MIN_ACCURACY, parameters, 'min_accuracy') ?? head.minAccuracy ?? 0,
+    minConfidence: read(MIN_CONFIDENCE, parameters, 'min_confidence') ?? head.minConfidence,
     skip: skip(parameters, manifest),
   };
 }
-
-const BUDGET_ADVICE =
-  'Send a number above 0 and at most an hour: timeout in microseconds, or latency_budget_ms in ms.';
 
 /** Of a value that is wrong, what it is and, for its type is easily overlooked, that it is text. */
 export function shown(value: unknown): string {
@@ -55,39 +41,19 @@ export function shown(value: unknown): string {
   return typeof value === 'string' ? `the text ${text}` : text;
 }
 
-function badBudget(what: string, value: unknown): ServeError {
-  const detail = `Parameter ${what} is ${shown(value)}.`;
-  return new ServeError('bad-budget', detail, {}, undefined, { advice: BUDGET_ADVICE });
-}
-
-function badShare(code: ErrorCode, name: string, value: unknown): ServeError {
-  const advice = 'Send a number from 0 to 1.';
-  return new ServeError(code, `Parameter ${name} is ${shown(value)}.`, {}, undefined, { advice });
-}
-
 type Parameters = NonNullable<InferRequest['parameters']>;
 
-function budget(parameters: Parameters): number | undefined {
-  const { latency_budget_ms: ms, timeout } = parameters;
-  if (ms !== undefined) {
-    if (isBudget(ms)) return ms;
-    throw badBudget('latency_budget_ms', ms);
-  }
-  // 0 is how Triton's clients say "none".
-  if (timeout === undefined || timeout === 0) return undefined;
-  const fromTimeout = typeof timeout === 'number' ? timeout / 1000 : timeout;
-  if (isBudget(fromTimeout)) return fromTimeout;
-  throw badBudget('timeout', timeout);
-}
-
-function minAccuracy({ min_accuracy: floor }: Parameters): number | undefined {
-  if (floor === undefined || isShare(floor)) return floor;
-  throw badShare('bad-min-accuracy', 'min_accuracy', floor);
-}
-
-function minConfidence({ min_confidence: wanted }: Parameters): number | undefined {
-  if (wanted === undefined || isShare(wanted)) return wanted;
-  throw badShare('bad-min-confidence', 'min_confidence', wanted);
+/** @param divisor from the parameter's unit to the target's. */
+function read(
+  { code, advice, isValid }: Target,
+  parameters: Parameters,
+  name: string,
+  divisor = 1,
+): number | undefined {
+  const given = parameters[name];
+  const value = typeof given === 'number' ? given / divisor : given;
+  if (value === undefined || isValid(value)) return value;
+  throw new ServeError(code, `Parameter ${name} is ${shown(given)}.`, {}, undefined, { advice });
 }
 
 function skip({ skip: pinned }: Parameters, manifest: Manifest): string | undefined {
