@@ -146,7 +146,6 @@ export function classifyRoute(service: Serving): FastifyPluginAsyncTypebox {
           const entered: Entering = (error, refusal) => {
             if (error) return done(error);
             if (refusal) return refuseEarly(refusal, request, reply, service.isClosing);
-            request.uploadDue = imageRequest.arrivedAt + imageRequest.budgetMs;
             done();
           };
           serveBy(service, request, imageRequest, entered, isShort(request));

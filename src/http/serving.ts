@@ -69,6 +69,8 @@ export function serveBy(
     // The client has gone away meanwhile: that has been counted.
     if (request.raw.destroyed) return;
     request.deployment = deployment;
+    // Of two budgets the smaller one counts: another may be in the body.
+    if (asks) request.uploadDue = asks.arrivedAt + asks.budgetMs;
     entered(null, refusal);
   };
   const answer = service.enter(asks, request.atClose, canWait);

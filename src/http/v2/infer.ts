@@ -80,8 +80,6 @@ export function inferRoutes(service: Serving): FastifyPluginAsync {
               if (error) return done(error);
               assertModel(request.params as ModelParams, request.deployment!.manifest);
               if (refusal) return done(fromRefusal(refusal));
-              // Of two budgets the smaller one counts: the other may be in the body.
-              if (budgetMs !== undefined) request.uploadDue = arrivedAt + budgetMs;
               done();
             };
             serveBy(service, request, asks, entered);
