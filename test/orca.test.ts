@@ -1,6 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { formatted } from '../src/http/orca.ts';
+import { formatted, loadReports } from '../src/http/orca.ts';
 import type { LoadReport } from '../src/http/orca.ts';
+import type { Manifest } from '../src/model/manifest.ts';
+import type { Service } from '../src/service.ts';
+import { History } from '../src/telemetry/history.ts';
+import { notWarm } from '../src/telemetry/status.ts';
 import { CAT, classify } from './http/client.ts';
 import { startServer } from './server.ts';
 import type { Server } from './server.ts';
@@ -27,6 +31,38 @@ test('a report as JSON', () => {
 
 test('no report in a format that ORCA does not have', () => {
   expect(formatted(report, 'xml')).toBeNull();
+});
+
+// To read it for each of many requests would cost more than to answer them.
+test('the history is read once a second, the queue for each report', () => {
+  let now = 60_000;
+  let readings = 0;
+  let waiting = 0;
+  const service = {
+    get history() {
+      readings++;
+      return new History(() => now);
+    },
+    status: () => ({ deployment: { ...notWarm({} as Manifest), waiting } }),
+    config: { ENGINE_WORKERS: 1 },
+  } as unknown as Service;
+  const hook = loadReports(service, true, () => now);
+  const request = { headers: { 'endpoint-load-metrics-format': 'json' } } as never;
+  const report = () => {
+    let header = '';
+    const reply = { header: (_name: string, value: string) => (header = value) } as never;
+    hook(request, reply, () => {});
+    return JSON.parse(header.replace(/^JSON /, '')) as LoadReport;
+  };
+
+  for (; waiting < 10; waiting++) {
+    expect(report().named_metrics).toMatchObject({ queue_length: waiting, lost_accuracy: 0 });
+    now += 90;
+  }
+  expect(readings).toBe(1);
+  now += 100;
+  report();
+  expect(readings).toBe(2);
 });
 
 describe('the real server', () => {

@@ -18,33 +18,48 @@ export interface LoadReport {
 /** Load is averaged over this many whole seconds. */
 const WINDOW = 5;
 
+/** ms for which averages are kept: reading the history for each request would cost more than that. */
+const KEPT_MS = 1000;
+
 /**
  * Answers the request header `endpoint-load-metrics-format` (text or json) with a report in
  * `endpoint-load-metrics`. Nothing is computed for those who don't ask.
  *
  * @param isForAll no tokens are asked for; else routes that anyone may ask tell no load.
+ * @param now ms since 1970.
  */
-export function loadReports(service: Service, isForAll: boolean) {
+export function loadReports(service: Service, isForAll: boolean, now = steadyNow) {
   const cpu = new CpuMeter();
+  let averages: LoadReport | null = null;
+  let averagedAt = 0;
+  const report = (): LoadReport => {
+    const at = now();
+    if (!averages || at - averagedAt >= KEPT_MS) {
+      averages = averagesOf(service, at, cpu.utilization());
+      averagedAt = at;
+    }
+    const { waiting, slowdown } = service.status().deployment;
+    const present = { queue_length: waiting, slowdown: rounded(slowdown) };
+    return { ...averages, named_metrics: { ...present, ...averages.named_metrics } };
+  };
   return (request: FastifyRequest, reply: FastifyReply, done: () => void): void => {
     const format = request.headers['endpoint-load-metrics-format'];
     if (typeof format !== 'string') return done();
     if (!isForAll && request.routeOptions.config.open) return done();
-    const header = formatted(reportOf(service, cpu.utilization()), format.toLowerCase());
+    const header = formatted(report(), format.toLowerCase());
     if (header !== null) reply.header('endpoint-load-metrics', header);
     done();
   };
 }
 
-function reportOf(service: Service, cpuUtilization: number): LoadReport {
-  const now = Math.floor(steadyNow() / 1000);
-  const seconds = service.history.since(now - WINDOW - 1);
+function averagesOf(service: Service, now: number, cpuUtilization: number): LoadReport {
+  const seconds = service.history.since(Math.floor(now / 1000) - WINDOW - 1);
   const sum = (of: (second: (typeof seconds)[number]) => number) =>
     seconds.reduce((total, second) => total + of(second), 0);
   const images = sum((second) =>
     Object.values(second.tiers).reduce((a, b) => a + b, second.pinned),
   );
-  const { tiers, waiting, slowdown } = service.status().deployment;
+  const { tiers } = service.status().deployment;
   const best = tiers.at(-1)?.accuracy ?? 0;
   const lost = seconds.flatMap(({ accuracy }) => (accuracy === null ? [] : [best - accuracy]));
   return {
@@ -56,8 +71,6 @@ function reportOf(service: Service, cpuUtilization: number): LoadReport {
     rps_fractional: rounded(images / WINDOW),
     eps: rounded(sum(({ late, refused }) => late + refused) / WINDOW),
     named_metrics: {
-      queue_length: waiting,
-      slowdown: rounded(slowdown),
       lost_accuracy: rounded(lost.reduce((a, b) => a + b, 0) / Math.max(1, lost.length)),
     },
   };
@@ -75,20 +88,18 @@ export function formatted(report: LoadReport, format: string): string | null {
   return `TEXT ${pairs.map(([name, value]) => `${name}=${value}`).join(', ')}`;
 }
 
-/** The process's share of the processor since it was last asked, at least a second ago. */
+/** The process's share of the processor since it was last asked. */
 class CpuMeter {
   #at = performance.now();
   #used = process.cpuUsage();
-  #utilization = 0;
 
   utilization(): number {
     const now = performance.now();
-    if (now - this.#at < 1000) return this.#utilization;
     const { user, system } = process.cpuUsage(this.#used);
-    this.#utilization = (user + system) / 1000 / (now - this.#at) / availableParallelism();
+    const utilization = (user + system) / 1000 / (now - this.#at) / availableParallelism();
     this.#at = now;
     this.#used = process.cpuUsage();
-    return this.#utilization;
+    return utilization;
   }
 }
 
