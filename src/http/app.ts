@@ -164,12 +164,7 @@ export async function buildApp(
     });
   }
   app.addHook('onRequest', aside?.reportLoad ?? loadReports(service, access === null));
-  setCommonHeaders(app);
-  app.addHook('onSend', (_request, reply, payload, done) => {
-    // A connection kept alive would hold the drain up until it times out.
-    if (service.isClosing) reply.header('connection', 'close');
-    done(null, payload);
-  });
+  setCommonHeaders(app, service);
   app.addHook('onResponse', (request, reply, done) => {
     const { outcome } = request;
     if (request.routeOptions.config.classifies) {

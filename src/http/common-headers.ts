@@ -1,4 +1,5 @@
 import type { FastifyInstance } from 'fastify';
+import type { Serving } from './serving.ts';
 
 const SECURITY = {
   'x-content-type-options': 'nosniff',
@@ -16,9 +17,11 @@ export const commonHeaders = (requestId: string): string[] => [
 ];
 
 /** Sets them when an answer leaves: those that are refused early do without Fastify's way. */
-export function setCommonHeaders(app: FastifyInstance): void {
+export function setCommonHeaders(app: FastifyInstance, service: Pick<Serving, 'isClosing'>): void {
   app.addHook('onSend', (request, reply, payload, done) => {
     reply.header('x-request-id', request.id).headers(SECURITY);
+    // A connection kept alive would hold the drain up until it times out.
+    if (service.isClosing) reply.header('connection', 'close');
     done(null, payload);
   });
 }
