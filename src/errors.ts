@@ -54,7 +54,7 @@ export const ERRORS = {
   'accuracy-unavailable': [
     422,
     'No sub-network is that accurate',
-    'Lower X-Min-Accuracy; GET /model lists the accuracies.',
+    'Lower the accuracy floor (X-Min-Accuracy or min_accuracy); GET /model lists the accuracies.',
   ],
   // Never answered, for nobody is there to read it; it counts in the metrics and the log.
   cancelled: [499, 'Client closed the request', 'Nothing to do.'],
@@ -105,7 +105,7 @@ export class ServeError extends Error {
     readonly detail: string,
     readonly extra: Readonly<Record<string, number>> = {},
     readonly retryAfterMs?: number,
-    /** `advice` instead of the table's, where a caller speaks another protocol. */
+    /** `advice` instead of the table's, where that does not fit. */
     private readonly options: ErrorOptions & { readonly advice?: string } = {},
   ) {
     // An answer, not a fault: where it came from matters to nobody (what caused it keeps its own
@@ -127,12 +127,6 @@ export class ServeError extends Error {
     const { advice } = this.options;
     const options = advice === undefined ? {} : { advice };
     return [this.code, this.detail, this.extra, this.retryAfterMs, options];
-  }
-
-  /** The same, with other advice. */
-  advising(advice: string): ServeError {
-    const { code, detail, extra, retryAfterMs, options } = this;
-    return new ServeError(code, detail, extra, retryAfterMs, { ...options, advice });
   }
 }
 
@@ -174,4 +168,10 @@ export function problemOf(
     requestId,
     ...error.extra,
   };
+}
+
+/** The same in one sentence, which is all that an error of the Open Inference Protocol has. */
+export function sentenceOf(error: ServeError): string {
+  const extra = Object.entries(error.extra).map(([name, value]) => ` ${name}: ${value}.`);
+  return `${error.code}: ${error.explanation}${extra.join('')}`;
 }

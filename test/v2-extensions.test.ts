@@ -116,12 +116,19 @@ describe('what is wrong is told as it is', () => {
     [{ timeout: -1 }, 'timeout in microseconds, or latency_budget_ms in ms'],
     [{ latency_budget_ms: 0 }, 'timeout in microseconds, or latency_budget_ms in ms'],
     [{ min_accuracy: '0.5' }, 'Parameter min_accuracy is the text "0.5". Send a number'],
-    [{ min_accuracy: 1 }, 'Lower min_accuracy'],
     [{ binary_data_output: 1 }, 'binary_data_output is 1, not true or false'],
   ])("%j: in the protocol's terms", async (parameters, message) => {
     const { json } = await infer({ inputs: [encoded], parameters });
     expect(json.error).toContain(message);
     expect(json.error).not.toMatch(/X-/);
+  });
+
+  test('an accuracy that no sub-network has: told what to lower', async () => {
+    const { status, json } = await infer({ inputs: [encoded], parameters: { min_accuracy: 1 } });
+    expect(status).toBe(422);
+    expect(json.error).toMatch(
+      /^accuracy-unavailable: .* Lower the accuracy floor \(.*min_accuracy/,
+    );
   });
 
   test('parameters that mean nothing here may be anything', async () => {

@@ -4,7 +4,6 @@ import { isFault, toServeError } from '../http/problem.ts';
 import { describeConfig, describeModel, describeServer } from '../http/v2/describe.ts';
 import { infer } from '../http/v2/inference.ts';
 import { assertModel } from '../http/v2/model.ts';
-import { inProtocol } from '../http/v2/told.ts';
 import { Cancellation } from '../pipeline/cancellation.ts';
 import { messageOf, responseOf } from './convert.ts';
 import type { ModelInferRequest } from './convert.ts';
@@ -35,7 +34,7 @@ export function handlers(parts: GrpcParts, heads: Heads): UntypedServiceImplemen
       heads.over(head, null, subNetwork);
       callback(null, response);
     } catch (thrown) {
-      const error = toServeError(inProtocol(thrown));
+      const error = toServeError(thrown);
       if (isFault(error.code) && thrown !== error) {
         parts.log.error({ err: thrown, reqId: head.id }, error.detail);
       }
@@ -75,7 +74,7 @@ function unary<Request>(answer: (request: Request) => object) {
     try {
       callback(null, answer(request));
     } catch (error) {
-      callback(grpcStatus(toServeError(inProtocol(error))));
+      callback(grpcStatus(toServeError(error)));
     }
   };
 }

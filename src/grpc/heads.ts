@@ -13,7 +13,6 @@ import { headWishOf } from '../http/budget.ts';
 import type { HeadWish } from '../http/budget.ts';
 import type { Intake } from '../http/intake.ts';
 import { fromRefusal, toServeError } from '../http/problem.ts';
-import { inProtocol } from '../http/v2/told.ts';
 import type { Service } from '../service.ts';
 import { beginTrace } from '../tracing/trace.ts';
 import type { RequestTrace, TraceIds, Tracing } from '../tracing/trace.ts';
@@ -177,7 +176,7 @@ export class Heads {
               isUnderWay = true;
               const refuse = (thrown: unknown) => {
                 isRefused = true;
-                const error = toServeError(inProtocol(thrown));
+                const error = toServeError(thrown);
                 if (INFERS.test(path)) this.over(head!, error);
                 call.sendStatus(grpcStatus(error));
               };

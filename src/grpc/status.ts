@@ -1,7 +1,7 @@
 import { Metadata, status } from '@grpc/grpc-js';
 import type { StatusObject } from '@grpc/grpc-js';
+import { sentenceOf } from '../errors.ts';
 import type { ErrorCode, ServeError } from '../errors.ts';
-import { sentence } from '../http/v2/told.ts';
 
 /** By code, where the status of HTTP does not say it all. */
 const BY_CODE: Partial<Record<ErrorCode, status>> = {
@@ -35,5 +35,5 @@ export function grpcStatus(error: ServeError): StatusObject {
   if (error.retryAfterMs !== undefined && code !== status.DEADLINE_EXCEEDED) {
     metadata.set('grpc-retry-pushback-ms', String(Math.ceil(error.retryAfterMs)));
   }
-  return { code, details: sentence(error), metadata };
+  return { code, details: sentenceOf(error), metadata };
 }

@@ -188,19 +188,17 @@ export function refuseEarly(
  * An error handler of Fastify's.
  *
  * @param bodyOf what is sent, as JSON.
- * @param read makes of what was thrown the error to tell.
  */
 export function errorHandler(
   type: string,
   bodyOf: (settled: ReturnType<typeof settleError>) => object,
-  read = (error: unknown) => error,
 ) {
   return async (
     error: unknown,
     request: FastifyRequest,
     reply: FastifyReply,
   ): Promise<FastifyReply> => {
-    const settled = settleError(read(error), request, reply);
+    const settled = settleError(error, request, reply);
     if (settled.error.code === 'body-too-large') await bodyDiscarded(request);
     keepWhileSending(settled.error, reply);
     return reply.type(type).serializer(JSON.stringify).send(bodyOf(settled));

@@ -1,4 +1,5 @@
 import type { FastifyPluginAsync } from 'fastify';
+import { sentenceOf } from '../../errors.ts';
 import type { ServeError } from '../../errors.ts';
 import type { Service } from '../../service.ts';
 import { notFoundHandler } from '../notfound.ts';
@@ -6,7 +7,6 @@ import { errorHandler } from '../problem.ts';
 import { inferRoutes } from './infer.ts';
 import { metadataRoutes } from './metadata.ts';
 import { refuseUnofferedRoute } from './offered.ts';
-import { inProtocol, sentence } from './told.ts';
 
 /**
  * The Open Inference Protocol (KServe's version 2), for clients that people already have. Errors
@@ -14,8 +14,8 @@ import { inProtocol, sentence } from './told.ts';
  */
 export function v2Routes(service: Service, version: string): FastifyPluginAsync {
   return async (app) => {
-    const bodyOf = ({ error }: { error: ServeError }) => ({ error: sentence(error) });
-    app.setErrorHandler(errorHandler('application/json', bodyOf, inProtocol));
+    const bodyOf = ({ error }: { error: ServeError }) => ({ error: sentenceOf(error) });
+    app.setErrorHandler(errorHandler('application/json', bodyOf));
     const unknownRoute = notFoundHandler(app);
     app.setNotFoundHandler((request, reply) => {
       refuseUnofferedRoute(request.url.split('?', 1)[0]!);
