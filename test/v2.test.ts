@@ -170,6 +170,9 @@ describe('errors have the form of the protocol', () => {
     ['/v2/models/other', 404, /^no-such-model: /],
     ['/v2/models/other/versions/9/stats', 404, /^no-such-model: /],
     ['/v2/nothing', 404, /^not-found: /],
+    // Fastify does not route these.
+    ['/v2/models/%ZZ', 400, /^bad-request: /],
+    [`/v2/models/${'a'.repeat(300)}`, 400, /^bad-request: /],
   ])('GET %s: %i', async (path, status, message) => {
     const answer = await fetch(`${server.url}${path}`);
     expect(answer.status).toBe(status);

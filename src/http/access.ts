@@ -134,6 +134,8 @@ function read(file: string): readonly Entry[] {
   try {
     data = parseJson(readFileSync(file, 'utf8'));
   } catch (error) {
+    // Its message quotes the file, which may be a token that somebody put there as it is.
+    if (error instanceof SyntaxError) throw new ConfigError(`TOKENS_FILE: ${file}: it is no JSON`);
     throw new ConfigError(`TOKENS_FILE: ${file}: ${fileProblem(error)}`, { cause: error });
   }
   if (validate(data)) return data.tokens;

@@ -29,7 +29,7 @@ import { answerClientError, answerError } from './problem.ts';
 import { recordUnanswered } from './serving.ts';
 import { alone, limitConnections } from './threads.ts';
 import { endTrace, traceRequest } from './tracing.ts';
-import { v2Routes } from './v2/routes.ts';
+import { answerV2Error, v2Routes } from './v2/routes.ts';
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -120,7 +120,11 @@ export async function buildApp(
       connectionsCheckingInterval: Math.min(1000, config.HEAD_TIMEOUT_MS),
     },
     clientErrorHandler: answerClientError,
-    frameworkErrors: (error, request, reply) => void answerError(error, request, reply),
+    // Of URLs that no route's handler gets to see.
+    frameworkErrors: (error, request, reply) => {
+      const answer = request.url.startsWith('/v2') ? answerV2Error : answerError;
+      void answer(error, request, reply);
+    },
   }).withTypeProvider<TypeBoxTypeProvider>();
 
   // The bytes of a head are limited; Node would leave out headers beyond the thousandth.
