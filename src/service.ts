@@ -218,8 +218,11 @@ export class Service {
       metrics: this.metrics,
       log: this.log,
       onFailed: (err) => {
-        if (deployment === this.#deployment) this.#fail(err);
-        else this.log.error({ err }, 'the engine of a version that no longer serves failed');
+        // A turn later: what has just become warm serves by then.
+        setImmediate(() => {
+          if (deployment === this.#deployment) this.#fail(err);
+          else this.log.error({ err }, 'the engine of a version that no longer serves failed');
+        });
       },
       signal: this.#stop.signal,
       ...how,
