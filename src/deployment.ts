@@ -90,7 +90,9 @@ export class Deployment {
   readonly #released = new AbortController();
   /** The most accurate sub-network, on the front or not. */
   readonly #best: Tier;
-  readonly #shadow: Promise<Shadow | null>;
+  /** Null: it has not started yet, or none is wanted. */
+  #shadow: Shadow | null = null;
+  readonly #shadowStarted: Promise<Shadow | null>;
   /** Requests that have come in and are not answered yet. */
   #held = 0;
   #reportIdle: () => void = () => {};
@@ -142,12 +144,14 @@ export class Deployment {
         answered: (pixels, answer, { skip }) => {
           if (answer.warning !== undefined) metrics.damaged.inc();
           // Of a pinned sub-network, nobody asked whether another would agree.
-          if (skip === undefined) void this.#shadow.then((shadow) => shadow?.offer(pixels, answer));
+          if (skip === undefined) this.#shadow?.offer(pixels, answer);
         },
       },
     });
     engine.onLost = (worker) => void this.pipeline.scheduler.lost(worker);
-    this.#shadow = parts.startShadow?.(() => this.pipeline.scheduler.idle) ?? Promise.resolve(null);
+    this.#shadowStarted =
+      parts.startShadow?.(() => this.pipeline.scheduler.idle) ?? Promise.resolve(null);
+    void this.#shadowStarted.then((shadow) => (this.#shadow = shadow));
   }
 
   status(): DeploymentStatus {
@@ -320,7 +324,7 @@ export class Deployment {
     await this.pipeline.scheduler.drained();
     await this.engine.release();
     await this.#parts.decoder.release();
-    await (await this.#shadow)?.close();
+    await (await this.#shadowStarted)?.close();
     await this.#parts.model.close();
   }
 }

@@ -1,9 +1,11 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { VirtualClock } from '../bench/simulator/clock.ts';
 import type { Profile } from '../bench/simulator/tables.ts';
 import { Deployment } from '../src/deployment.ts';
 import type { ServingEngine } from '../src/deployment.ts';
 import { toServeError } from '../src/http/problem.ts';
+import type { Tier } from '../src/scheduler/policy.ts';
+import type { Shadow } from '../src/telemetry/shadow.ts';
 import { fakeParts, jpegOf } from './fake-deployment.ts';
 import type { FakeOptions } from './fake-deployment.ts';
 import { read } from './monitoring/metrics.ts';
@@ -95,6 +97,27 @@ describe('a deployment', () => {
     await clock.run();
     // Decoded after 2 ms.
     expect(await answers).toMatchObject([{ queueMs: 48 }]);
+  });
+
+  test('offers the shadow each answer that nobody pinned, without a promise for each', async () => {
+    const clock = new VirtualClock();
+    const offered: Tier[] = [];
+    const offer = (_pixels: Uint8Array, { tier }: { tier: Tier }) => void offered.push(tier);
+    const started = Promise.resolve({ offer } as unknown as Shadow);
+    const then = vi.spyOn(started, 'then');
+    const deployment = new Deployment({
+      ...fakeParts(PROFILE, clock),
+      startShadow: () => started,
+    });
+    await started;
+    const asked = then.mock.calls.length;
+    const answers = [{}, {}, { skip: 'T' }].map((pin) =>
+      deployment.classify([PHOTO], { ...PATIENT, ...pin }),
+    );
+    await clock.run();
+    await Promise.all(answers);
+    expect(offered.map(({ skip }) => skip)).toEqual(['F', 'F']);
+    expect(then).toHaveBeenCalledTimes(asked);
   });
 
   test('counts what was decoded and run', async () => {
