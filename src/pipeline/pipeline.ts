@@ -135,6 +135,7 @@ export class Pipeline<File, Pixels, Output> {
       clock,
       maxBatch,
       ...(confidence && { confidence }),
+      told: (refusal) => this.#named.enough(refusal),
       events: {
         ...events,
         dispatched: (...batch) => {
@@ -165,8 +166,7 @@ export class Pipeline<File, Pixels, Output> {
     const { mostlyMs, atMostMs } = this.#unseen(wish, request.format);
     const elsewhereMs = this.#elsewhere.quantile(0.5);
     const preparation = { mostlyMs, atMostMs: atMostMs + elsewhereMs };
-    const refusal = this.scheduler.preview(wish, preparation);
-    return refusal && this.#named.enough(refusal);
+    return this.scheduler.preview(wish, preparation);
   }
 
   /** Ms until an image is decoded of which nothing but the format is known. */

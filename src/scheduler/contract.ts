@@ -105,6 +105,8 @@ export interface SchedulerOptions<Input, Output> {
   readonly clock: Clock;
   readonly maxBatch: number;
   readonly events?: SchedulerEvents;
+  /** A refusal as its caller is told it; absent: as the policy says it. */
+  readonly told?: (refusal: Refusal) => Refusal;
   /** How sure an answer is, 0 to 1; absent: nothing is looked at again. */
   readonly confidence?: (output: Output, tier: Tier) => number;
 }

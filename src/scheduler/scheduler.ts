@@ -84,10 +84,10 @@ export class Scheduler<Input, Output> {
     const refusal = this.#refusalOf(wish, preparation);
     // Demand that is turned away is demand, too; what is let in is counted when it is admitted.
     if (refusal) this.#observe(wish.deadline - preparation.mostlyMs);
-    return refusal;
+    return refusal && this.#told(refusal);
   }
 
-  /** The smallest budget that a refusal would name now, in ms. */
+  /** The smallest budget that the policy would name now, in ms. */
   enoughMs(wish: Wish, preparation: Preparation): number {
     return this.#refusalOf({ ...wish, deadline: -Infinity }, preparation)!.smallestBudgetMs;
   }
@@ -112,7 +112,7 @@ export class Scheduler<Input, Output> {
       const refusal = this.#refusalOf(place, preparation, place.id);
       if (refusal) {
         this.withdraw(places, null);
-        throw new RefusedError(refusal);
+        throw new RefusedError(this.#told(refusal));
       }
       places.push(place);
       this.#places.add({ ...place, evicted });
@@ -147,6 +147,10 @@ export class Scheduler<Input, Output> {
     const view = this.#view();
     const [readyAt, readyAtMost] = [view.now + mostlyMs, view.now + atMostMs];
     return this.#options.policy.admit(view, { ...wish, id, readyAt, readyAtMost });
+  }
+
+  #told(refusal: Refusal): Refusal {
+    return this.#options.told?.(refusal) ?? refusal;
   }
 
   /** Resolves when nothing is queued or running. */
@@ -215,7 +219,7 @@ export class Scheduler<Input, Output> {
       queueMicrotask(() => settle.reject(new ExpiredError()));
     }
     for (const { request, refusal } of giveUp) {
-      const error = new RefusedError(refusal);
+      const error = new RefusedError(this.#told(refusal));
       const { ready, notReady } = this.#places.remove([request]);
       for (const { settle } of ready) queueMicrotask(() => settle.reject(error));
       for (const { evicted } of notReady) queueMicrotask(() => evicted(error));

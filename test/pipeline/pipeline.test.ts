@@ -72,9 +72,13 @@ describe('the life of a request', () => {
   test('a budget that a refusal names is enough, also for one that comes after a rest', async () => {
     const { clock, pipeline, ask } = pipelineOf({ coldMs: 6 });
     const named: number[] = [];
+    const toldLate: Promise<unknown>[] = [];
     const refuse = () => {
       const request = { arrivedAt: clock.now(), budgetMs: 1, minAccuracy: 0, format: 'jpeg' };
       named.push(pipeline.preview(request)!.smallestBudgetMs);
+      // Where the body tells the budget, or comes with the head, there is no preview.
+      const answers = [ask('a', 1), pipeline.classifyPixels(['a'], request)];
+      toldLate.push(...answers.map((one) => one.catch((error: unknown) => error)));
     };
     clock.at(9000, refuse);
     for (let i = 1; i <= 20; i++) clock.at(i * 10_000, () => void ask('a', 1000));
@@ -84,6 +88,10 @@ describe('the life of a request', () => {
     expect(named[0]).toBeLessThan(17);
     expect(named[1]).toBeGreaterThan(16.9);
     expect(named[1]).toBeLessThan(20);
+    const late = (await Promise.all(toldLate)).map(
+      (error) => (error as RefusedError).refusal.smallestBudgetMs,
+    );
+    expect(late.slice(2)).toEqual([named[1], named[1]! - 1]);
   });
 
   test('what it may have waited unread comes off its budget, and is in the one that is named', async () => {
