@@ -111,13 +111,12 @@ export class Deployment {
     this.#latency = new MeasuredLatency(table);
     const superNet = superNetOf(tiers);
     const { workers, threadsEach } = engine;
-    const currentFront = () => this.#front;
     const sharedCores = new SharedCores({ workers, threadsEach }, (besides) => {
       this.#latency.observeBesides(besides);
     });
     this.#options = {
       policy: withPins(depthserve, tiers),
-      tiers: this.#front,
+      tiers: () => this.#front,
       latency: this.#latency,
       decoder,
       decodeTimes,
@@ -129,9 +128,6 @@ export class Deployment {
     };
     this.pipeline = new Pipeline({
       ...this.#options,
-      get tiers() {
-        return currentFront();
-      },
       events: {
         finished: (tier, size, predictedMs, actualMs, workMs) => {
           metrics.ranBatch(superNet, tier, size, predictedMs, actualMs);

@@ -17,7 +17,7 @@ function scheduler({ maxBatch = 4 } = {}) {
   const row = { 1: 10, 4: 20 };
   const queue = new Scheduler<string, string>({
     policy: withPins(depthserve, pinnable),
-    tiers,
+    tiers: () => tiers,
     latency: new MeasuredLatency({ T: row, F: { 1: 20, 4: 40 }, X: row }),
     clock: { now: () => 0, at: () => () => {}, soon: () => {} },
     maxBatch,

@@ -204,7 +204,7 @@ export function replica(
     );
   return new Pipeline({
     policy,
-    tiers: profile.tiers,
+    tiers: () => profile.tiers,
     latency,
     decoder,
     decodeTimes: new DecodeTimes(),

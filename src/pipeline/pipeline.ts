@@ -2,11 +2,10 @@
  * The life of a request: preview → admit → decode → run → answer. The server and the simulator run
  * this same code; only clock, decoder and engine differ. Start reading here.
  */
-import type { MeasuredLatency } from '../scheduler/latency.ts';
-import type { Policy, Refusal, Tier, Waiting } from '../scheduler/policy.ts';
+import type { Refusal, Waiting } from '../scheduler/policy.ts';
 import { SlidingWindow } from '../scheduler/sliding-window.ts';
 import { ExpiredError, Scheduler } from '../scheduler/scheduler.ts';
-import type { Clock, Engine, SchedulerEvents, Served, Wish } from '../scheduler/scheduler.ts';
+import type { SchedulerEvents, SchedulerOptions, Served, Wish } from '../scheduler/scheduler.ts';
 import type { Cancellation } from './cancellation.ts';
 import { DecodeError, DecodeStage } from './decode-stage.ts';
 import type { Decoder, Finished, Job } from './decode-stage.ts';
@@ -57,21 +56,15 @@ export interface Stages {
   readonly finishedAt: number;
 }
 
-export interface PipelineOptions<File, Pixels, Output> {
-  readonly policy: Policy;
-  /** The measured Pareto front, cheapest first; asked for at every decision. */
-  readonly tiers: readonly Tier[];
-  readonly latency: MeasuredLatency;
+export interface PipelineOptions<File, Pixels, Output> extends Omit<
+  SchedulerOptions<Pixels, Output>,
+  'events' | 'told'
+> {
   readonly decoder: Decoder<File, Pixels>;
   readonly decodeTimes: DecodeTimes;
-  readonly engine: Engine<Pixels, Output>;
-  readonly clock: Clock;
-  readonly maxBatch: number;
   readonly events?: PipelineEvents<Pixels, Output>;
   /** Ms for which requests that this thread reads may have waited before; absent: none. */
   readonly unreadMs?: () => number;
-  /** How sure an answer is, 0 to 1; absent: nothing is looked at again. */
-  readonly confidence?: (output: Output, tier: Tier) => number;
 }
 
 /** Told of everything that happens; feeds the metrics. */
@@ -123,18 +116,10 @@ export class Pipeline<File, Pixels, Output> {
   readonly #named = new NamedBudgets();
 
   constructor(options: PipelineOptions<File, Pixels, Output>) {
-    const { policy, latency, engine, clock, maxBatch, decoder, events, confidence } = options;
+    const { clock, decoder, events } = options;
     this.#options = options;
     this.scheduler = new Scheduler({
-      policy,
-      get tiers() {
-        return options.tiers;
-      },
-      latency,
-      engine,
-      clock,
-      maxBatch,
-      ...(confidence && { confidence }),
+      ...options,
       told: (refusal) => this.#named.enough(refusal),
       events: {
         ...events,

@@ -99,7 +99,8 @@ export interface Preparation {
 
 export interface SchedulerOptions<Input, Output> {
   readonly policy: Policy;
-  readonly tiers: readonly Tier[];
+  /** The measured Pareto front, cheapest first; asked for at every decision. */
+  readonly tiers: () => readonly Tier[];
   readonly latency: MeasuredLatency;
   readonly engine: Engine<Input, Output>;
   readonly clock: Clock;

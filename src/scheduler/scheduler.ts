@@ -73,7 +73,8 @@ export class Scheduler<Input, Output> {
 
   /** When the input must be ready for the cheapest sub-network allowed to answer in time. */
   latestReady({ deadline, minAccuracy, skip }: Wish): number {
-    const { tiers, latency } = this.#options;
+    const { latency } = this.#options;
+    const tiers = this.#options.tiers();
     const cheapest = tiers.find(({ accuracy }) => accuracy >= minAccuracy) ?? tiers[0]!;
     const allowed = skip === undefined ? cheapest : { skip, accuracy: 0, macs: 0 };
     return deadline - latency.predict(allowed, 1);
@@ -171,7 +172,7 @@ export class Scheduler<Input, Output> {
       admitted: this.#places.admitted,
       queue: this.#places.ready,
       unsure: this.#inHand.all,
-      tiers,
+      tiers: tiers(),
       latency,
       arrivals: this.#arrivals.forecast(now),
       // While none works, plan as if one came back now: what it comes too late for expires.

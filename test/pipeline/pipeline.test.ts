@@ -27,7 +27,7 @@ function pipelineOf({ decodeMs = 1, maxBatch = 8, coldMs = 0, unreadMs = 0 } = {
   const truth = new MeasuredLatency(table);
   const pipeline = new Pipeline<string, string, string>({
     policy: depthserve,
-    tiers: TIERS,
+    tiers: () => TIERS,
     latency: new MeasuredLatency(table),
     clock,
     maxBatch,

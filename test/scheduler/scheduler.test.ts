@@ -33,7 +33,7 @@ async function play(
   let batches = 0;
   const scheduler = new Scheduler<number, string>({
     policy,
-    tiers: TIERS,
+    tiers: () => TIERS,
     latency: new MeasuredLatency(TABLE),
     clock: {
       now: () => clock.now() + skew(readings++),
@@ -78,7 +78,7 @@ function schedulerOn(
 ) {
   return new Scheduler<number, number>({
     policy: depthserve,
-    tiers: TIERS,
+    tiers: () => TIERS,
     latency: new MeasuredLatency(TABLE),
     clock,
     maxBatch: 8,

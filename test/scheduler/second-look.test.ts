@@ -56,7 +56,7 @@ function started(
   };
   const scheduler = new Scheduler<number, number>({
     policy,
-    tiers,
+    tiers: () => tiers,
     latency: new MeasuredLatency(TABLE),
     engine,
     clock,
