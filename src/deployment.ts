@@ -163,15 +163,8 @@ export class Deployment {
       waiting: pipeline.waiting,
       oldestAgeMs: pipeline.scheduler.oldestAgeMs,
       tiers: front.map((tier) => ({ ...tier, budgetMs: this.#idleMs(tier) })),
-      latency: latency.table,
-      slowdown: latency.slowdown,
-      spread: latency.spread,
-      delayMs: latency.delay,
-      holdUp: latency.holdUp,
+      latency,
       decodeMs: decodeTimes.ofAny(0.5),
-      get latencyNow() {
-        return latency.present;
-      },
       get predictions() {
         return front.flatMap((tier) =>
           Object.keys(latency.table[tier.skip]!).map((size) => {

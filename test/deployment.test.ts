@@ -206,10 +206,10 @@ describe('the status of a deployment', () => {
       });
     for (let request = 0; request < 5; request++) ask(100 * request);
     await clock.run();
-    const { slowdown, latency, latencyNow, decodeMs } = deployment.status();
-    expect(slowdown).toBe(2);
-    expect(latency['F']![1]).toBe(20);
-    expect(latencyNow['T']![1]).toBe(20);
+    const { latency, decodeMs } = deployment.status();
+    expect(latency.slowdown).toBe(2);
+    expect(latency.table['F']![1]).toBe(20);
+    expect(latency.present['T']![1]).toBe(20);
     expect(decodeMs).toBe(2);
   });
 

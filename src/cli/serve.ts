@@ -76,7 +76,8 @@ function onProgress(done: number, of: number): void {
 function readyLine(service: Service, { HOST }: Config, port: number): string {
   const { manifest, provider, tiers, latency } = service.status().deployment;
   const host = ['0.0.0.0', '::', ''].includes(HOST) ? 'localhost' : HOST;
-  const timeOf = ({ skip }: { skip: string }) => `${skip} ${latency[skip]![1]!.toFixed(1)} ms`;
+  const timeOf = ({ skip }: { skip: string }) =>
+    `${skip} ${latency.table[skip]![1]!.toFixed(1)} ms`;
   const where = provider === 'cuda' ? 'CUDA' : 'CPU';
   const depths = `quickest ${timeOf(tiers[0]!)}, slowest ${timeOf(tiers.at(-1)!)}`;
   return `ready: http://${host}:${port} (${manifest.name} ${manifest.version}, ${where}, ${depths})`;

@@ -14,12 +14,18 @@ export function infoRoutes(service: Service): FastifyPluginAsyncTypebox {
       async () => {
         const { config } = service;
         const { update, deployment } = service.status();
-        const { manifest, tiers } = deployment;
+        const { manifest, tiers, latency } = deployment;
         return {
           // What the schema does not name is left out.
           ...deployment,
           manifest: manifest as unknown as Static<typeof ModelInfo>['manifest'],
           tiers: tiers.map((tier) => ({ ...tier, budgetMs: rounded(tier.budgetMs) })),
+          latency: latency.table,
+          latencyNow: latency.present,
+          slowdown: latency.slowdown,
+          spread: latency.spread,
+          delayMs: latency.delay,
+          holdUp: latency.holdUp,
           update,
           decoders: config.MAX_DECODES,
           engineWorkers: config.ENGINE_WORKERS,

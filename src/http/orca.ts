@@ -38,8 +38,8 @@ export function loadReports(service: Service, isForAll: boolean, now = steadyNow
       averages = averagesOf(service, at, cpu.utilization());
       averagedAt = at;
     }
-    const { waiting, slowdown } = service.status().deployment;
-    const present = { queue_length: waiting, slowdown: rounded(slowdown) };
+    const { waiting, latency } = service.status().deployment;
+    const present = { queue_length: waiting, slowdown: rounded(latency.slowdown) };
     return { ...averages, named_metrics: { ...present, ...averages.named_metrics } };
   };
   return (request: FastifyRequest, reply: FastifyReply, done: () => void): void => {

@@ -63,19 +63,19 @@ export function defineStatusGauges(registry: Registry, status: () => ServiceStat
   gauge(
     'depthserve_slowdown_factor',
     'Time that batches take now, as a multiple of the measured latency table',
-    ({ slowdown }) => slowdown,
+    ({ latency }) => latency.slowdown,
   );
   gauge(
     'depthserve_delay_seconds',
     '95th percentile of batch time beyond compute time and the typical hold-up: messages delayed by ' +
       'a busy main thread, and unusually long waits for a core',
-    ({ delayMs }) => delayMs / 1000,
+    ({ latency }) => latency.delay / 1000,
   );
   gauge(
     'depthserve_hold_up_ratio',
     'Median time that an engine was ready to run but waited for a CPU core, divided by its compute ' +
       'time',
-    ({ holdUp }) => holdUp,
+    ({ latency }) => latency.holdUp,
   );
   gauge(
     'depthserve_full_depth_capacity',

@@ -1,5 +1,5 @@
 import type { Manifest } from '../model/manifest.ts';
-import type { LatencyTable } from '../scheduler/latency.ts';
+import { MeasuredLatency } from '../scheduler/latency.ts';
 import type { Tier } from '../scheduler/policy.ts';
 
 /**
@@ -46,20 +46,12 @@ export interface DeploymentStatus {
   readonly oldestAgeMs: number;
   /** The measured Pareto front, cheapest first. */
   readonly tiers: readonly ServedTier[];
-  /** As measured with nothing else going on. */
-  readonly latency: LatencyTable;
-  /** Time that batches take now, as a multiple of that table. */
-  readonly slowdown: number;
-  /** 95th percentile over median of what batches take. */
-  readonly spread: number;
-  /** 95th percentile of what batches take beyond the engine's work and the typical hold-up, ms. */
-  readonly delayMs: number;
-  /** Median of the time that an engine waits for a core, over that of its work. */
-  readonly holdUp: number;
+  readonly latency: Pick<
+    MeasuredLatency,
+    'table' | 'present' | 'slowdown' | 'spread' | 'delay' | 'holdUp'
+  >;
   /** Median of decoding an image. */
   readonly decodeMs: number;
-  /** The table as it would be measured now; computed when it is read. */
-  readonly latencyNow: LatencyTable;
   /** For every tier in use and measured batch size; computed when it is read. */
   readonly predictions: readonly Prediction[];
 }
@@ -82,13 +74,8 @@ export function notWarm(manifest: Manifest): DeploymentStatus {
     waiting: 0,
     oldestAgeMs: 0,
     tiers: [],
-    latency: {},
-    slowdown: 1,
-    spread: 1,
-    delayMs: 0,
-    holdUp: 0,
+    latency: new MeasuredLatency({}),
     decodeMs: 0,
-    latencyNow: {},
     predictions: [],
   };
 }

@@ -164,9 +164,7 @@ describe('the state at scrape time', () => {
       engines: 1,
       waiting: 3,
       oldestAgeMs: 250,
-      slowdown: 1.5,
-      delayMs: 20,
-      holdUp: 0.4,
+      latency: { table: {}, present: {}, slowdown: 1.5, spread: 1, delay: 20, holdUp: 0.4 },
       predictions: [{ tier: baseNet, batch: 8, ms: 12, busyMs: 9 }],
     };
     const metrics = servingMetrics(status, 'recovering');
