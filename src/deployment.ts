@@ -178,7 +178,7 @@ export class Deployment {
   }
 
   /**
-   * Classifies the images of one request: all are answered or none.
+   * Classifies the images of one request: all are answered or none. Who asks holds the deployment.
    *
    * @param files JPEG, PNG or WebP bytes.
    * @throws {ServeError} for images that cannot be decoded.
@@ -186,10 +186,7 @@ export class Deployment {
    */
   async classify(files: readonly Buffer[], request: ImageRequest): Promise<readonly Classified[]> {
     const images = files.map((file) => ({ file, header: headerOf(file) }));
-    const answers = this.pipeline.classify(images, request).catch((error: unknown) => {
-      throw error instanceof DecodeError ? numbered(error) : error;
-    });
-    return this.#classified(answers, request);
+    return this.#classified(this.pipeline.classify(images, request), request);
   }
 
   /**
@@ -271,27 +268,26 @@ export class Deployment {
     answers: Promise<readonly ImageAnswer<Float32Array>[]>,
     request: ImageRequest,
   ): Promise<readonly Classified[]> {
-    const release = this.hold();
     const askedAt = this.#parts.clock.now();
     try {
       const { manifest } = this;
       return (await answers).map((answer) => ({ ...answer, manifest, best: this.#best }));
     } catch (error) {
+      if (error instanceof DecodeError) throw numbered(error);
       throw error instanceof RefusedError ? this.#explained(error, request, askedAt) : error;
-    } finally {
-      release();
     }
   }
 
   /** Tells a budget that is too small from one that the upload used up. */
-  #explained({ refusal }: RefusedError, request: ImageRequest, askedAt: number): Error {
+  #explained(error: RefusedError, request: ImageRequest, askedAt: number): Error {
+    const { refusal } = error;
     const { arrivedAt, budgetMs, minAccuracy, skip } = request;
     const cheapest =
       skip === undefined
         ? this.#front.find(({ accuracy }) => accuracy >= minAccuracy)
         : this.#tiers.find((tier) => tier.skip === skip);
     const isEnough = cheapest !== undefined && budgetMs >= this.#idleMs(cheapest);
-    if (refusal.reason !== 'budget-too-small' || !isEnough) return new RefusedError(refusal);
+    if (refusal.reason !== 'budget-too-small' || !isEnough) return error;
     const leftMs = budgetMs - (askedAt - arrivedAt);
     return leftMs > 0 ? new RefusedError({ ...refusal, leftMs }) : uploadLate();
   }
