@@ -35,6 +35,8 @@ const BATCHES_PER_FRONT = 64;
 /** The engine of a deployment. */
 export interface ServingEngine extends Engine<Uint8Array, Float32Array> {
   readonly provider: string;
+  /** Of one input. */
+  readonly imageBytes: number;
   /** Of the processor, that each worker computes with. */
   readonly threadsEach: number;
   /** Why it is not the provider that was wanted; null: it is. */
@@ -219,8 +221,7 @@ export class Deployment {
 
   /** Times the sub-networks again while nothing is asked. Ends with the release. */
   keepCurrent(): void {
-    const { height, width } = this.manifest.input;
-    const inputs = [trialImage(height * width * 3)];
+    const inputs = [trialImage(this.engine.imageBytes)];
     const what = {
       subNetworks: this.#tiers,
       table: () => this.#latency.table,

@@ -65,7 +65,7 @@ const lag = new EventLoopLag();
  */
 export async function startDeployment(options: DeploymentOptions): Promise<Deployment> {
   const { model, config, log, signal, warmUpPause, onProgress } = options;
-  const { name, version, input, subNetworks } = model.manifest;
+  const { name, version, subNetworks } = model.manifest;
   const started = performance.now();
   const engineOptions = engineOptionsOf(model, config);
   let engine: InferenceEngine | undefined;
@@ -87,7 +87,6 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
       all: subNetworks,
       maxBatch: config.MAX_BATCH,
       sizes,
-      imageBytes: input.height * input.width * 3,
       signal,
       pause: warmUpPause,
       onProgress,
@@ -241,8 +240,7 @@ function cacheOf(
 
 /** @throws {ModelError} when the network has other outputs than one for each label. */
 async function assertLabels(engine: InferenceEngine, { manifest, file }: Model): Promise<void> {
-  const { height, width } = manifest.input;
-  const blank = new Uint8Array(height * width * 3);
+  const blank = new Uint8Array(engine.imageBytes);
   const { outputs } = await engine.run(0, manifest.subNetworks[0]!, [blank]);
   const { length } = outputs[0]!;
   if (length === manifest.labels.length) return;

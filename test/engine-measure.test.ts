@@ -19,6 +19,7 @@ function engineOf(
   const runs: string[] = [];
   const engine = {
     workers: 1,
+    imageBytes: 3,
     run: async (_worker: number, { skip }: { skip: string }, images: readonly unknown[]) => {
       runs.push(`${skip} ${images.length}`);
       const { macs } = NETWORKS.find((network) => network.skip === skip)!;
@@ -32,7 +33,6 @@ function engineOf(
     all: NETWORKS,
     maxBatch,
     sizes: [1, 2, 4, 8, 16, 32].filter((size) => size <= maxBatch),
-    imageBytes: 3,
     signal: new AbortController().signal,
     pause: 0,
   });

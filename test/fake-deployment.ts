@@ -51,6 +51,7 @@ export function fakeParts(
     startShadow: null,
     engine: {
       provider: 'cpu',
+      imageBytes: 3,
       fallback: null,
       threadsEach: 0,
       workers: engines,

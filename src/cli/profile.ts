@@ -34,7 +34,6 @@ export async function profile({ plot, json, env }: ProfileArguments): Promise<nu
   const picture = plot === undefined ? undefined : await opened(plot);
   const model = await openModel(config.MODEL_DIR);
   const { manifest } = model;
-  const { height, width } = manifest.input;
   const engine = await InferenceEngine.start(engineOptionsOf(model, config), { failed: () => {} });
   const interrupted = new AbortController();
   process.once('SIGINT', () => interrupted.abort(new Error('interrupted')));
@@ -47,7 +46,7 @@ export async function profile({ plot, json, env }: ProfileArguments): Promise<nu
       progress(`measuring ${skip} (${index + 1} of ${manifest.subNetworks.length}) …`);
       const row: Record<number, number> = (latency[skip] = {});
       for (const size of sizes) {
-        row[size] = await timeBatch(engine, skip, size, height * width * 3, timing);
+        row[size] = await timeBatch(engine, skip, size, timing);
       }
     }
   } finally {

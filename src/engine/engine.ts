@@ -52,10 +52,11 @@ interface Slot {
 export class InferenceEngine implements Engine<Uint8Array, Float32Array> {
   /** Told of a worker that is lost, whether it runs a batch or not: the scheduler plans without it. */
   onLost: (worker: number) => void = () => {};
+  /** Of one input. */
+  readonly imageBytes: number;
   readonly #options: WorkerOptions;
   readonly #events: EngineEvents;
   readonly #slots: Slot[] = [];
-  readonly #imageBytes: number;
   readonly #released = new AbortController();
   #limitMs: number | null = null;
   #failed: EngineError | null = null;
@@ -70,7 +71,7 @@ export class InferenceEngine implements Engine<Uint8Array, Float32Array> {
   ) {
     this.#options = options;
     this.#events = events;
-    this.#imageBytes = options.height * options.width * 3;
+    this.imageBytes = options.height * options.width * 3;
   }
 
   /** @throws {EngineError} when no session can be created, or none on CUDA when that is required. */
@@ -151,8 +152,8 @@ export class InferenceEngine implements Engine<Uint8Array, Float32Array> {
     const slot = this.#slots[worker]!;
     if (this.#failed) throw this.#failed;
     // All of it is written: zeros would be for nothing.
-    const pixels = new Uint8Array(Buffer.allocUnsafeSlow(inputs.length * this.#imageBytes).buffer);
-    inputs.forEach((input, index) => pixels.set(input, index * this.#imageBytes));
+    const pixels = new Uint8Array(Buffer.allocUnsafeSlow(inputs.length * this.imageBytes).buffer);
+    inputs.forEach((input, index) => pixels.set(input, index * this.imageBytes));
     const run = this.#runOn(slot.thread, tier.skip, pixels).catch((error: EngineError) => {
       // A thread that is lost said so itself; before watch(), whoever warms it up gives up.
       if (slot.thread.alive && this.#limitMs !== null) this.#recover(slot, error);
@@ -196,10 +197,9 @@ export class InferenceEngine implements Engine<Uint8Array, Float32Array> {
   }
 
   async #runOn(thread: EngineThread, skip: string, pixels: Uint8Array): Promise<Result> {
-    const count = pixels.length / this.#imageBytes;
     try {
       const buffer = pixels.buffer as ArrayBuffer;
-      const result = await thread.run(skip, count, buffer, this.#limitMs ?? Infinity);
+      const result = await thread.run(skip, buffer, this.#limitMs ?? Infinity);
       this.#lastRunSucceeded = true;
       return result;
     } catch (error) {
@@ -276,7 +276,7 @@ export class InferenceEngine implements Engine<Uint8Array, Float32Array> {
   /** A real inference, through every branch of the graph. */
   async #probe(thread: EngineThread): Promise<void> {
     for (const skip of ['F', 'T']) {
-      const image = trialImage(this.#imageBytes);
+      const image = trialImage(this.imageBytes);
       await this.#runOn(thread, skip.repeat(this.#options.flags.length), image);
     }
   }

@@ -24,8 +24,6 @@ export interface MeasureOptions {
   readonly maxBatch: number;
   /** Batch sizes that the table shall have, ascending. */
   readonly sizes: readonly number[];
-  /** Bytes of one input. */
-  readonly imageBytes: number;
   readonly signal: AbortSignal;
   /** Pauses, as a multiple of each run's time: leaves the processor to others. */
   readonly pause: number;
@@ -48,11 +46,11 @@ export async function measureTable(
   engine: InferenceEngine,
   options: MeasureOptions,
 ): Promise<LatencyTable> {
-  const { ranked, all, maxBatch, sizes, imageBytes, signal, pause, onProgress } = options;
+  const { ranked, all, maxBatch, sizes, signal, pause, onProgress } = options;
   const time = (skip: string, batch: number, runs: number) => {
     // The first run of a size takes up to five times as long: memory is allocated for it.
     const timing = { runs, cold: 1, enoughMs: ENOUGH_MS, signal, pause };
-    return timeBatch(engine, skip, batch, imageBytes, timing);
+    return timeBatch(engine, skip, batch, timing);
   };
 
   const single = new Map<string, number>();
@@ -112,12 +110,12 @@ const HOLDS = 1.5;
 export async function stillHolds(
   table: LatencyTable,
   engine: InferenceEngine,
-  { ranked, all, imageBytes, signal, pause }: MeasureOptions,
+  { ranked, all, signal, pause }: MeasureOptions,
 ): Promise<boolean> {
   if (!all.every(({ skip }) => skip in table)) return false;
   const front = paretoFront(ranked, table);
   for (const { skip } of [front[0]!, front.at(-1)!]) {
-    const ms = await timeBatch(engine, skip, 1, imageBytes, {
+    const ms = await timeBatch(engine, skip, 1, {
       runs: RUNS,
       cold: 1,
       enoughMs: Infinity,
@@ -175,10 +173,9 @@ export async function timeBatch(
   engine: InferenceEngine,
   skip: string,
   batch: number,
-  imageBytes: number,
   timing: Timing,
 ): Promise<number> {
-  const image = trialImage(imageBytes);
+  const image = trialImage(engine.imageBytes);
   const images = Array.from({ length: batch }, () => image);
   const times = await Promise.all(
     Array.from({ length: engine.workers }, (_, worker) =>

@@ -22,9 +22,7 @@ export type ToWorker =
       readonly type: 'run';
       /** Skip flags, first stage first, e.g. `TTFF`. */
       readonly skip: string;
-      /** Images in `pixels`. */
-      readonly count: number;
-      /** uint8 `[count, height, width, 3]`. */
+      /** uint8 `[images, height, width, 3]`. */
       readonly pixels: ArrayBuffer;
     }
   | { readonly type: 'release' };
@@ -33,7 +31,7 @@ export type FromWorker =
   | { readonly type: 'ready' }
   | {
       readonly type: 'result';
-      /** float32 `[count, classes]`. */
+      /** float32 `[images, classes]`. */
       readonly logits: ArrayBuffer;
       /** ms that the worker worked on it, while it had a core. */
       readonly workMs: number;

@@ -8,7 +8,7 @@ process.env['ORT_DISABLE_TELEMETRY'] ??= '1';
 
 /** What a worker made of a batch. */
 export interface Result {
-  /** float32 `[count, classes]`. */
+  /** float32 `[images, classes]`. */
   readonly logits: Float32Array;
   /** ms that the worker worked on it: without messages there and back, or waits for a core. */
   readonly workMs: number;
@@ -74,15 +74,15 @@ export class EngineThread {
   }
 
   /**
-   * @param pixels uint8 `[count, height, width, 3]`; transferred.
+   * @param pixels uint8 `[images, height, width, 3]`; transferred.
    * @param limitMs longest wait, after which the thread is lost.
    * @throws {EngineError}
    */
-  run(skip: string, count: number, pixels: ArrayBuffer, limitMs: number): Promise<Result> {
+  run(skip: string, pixels: ArrayBuffer, limitMs: number): Promise<Result> {
     if (this.#lost) return Promise.reject(this.#lost);
     if (this.#pending) return Promise.reject(new EngineError('the worker is busy'));
     const result = this.#expect(limitMs);
-    this.#send({ type: 'run', skip, count, pixels }, [pixels]);
+    this.#send({ type: 'run', skip, pixels }, [pixels]);
     return result;
   }
 

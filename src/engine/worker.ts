@@ -39,9 +39,11 @@ async function run(
   message: Extract<ToWorker, { type: 'run' }>,
 ): Promise<void> {
   const took = stopwatch(waited);
-  const shape = [message.count, options.height, options.width, 3];
+  const { height, width } = options;
+  const pixels = new Uint8Array(message.pixels);
+  const shape = [pixels.length / (height * width * 3), height, width, 3];
   const feeds: Record<string, ort.Tensor> = {
-    [options.inputName]: new ort.Tensor('uint8', new Uint8Array(message.pixels), shape),
+    [options.inputName]: new ort.Tensor('uint8', pixels, shape),
   };
   options.flags.forEach((name, stage) => {
     feeds[name] = message.skip[stage] === 'T' ? FLAG.T : FLAG.F;
