@@ -68,16 +68,16 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
   const { name, version, subNetworks } = model.manifest;
   const started = performance.now();
   const engineOptions = engineOptionsOf(model, config);
-  let engine: InferenceEngine | undefined;
-  let decoder: DecoderPool | undefined;
   let deployment: Deployment | undefined;
   let isWarm = false;
+  // Before it is warm, the run that fails throws.
+  const failed = (error: EngineError) => {
+    if (isWarm) options.onFailed(error);
+  };
+  // Side by side: threads spend most of their start on loading code.
+  const starting = [startEngine(engineOptions, options, failed), startDecoders(options)] as const;
   try {
-    // Before it is warm, the run that fails throws.
-    const failed = (error: EngineError) => {
-      if (isWarm) options.onFailed(error);
-    };
-    [engine, decoder] = await startThreads(engineOptions, options, failed);
+    const [engine, decoder] = await Promise.all(starting);
     await assertLabels(engine, model);
     await options.quiet;
     const sizes = batchSizesOf(config);
@@ -142,8 +142,9 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
   } catch (error) {
     if (deployment) await deployment.release();
     else {
-      await engine?.release();
-      await decoder?.release();
+      for (const thread of await Promise.allSettled(starting)) {
+        if (thread.status === 'fulfilled') await thread.value.release();
+      }
       await model.close();
     }
     if (!(error instanceof EngineError)) throw error;
@@ -183,24 +184,6 @@ async function startShadow(
     log.warn({ err }, 'shallow answers are not checked');
     return null;
   }
-}
-
-/** Side by side: threads spend most of their start on loading code. */
-async function startThreads(
-  engineOptions: EngineOptions,
-  options: DeploymentOptions,
-  failed: (error: EngineError) => void,
-): Promise<[InferenceEngine, DecoderPool]> {
-  const [engine, decoder] = await Promise.allSettled([
-    startEngine(engineOptions, options, failed),
-    startDecoders(options),
-  ]);
-  if (engine.status === 'fulfilled' && decoder.status === 'fulfilled') {
-    return [engine.value, decoder.value];
-  }
-  if (engine.status === 'fulfilled') await engine.value.release();
-  if (decoder.status === 'fulfilled') await decoder.value.release();
-  throw engine.status === 'rejected' ? engine.reason : (decoder as PromiseRejectedResult).reason;
 }
 
 async function startEngine(
@@ -251,9 +234,7 @@ async function assertLabels(engine: InferenceEngine, { manifest, file }: Model):
 
 /** Decoders that make of any picture the input that the manifest describes. */
 function startDecoders({ model, config, log }: DeploymentOptions): Promise<DecoderPool> {
-  const { height, width, resize, centre, interpolation } = model.manifest.input;
-  const frame = { height, width, resize, centre, interpolation };
-  const options = { ...frame, maxPixels: config.MAX_IMAGE_PIXELS };
+  const options = { ...model.manifest.input, maxPixels: config.MAX_IMAGE_PIXELS };
   return DecoderPool.start(options, config.MAX_DECODES, {
     fault: (err) => log.error({ err }, 'a decoder was lost, and is replaced'),
   });
