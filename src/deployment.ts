@@ -10,6 +10,7 @@ import { Pipeline } from './pipeline/pipeline.ts';
 import type { ImageAnswer, ImageRequest, PipelineOptions } from './pipeline/pipeline.ts';
 import { headerOf } from './preprocess/header.ts';
 import { remeasure } from './remeasure.ts';
+import type { Remeasured } from './remeasure.ts';
 import { depthserve } from './scheduler/depthserve/policy.ts';
 import { MeasuredLatency } from './scheduler/latency.ts';
 import type { LatencyTable } from './scheduler/latency.ts';
@@ -222,18 +223,15 @@ export class Deployment {
   /** Times the sub-networks again while nothing is asked. Ends with the release. */
   keepCurrent(): void {
     const inputs = [trialImage(this.engine.imageBytes)];
-    const what = {
-      subNetworks: this.#tiers,
-      table: () => this.#latency.table,
-      trial: async (skip: string) => {
-        const tier = this.#tiers.find((one) => one.skip === skip)!;
+    const what: Remeasured = {
+      tiers: this.#tiers,
+      latency: this.#latency,
+      trial: async (tier) => {
         // An engine that fails is replaced, and told elsewhere.
         const ran = await this.pipeline.scheduler.trial(tier, inputs).catch(() => null);
         return ran && ran.workMs;
       },
-      measured: (rows: LatencyTable) => {
-        if (Object.keys(rows).length === 0) return;
-        this.#latency.restate(rows);
+      changed: () => {
         this.#refreshFront();
         this.#parts.remeasured?.(this.#latency.table);
       },

@@ -1,5 +1,5 @@
 import { evenedOut, median } from './engine/measure.ts';
-import type { LatencyTable } from './scheduler/latency.ts';
+import type { LatencyTable, MeasuredLatency } from './scheduler/latency.ts';
 import type { Tier } from './scheduler/policy.ts';
 import type { Clock } from './scheduler/scheduler.ts';
 
@@ -16,13 +16,13 @@ const AGREES = 1.15;
 
 export interface Remeasured {
   /** All that may be run. */
-  readonly subNetworks: readonly Pick<Tier, 'skip' | 'macs'>[];
-  /** The table so far. */
-  table(): LatencyTable;
+  readonly tiers: readonly Tier[];
+  /** Whose table is put right. */
+  readonly latency: Pick<MeasuredLatency, 'table' | 'restate'>;
   /** Runs one image. @returns ms of work; null: there is other work, or it failed. */
-  trial(skip: string): Promise<number | null>;
-  /** Told of the rows that changed; none: two measurements agree. */
-  measured(rows: LatencyTable): void;
+  readonly trial: (tier: Tier) => Promise<number | null>;
+  /** Told when the table is another. */
+  readonly changed: () => void;
 }
 
 /**
@@ -33,7 +33,7 @@ export interface Remeasured {
  * @param signal ends it.
  */
 export async function remeasure(
-  what: Remeasured,
+  { tiers, latency, trial, changed }: Remeasured,
   clock: Clock,
   signal: AbortSignal,
 ): Promise<void> {
@@ -51,9 +51,9 @@ export async function remeasure(
       else signal.addEventListener('abort', end);
     });
   /** Tries until it is run. */
-  const run = async (skip: string): Promise<number> => {
+  const run = async (tier: Tier): Promise<number> => {
     for (;;) {
-      const ms = await what.trial(skip);
+      const ms = await trial(tier);
       await pause(ms === null ? RETRY_MS : PAUSE * ms);
       if (ms !== null) return ms;
     }
@@ -62,16 +62,19 @@ export async function remeasure(
   try {
     for (;;) {
       const times = new Map<string, number>();
-      for (const { skip } of what.subNetworks) {
-        await run(skip);
+      for (const tier of tiers) {
+        await run(tier);
         const counted: number[] = [];
-        while (counted.length < RUNS) counted.push(await run(skip));
-        times.set(skip, median(counted));
+        while (counted.length < RUNS) counted.push(await run(tier));
+        times.set(tier.skip, median(counted));
       }
-      const rows = changed(what.table(), evenedOut(what.subNetworks, times));
-      what.measured(rows);
+      const rows = rescaled(latency.table, evenedOut(tiers, times));
+      if (rows) {
+        latency.restate(rows);
+        changed();
+      }
       // Where times scatter too much to agree, it must not go on for ever at this pace.
-      pauseMs = Object.keys(rows).length > 0 ? Math.min(2 * pauseMs, SETTLED_MS) : SETTLED_MS;
+      pauseMs = rows ? Math.min(2 * pauseMs, SETTLED_MS) : SETTLED_MS;
       await pause(pauseMs);
     }
   } catch (error) {
@@ -80,12 +83,12 @@ export async function remeasure(
 }
 
 /**
- * The table in proportion to what single images take now; nothing where none has changed. Never a
+ * The table in proportion to what single images take now; null: both measurements agree. Never a
  * part of it: rows of two measurements do not compare.
  */
-function changed(table: LatencyTable, single: ReadonlyMap<string, number>): LatencyTable {
+function rescaled(table: LatencyTable, single: ReadonlyMap<string, number>): LatencyTable | null {
   const factors = [...single].map(([skip, ms]) => [skip, ms / table[skip]![1]!] as const);
-  if (factors.every(([, factor]) => factor < AGREES && factor > 1 / AGREES)) return {};
+  if (factors.every(([, factor]) => factor < AGREES && factor > 1 / AGREES)) return null;
   const rows = factors.map(([skip, factor]) => {
     const scaled = Object.entries(table[skip]!).map(([size, old]) => [size, old * factor]);
     return [skip, Object.fromEntries(scaled)];

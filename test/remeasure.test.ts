@@ -3,14 +3,16 @@ import { VirtualClock } from '../bench/simulator/clock.ts';
 import { Deployment } from '../src/deployment.ts';
 import type { ServingEngine } from '../src/deployment.ts';
 import { remeasure } from '../src/remeasure.ts';
+import { MeasuredLatency } from '../src/scheduler/latency.ts';
 import type { LatencyTable } from '../src/scheduler/latency.ts';
+import type { Tier } from '../src/scheduler/policy.ts';
 import { fakeParts, jpegOf } from './fake-deployment.ts';
 
 const NETWORKS = [
-  { skip: 'TT', macs: 10 },
-  { skip: 'TF', macs: 15 },
-  { skip: 'FT', macs: 15 },
-  { skip: 'FF', macs: 20 },
+  { skip: 'TT', accuracy: 0, macs: 10 },
+  { skip: 'TF', accuracy: 0, macs: 15 },
+  { skip: 'FT', accuracy: 0, macs: 15 },
+  { skip: 'FF', accuracy: 0, macs: 20 },
 ];
 const TRUTH: Record<string, number> = { TT: 10, TF: 15, FT: 15, FF: 20 };
 /** Of TT, three times as long as it takes. */
@@ -26,21 +28,19 @@ async function play(ms: number, trial: (skip: string, at: number) => number | nu
   const clock = new VirtualClock();
   const end = new AbortController();
   clock.at(ms, () => end.abort(new Error('over')));
-  let table = DISTURBED;
+  const latency = new MeasuredLatency(DISTURBED);
   const runs: number[] = [];
   const what = {
-    subNetworks: NETWORKS,
-    table: () => table,
-    async trial(skip: string) {
+    tiers: NETWORKS,
+    latency,
+    async trial({ skip }: Tier) {
       const took = trial(skip, clock.now());
       if (took === null) return null;
       runs.push(clock.now());
       await new Promise<void>((resolve) => clock.at(clock.now() + took, resolve));
       return took;
     },
-    measured: (rows: LatencyTable) => {
-      table = { ...table, ...rows };
-    },
+    changed: () => {},
   };
   let over: Promise<void> | undefined;
   clock.at(0, () => {
@@ -48,7 +48,7 @@ async function play(ms: number, trial: (skip: string, at: number) => number | nu
   });
   await clock.run();
   await over;
-  return { table, runs };
+  return { table: latency.table, runs };
 }
 
 describe('a latency table that was taken beside a busy neighbour', () => {
