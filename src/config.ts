@@ -12,8 +12,10 @@ export const BATCH_SIZES = [1, 2, 4, 8, 16, 32] as const;
 export const batchSizesOf = ({ MAX_BATCH }: Pick<Config, 'MAX_BATCH'>): readonly number[] =>
   BATCH_SIZES.filter((size) => size <= MAX_BATCH);
 
-const integer = (description: string, fallback: number, minimum: number, maximum: number) =>
-  Type.Integer({ description, default: fallback, minimum, maximum });
+const integer = (
+  description: string,
+  range: { readonly default: number; readonly minimum: number; readonly maximum: number },
+) => Type.Integer({ description, ...range });
 
 /** Unless more are asked for: a container sees all cores of its node, whatever it may use. */
 const MOST_FRONTS = 4;
@@ -31,7 +33,11 @@ const Settings = Type.Object({
     description: 'Address to listen on; :: for IPv6 and IPv4, localhost for 127.0.0.1',
     default: '0.0.0.0',
   }),
-  PORT: integer('Port to listen on; 0 picks a free one', 8080, 0, 65_535),
+  PORT: integer('Port to listen on; 0 picks a free one', {
+    default: 8080,
+    minimum: 0,
+    maximum: 65_535,
+  }),
   MODEL_DIR: Type.String({
     description: 'Folder with model.json (the manifest) and the ONNX file that it names',
     default: SHIPPED_MODEL,
@@ -39,9 +45,7 @@ const Settings = Type.Object({
   }),
   MODEL_POLL_SECONDS: integer(
     'Seconds between two looks for a new version in MODEL_DIR; 0: only when SIGHUP asks for it',
-    10,
-    0,
-    3600,
+    { default: 10, minimum: 0, maximum: 3600 },
   ),
   EXECUTION_PROVIDER: oneOf(
     'auto: CUDA where it loads, else the CPU; cuda: no start without CUDA; cpu: the CPU',
@@ -50,69 +54,74 @@ const Settings = Type.Object({
   ),
   ENGINE_WORKERS: integer(
     'Engine workers, each with a session and a thread of its own; 0: one for every two cores',
-    0,
-    0,
-    64,
+    { default: 0, minimum: 0, maximum: 64 },
   ),
-  INTRA_OP_THREADS: integer('Threads that one inference uses on the CPU', 1, 1, 256),
+  INTRA_OP_THREADS: integer('Threads that one inference uses on the CPU', {
+    default: 1,
+    minimum: 1,
+    maximum: 256,
+  }),
   ENGINE_HANG_MS: integer(
     'Time, in ms, after which a batch is given up and its worker replaced; never less than 20 times ' +
       'what the slowest batch took at start',
-    5000,
-    100,
-    3_600_000,
+    { default: 5000, minimum: 100, maximum: 3_600_000 },
   ),
   LATENCY_CACHE: Type.String({
     description: 'Folder that keeps measured latencies, for a quicker start; empty: none are kept',
     default: '',
   }),
-  MAX_BATCH: integer('Max. images in one batch', 32, 1, 32),
+  MAX_BATCH: integer('Max. images in one batch', { default: 32, minimum: 1, maximum: 32 }),
   DEFAULT_BUDGET_MS: Type.Number({
     description: 'Budget of requests that name none, in ms',
     default: 100,
     exclusiveMinimum: 0,
     maximum: 3_600_000,
   }),
-  MAX_BODY_BYTES: integer(
-    'Max. bytes of a request body, unpacked',
-    16 * 1024 ** 2,
-    1024,
-    1024 ** 3,
-  ),
-  MAX_BYTES_IN_FLIGHT: integer(
-    'Max. bytes of all request bodies in memory together',
-    256 * 1024 ** 2,
-    1024,
-    64 * 1024 ** 3,
-  ),
-  MAX_CONNECTIONS: integer('Max. open connections; further ones are closed', 10_000, 1, 1_000_000),
+  MAX_BODY_BYTES: integer('Max. bytes of a request body, unpacked', {
+    default: 16 * 1024 ** 2,
+    minimum: 1024,
+    maximum: 1024 ** 3,
+  }),
+  MAX_BYTES_IN_FLIGHT: integer('Max. bytes of all request bodies in memory together', {
+    default: 256 * 1024 ** 2,
+    minimum: 1024,
+    maximum: 64 * 1024 ** 3,
+  }),
+  MAX_CONNECTIONS: integer('Max. open connections; further ones are closed', {
+    default: 10_000,
+    minimum: 1,
+    maximum: 1_000_000,
+  }),
   FRONTS: integer(
     'Threads that speak HTTP; 1: the main thread does (always so with TOKENS_FILE or tracing); ' +
       `0: one for every four cores, max. ${MOST_FRONTS}`,
-    0,
-    0,
-    64,
+    { default: 0, minimum: 0, maximum: 64 },
   ),
-  HEAD_TIMEOUT_MS: integer(
-    'Max. time for the head of a request to arrive, in ms',
-    10_000,
-    100,
-    600_000,
-  ),
-  REQUEST_TIMEOUT_MS: integer(
-    'Max. time for a whole request to arrive, in ms',
-    60_000,
-    100,
-    3_600_000,
-  ),
-  MAX_IMAGE_PIXELS: integer(
-    'Max. pixels of an image, width x height',
-    50_000_000,
-    1024,
-    1_000_000_000,
-  ),
-  MAX_IMAGES_PER_REQUEST: integer('Max. images in one request', 64, 1, 4096),
-  MAX_DECODES: integer('Max. images decoded at the same time; 0: one for every core', 0, 0, 1024),
+  HEAD_TIMEOUT_MS: integer('Max. time for the head of a request to arrive, in ms', {
+    default: 10_000,
+    minimum: 100,
+    maximum: 600_000,
+  }),
+  REQUEST_TIMEOUT_MS: integer('Max. time for a whole request to arrive, in ms', {
+    default: 60_000,
+    minimum: 100,
+    maximum: 3_600_000,
+  }),
+  MAX_IMAGE_PIXELS: integer('Max. pixels of an image, width x height', {
+    default: 50_000_000,
+    minimum: 1024,
+    maximum: 1_000_000_000,
+  }),
+  MAX_IMAGES_PER_REQUEST: integer('Max. images in one request', {
+    default: 64,
+    minimum: 1,
+    maximum: 4096,
+  }),
+  MAX_DECODES: integer('Max. images decoded at the same time; 0: one for every core', {
+    default: 0,
+    minimum: 0,
+    maximum: 1024,
+  }),
   SECOND_LOOKS: oneOf(
     'on: where an answer is unsure, the most accurate sub-network looks again, if time allows; ' +
       'off: never, not even for X-Min-Confidence',
@@ -122,29 +131,26 @@ const Settings = Type.Object({
   SHADOW_CHECKS_PER_MINUTE: integer(
     'Max. answers of shallower sub-networks that the super-net checks in a minute, while the engines ' +
       'are idle and in a session of its own; 0: none',
-    0,
-    0,
-    600,
+    { default: 0, minimum: 0, maximum: 600 },
   ),
   FEEDBACK_CAPACITY: integer(
     'Max. answers remembered for POST /feedback; 0: no feedback is taken',
-    10_000,
-    0,
-    1_000_000,
+    { default: 10_000, minimum: 0, maximum: 1_000_000 },
   ),
-  GPU_SAMPLE_SECONDS: integer('Seconds between two readings of nvidia-smi; 0: none', 10, 0, 3600),
+  GPU_SAMPLE_SECONDS: integer('Seconds between two readings of nvidia-smi; 0: none', {
+    default: 10,
+    minimum: 0,
+    maximum: 3600,
+  }),
   INTERNAL_PORT: integer(
     'Separate port for /metrics, /docs and /openapi.json, without tokens; 0: they are on PORT',
-    0,
-    0,
-    65_535,
+    { default: 0, minimum: 0, maximum: 65_535 },
   ),
-  GRPC_PORT: integer(
-    'Port for the Open Inference Protocol over gRPC, without TLS; 0: none',
-    0,
-    0,
-    65_535,
-  ),
+  GRPC_PORT: integer('Port for the Open Inference Protocol over gRPC, without TLS; 0: none', {
+    default: 0,
+    minimum: 0,
+    maximum: 65_535,
+  }),
   TOKENS_FILE: Type.String({
     description: 'JSON file with the tokens that may enter (docs/security.md); empty: anyone may',
     default: '',
@@ -159,12 +165,11 @@ const Settings = Type.Object({
       'Collector that spans are sent to by OTLP/HTTP, e.g. http://collector:4318; empty: no tracing',
     default: '',
   }),
-  DRAIN_TIMEOUT_MS: integer(
-    'Max. wait for accepted requests at shutdown, in ms',
-    25_000,
-    100,
-    600_000,
-  ),
+  DRAIN_TIMEOUT_MS: integer('Max. wait for accepted requests at shutdown, in ms', {
+    default: 25_000,
+    minimum: 100,
+    maximum: 600_000,
+  }),
   LOG_LEVEL: oneOf(
     'Min. severity that is logged, of fatal (highest), error, warn, info, debug, trace; silent: none',
     'info',
@@ -235,29 +240,23 @@ function lowered(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return { ...env, ...Object.fromEntries(named) };
 }
 
-/** A setting as the command line and docs/settings.md show it. */
-export interface Setting {
-  /** The environment variable. */
-  readonly name: string;
-  /** Without the two dashes. */
-  readonly flag: string;
-  readonly description: string;
-  readonly default: string | number;
-  readonly choices: readonly string[] | undefined;
-  /** Of a number, as are the next two. */
-  readonly minimum: number | undefined;
-  /** Instead of `minimum`: it is above this. */
-  readonly exclusiveMinimum: number | undefined;
-  readonly maximum: number | undefined;
-}
-
+/** What its schema says of a setting. */
 interface Described {
   readonly description: string;
   readonly default: string | number;
   readonly enum?: readonly string[];
   readonly minimum?: number;
+  /** Instead of `minimum`: it is above this. */
   readonly exclusiveMinimum?: number;
   readonly maximum?: number;
+}
+
+/** A setting as the command line and docs/settings.md show it. */
+export interface Setting extends Described {
+  /** The environment variable. */
+  readonly name: string;
+  /** Without the two dashes. */
+  readonly flag: string;
 }
 
 function flagOf(name: string): string {
@@ -266,17 +265,9 @@ function flagOf(name: string): string {
 
 /** Every setting, in the order of the table above. */
 export const SETTINGS: readonly Setting[] = Object.entries(Settings.properties).map(
-  ([name, schema]) => {
-    const { default: fallback, ...described } = schema as unknown as Described;
-    return {
-      name,
-      flag: flagOf(name),
-      description: described.description,
-      default: name === 'MODEL_DIR' ? relative('', String(fallback)) : fallback,
-      choices: described.enum,
-      minimum: described.minimum,
-      exclusiveMinimum: described.exclusiveMinimum,
-      maximum: described.maximum,
-    };
+  ([name, property]) => {
+    const schema = property as unknown as Described;
+    const shown = name === 'MODEL_DIR' ? relative('', SHIPPED_MODEL) : schema.default;
+    return { ...schema, name, flag: flagOf(name), default: shown };
   },
 );

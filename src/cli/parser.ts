@@ -137,7 +137,7 @@ const lowered = (given: unknown) => (typeof given === 'string' ? given.toLowerCa
 
 /** Flags have no defaults of their own: where they are absent, the environment counts. */
 function withSettings<T>(command: Argv<T>, settings: typeof SETTINGS): Argv<T> {
-  for (const { name, flag, description, default: fallback, choices } of settings) {
+  for (const { name, flag, description, default: fallback, enum: choices } of settings) {
     command.option(flag, {
       type: 'string',
       requiresArg: true,

@@ -76,7 +76,7 @@ function defaultOf({ name, default: fallback }: Setting): string {
   return shown === '' ? 'empty' : `\`${shown}\``;
 }
 
-function rangeOf({ choices, minimum, exclusiveMinimum, maximum }: Setting): string {
+function rangeOf({ enum: choices, minimum, exclusiveMinimum, maximum }: Setting): string {
   if (choices) return choices.map((choice) => `\`${choice}\``).join(', ');
   if (maximum === undefined) return '';
   return exclusiveMinimum === undefined
