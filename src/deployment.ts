@@ -24,10 +24,11 @@ import type { Classified } from './telemetry/recorder.ts';
 import type { Shadow } from './telemetry/shadow.ts';
 import type { DeploymentStatus } from './telemetry/status.ts';
 
-/** Requests of a rehearsal, at most; */
+/** Requests of a rehearsal, at most. */
 const REHEARSED = 32;
-/** none begins after this time. */
+/** None of them begins after so many ms. */
 const REHEARSAL_MS = 200;
+/** Their budget, ms: enough for code that is cold. */
 const PATIENT_MS = 60_000;
 
 /** Batches that run before the Pareto front is drawn again. */

@@ -1,10 +1,11 @@
 import { availableParallelism } from 'node:os';
 import { performance } from 'node:perf_hooks';
 
-/** A measurement takes at least so long, in ms, and so many images; */
+/** A measurement takes at least so long, in ms. */
 const WINDOW_MS = 500;
+/** It holds at least so many images. */
 const WINDOW_IMAGES = 16;
-/** if it takes longer than this, cores are not short of time. */
+/** Where it takes longer than this, in ms, cores are not short of time. */
 const LONGEST_MS = 2000;
 
 /**

@@ -82,11 +82,11 @@ export class Thread {
   }
 }
 
-/** As `src/event-loop-lag.ts`: so often, in ms, it is seen how late the front comes to what is new; */
+/** As in `src/event-loop-lag.ts`: ms between two looks at how late the front comes to what is new. */
 const EVERY_MS = 10;
-/** what so many times showed counts; */
+/** Looks that count. */
 const REMEMBERED = 50;
-/** and it is looked at for so long, in ms, after a request. */
+/** After a request there are looks for so many ms. */
 const WATCHED_MS = 1000;
 
 /** What a replica runs on. Times in ms of a core. */

@@ -10,9 +10,9 @@ import { engineOptionsOf } from '../start-deployment.ts';
 import { EXIT, UsageError, progress } from './command.ts';
 import { latencyPlot } from './plot.ts';
 
-/** Timed runs of each sub-network and batch size on every worker, at most; */
+/** Timed runs of each sub-network and batch size on every worker, at most. */
 export const MOST_RUNS = 7;
-/** none begins after this time, ms: large networks are measured fewer times. */
+/** None of them begins after so many ms: large networks are measured fewer times. */
 export const TIME_PER_PAIR_MS = 60;
 
 /** The command line's options. */

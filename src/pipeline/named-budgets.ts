@@ -1,9 +1,9 @@
 import type { LatencyModel, Refusal, Tier } from '../scheduler/policy.ts';
 import { SlidingWindow } from '../scheduler/sliding-window.ts';
 
-/** Requests that are remembered, */
+/** Requests that are remembered. */
 const REMEMBERED = 16;
-/** and the share of callers to whom a budget that was named to them must be enough. */
+/** Share of callers to whom a budget that was named to them must be enough. */
 const ENOUGH_FOR = 0.9;
 
 /** What a refusal would have named, in ms. */

@@ -37,9 +37,9 @@ export interface Looked<Output> extends Look {
   readonly output: Output;
   /** When it was through, ms on the scheduler's clock. */
   readonly at: number;
-  /** Images in its batch, */
+  /** Images in its batch. */
   readonly batchSize: number;
-  /** which took so long, in ms. */
+  /** What the batch took, in ms. */
   readonly batchMs: number;
 }
 
@@ -55,7 +55,7 @@ export interface Served<Output> {
   readonly predictedMs: number;
 }
 
-/** Told of everything that happens; feeds the metrics. */
+/** Told of each batch; feeds the metrics. */
 export interface SchedulerEvents {
   dispatched?(tier: Tier, batchSize: number): void;
   /** @param workMs the engine's own part of `actualMs`. */

@@ -22,12 +22,11 @@ export class Places<Input, Output> {
   #admitted: readonly Place[] = [];
   #ready: readonly Entry<Input, Output>[] = [];
 
-  /** All. */
   get admitted(): readonly Waiting[] {
     return this.#admitted;
   }
 
-  /** Those whose inputs are ready. */
+  /** Those of them whose inputs are ready. */
   get ready(): readonly Entry<Input, Output>[] {
     return this.#ready;
   }
