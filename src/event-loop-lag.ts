@@ -1,4 +1,5 @@
 import { monitorEventLoopDelay, performance } from 'node:perf_hooks';
+import type { IntervalHistogram } from 'node:perf_hooks';
 
 /** A timer that is due so often, in ms, tells how late this thread comes to what has happened. */
 const EVERY_MS = 10;
@@ -8,14 +9,10 @@ const ROUNDING_MS = 1;
 const WINDOW_MS = 500;
 const PERCENTILE = 95;
 
-/** As much of a histogram of `node:perf_hooks` as is needed; replaced in tests. */
-export interface DelayHistogram {
-  /** ns */
-  percentile(percentile: number): number;
-  reset(): void;
-}
+/** In ns; replaced in tests. */
+type Delays = Pick<IntervalHistogram, 'percentile' | 'reset'>;
 
-function startHistogram(): DelayHistogram {
+function startHistogram(): Delays {
   const histogram = monitorEventLoopDelay({ resolution: EVERY_MS });
   histogram.enable();
   return histogram;

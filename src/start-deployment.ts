@@ -235,9 +235,9 @@ async function assertLabels(engine: InferenceEngine, { manifest, file }: Model):
 /** Decoders that make of any picture the input that the manifest describes. */
 function startDecoders({ model, config, log }: DeploymentOptions): Promise<DecoderPool> {
   const options = { ...model.manifest.input, maxPixels: config.MAX_IMAGE_PIXELS };
-  return DecoderPool.start(options, config.MAX_DECODES, {
-    fault: (err) => log.error({ err }, 'a decoder was lost, and is replaced'),
-  });
+  return DecoderPool.start(options, config.MAX_DECODES, (err) =>
+    log.error({ err }, 'a decoder was lost, and is replaced'),
+  );
 }
 
 function slowest(table: LatencyTable): number {

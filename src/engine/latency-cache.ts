@@ -6,19 +6,18 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Log } from '../log.ts';
 import type { LatencyTable } from '../scheduler/latency.ts';
 
-/** What latencies depend on. */
-export interface MeasuredOn {
-  /** Of the ONNX file. */
-  readonly sha256: string;
-  readonly provider: string;
-  readonly workers: number;
-  readonly threadsEach: number;
-  /** Batch sizes in the table. */
-  readonly sizes: readonly number[];
-}
-
 interface Kept {
-  readonly on: MeasuredOn & { readonly processors: readonly string[] };
+  /** What latencies depend on. */
+  readonly on: {
+    /** Of the ONNX file. */
+    readonly sha256: string;
+    readonly provider: string;
+    readonly workers: number;
+    readonly threadsEach: number;
+    /** Batch sizes in the table. */
+    readonly sizes: readonly number[];
+    readonly processors: readonly string[];
+  };
   readonly table: LatencyTable;
 }
 
@@ -33,7 +32,7 @@ export class LatencyCache {
   /** @param folder of the files; made if need be. */
   constructor(
     private readonly folder: string,
-    on: MeasuredOn,
+    on: Omit<Kept['on'], 'processors'>,
     private readonly log: Log,
   ) {
     this.#on = { ...on, processors: cpus().map(({ model }) => model) };

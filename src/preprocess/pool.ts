@@ -10,11 +10,6 @@ export type PoolResult =
   | { readonly pixels: Uint8Array; readonly ms: number; readonly warning?: string | undefined }
   | { readonly error: unknown };
 
-/** Told of threads that were lost; feeds log and metrics. */
-export interface DecoderEvents {
-  fault?(error: Error): void;
-}
-
 interface Slot {
   thread: Worker;
   /** Settles what the thread is asked for; rejects when it ends first. */
@@ -53,7 +48,7 @@ export class DecoderPool {
   private constructor(
     private readonly options: DecoderOptions,
     readonly workers: number,
-    private readonly events: DecoderEvents,
+    private readonly onFault: (error: Error) => void,
     cores: number,
   ) {
     const pixels = options.height * options.width;
@@ -64,16 +59,17 @@ export class DecoderPool {
   }
 
   /**
+   * @param onFault told of each thread that is lost.
    * @param cores of the machine.
    * @throws {Error} when a thread cannot be started.
    */
   static async start(
     options: DecoderOptions,
     workers: number,
-    events: DecoderEvents = {},
+    onFault: (error: Error) => void = () => {},
     cores = availableParallelism(),
   ): Promise<DecoderPool> {
-    const pool = new DecoderPool(options, workers, events, cores);
+    const pool = new DecoderPool(options, workers, onFault, cores);
     try {
       await Promise.all(pool.#slots.map(({ started }) => started));
       return pool;
@@ -157,7 +153,7 @@ export class DecoderPool {
     thread.on('exit', () => {
       const lost = take(slot);
       if (!this.#released) {
-        this.events.fault?.(reason);
+        this.onFault(reason);
         if (isStarted) this.#start(slot);
         else this.#startLater(slot);
       }

@@ -26,7 +26,12 @@ afterEach(async () => {
 
 /** Whether a file was decoded although no thread can be asked any more. */
 async function isDecodedHere(side: number, file: Buffer, cores = 2): Promise<boolean> {
-  pool = await DecoderPool.start({ width: side, height: side, maxPixels: 1e6 }, 1, {}, cores);
+  pool = await DecoderPool.start(
+    { width: side, height: side, maxPixels: 1e6 },
+    1,
+    undefined,
+    cores,
+  );
   await pool.release();
   const late = new Promise<false>((resolve) => setTimeout(() => resolve(false), 200));
   const decoded = pool
@@ -78,7 +83,7 @@ describe('a picture for which a message to a thread would cost more than decodin
     ['tiny', 48, 2],
     ['on one core', 300, 1],
   ])('has the pixels that a thread makes of it: %s', async (_, size, cores) => {
-    pool = await DecoderPool.start({ width: 32, height: 32, maxPixels: 1e6 }, 1, {}, cores);
+    pool = await DecoderPool.start({ width: 32, height: 32, maxPixels: 1e6 }, 1, undefined, cores);
     const file = await noise(size).jpeg().toBuffer();
     // What comes after the picture is nothing to libjpeg, but makes the file too long.
     const long = Buffer.concat([file, Buffer.alloc(131_072)]);
