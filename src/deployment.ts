@@ -1,7 +1,7 @@
 import { trialImage } from './engine/measure.ts';
 import { ServeError, uploadLate } from './errors.ts';
-import { confidenceOf } from './model/confidence.ts';
 import { mostAccurate, paretoFront, rankedTiers, superNetOf } from './model/ladder.ts';
+import { confidenceOf } from './model/logits.ts';
 import type { Manifest, Model } from './model/manifest.ts';
 import { DecodeError } from './pipeline/decode-stage.ts';
 import type { Decoder } from './pipeline/decode-stage.ts';

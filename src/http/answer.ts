@@ -1,4 +1,4 @@
-import { calibrated } from '../model/confidence.ts';
+import { calibrated } from '../model/logits.ts';
 import { isInTime } from '../telemetry/recorder.ts';
 import type { Classified } from '../telemetry/recorder.ts';
 import type { Answer } from './schemas.ts';

@@ -1,5 +1,5 @@
 import { ServeError } from '../../errors.ts';
-import { calibrated } from '../../model/confidence.ts';
+import { calibrated } from '../../model/logits.ts';
 import type { Manifest } from '../../model/manifest.ts';
 import type { Classified } from '../../telemetry/recorder.ts';
 import { topK } from '../answer.ts';
