@@ -78,7 +78,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
   const starting = [startEngine(engineOptions, options, failed), startDecoders(options)] as const;
   try {
     const [engine, decoder] = await Promise.all(starting);
-    await assertLabels(engine, model);
+    await assertFits(engine, model);
     await options.quiet;
     const sizes = batchSizesOf(config);
     const cache = cacheOf(options, engine, sizes);
@@ -221,10 +221,14 @@ function cacheOf(
   );
 }
 
-/** @throws {ModelError} when the network has other outputs than one for each label. */
-async function assertLabels(engine: InferenceEngine, { manifest, file }: Model): Promise<void> {
+/** @throws {ModelError} when the network has other inputs or outputs than the manifest. */
+export async function assertFits(engine: InferenceEngine, { manifest, file }: Model) {
   const blank = new Uint8Array(engine.imageBytes);
-  const { outputs } = await engine.run(0, manifest.subNetworks[0]!, [blank]);
+  const { outputs } = await engine.run(0, manifest.subNetworks[0]!, [blank]).catch((error) => {
+    if (!(error instanceof EngineError && error.fault === 'error')) throw error;
+    const why = `${file} does not run as its manifest says (input, flags)`;
+    throw new ModelError(`${why}: ${error.message}`, { cause: error });
+  });
   const { length } = outputs[0]!;
   if (length === manifest.labels.length) return;
   throw new ModelError(

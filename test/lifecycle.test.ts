@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { cp, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,6 +9,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { failedStart, startServer } from './server.ts';
 import { CAT, classify } from './http/client.ts';
 import { RawConnection, bytesOf } from './http/raw.ts';
+
+const SHIPPED = JSON.parse(readFileSync('models/cifar10/model.json', 'utf8')) as { input: object };
+const UNFIT = /model\.onnx does not run as its manifest says \(input, flags\): ./;
 
 describe('start', () => {
   let folder: string;
@@ -121,7 +125,8 @@ describe('start', () => {
 
   it.each([
     ['no ONNX at all', Buffer.from('not a graph'), {}, /parsing|protobuf|load/i],
-    ['a graph without the inputs of the manifest', null, { flags: ['a', 'b', 'c', 'd'] }, /input/i],
+    ['a graph without the inputs of the manifest', null, { flags: ['a', 'b', 'c', 'd'] }, UNFIT],
+    ['a graph of another size', null, { input: { ...SHIPPED.input, height: 33 } }, UNFIT],
   ])('refuses a model file with the right sha256 that is %s', async (_case, bytes, more, why) => {
     const copy = await copyOfModel(`graph-${bytes?.length ?? 0}`);
     const model = bytes ?? (await readFile(join(copy, 'model.onnx')));

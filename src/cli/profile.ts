@@ -6,7 +6,7 @@ import { timeBatch } from '../engine/measure.ts';
 import { fileProblem } from '../errors.ts';
 import { paretoFront, rankedTiers } from '../model/ladder.ts';
 import { openModel } from '../model/manifest.ts';
-import { engineOptionsOf } from '../start-deployment.ts';
+import { assertFits, engineOptionsOf } from '../start-deployment.ts';
 import { EXIT, UsageError, progress } from './command.ts';
 import { latencyPlot } from './plot.ts';
 
@@ -42,6 +42,7 @@ export async function profile({ plot, json, env }: ProfileArguments): Promise<nu
   const timing = { runs: MOST_RUNS, cold: 1, enoughMs: TIME_PER_PAIR_MS, signal, pause: 0 };
   const latency: Record<string, Record<number, number>> = {};
   try {
+    await assertFits(engine, model);
     for (const [index, { skip }] of manifest.subNetworks.entries()) {
       progress(`measuring ${skip} (${index + 1} of ${manifest.subNetworks.length}) …`);
       const row: Record<number, number> = (latency[skip] = {});

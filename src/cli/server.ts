@@ -81,7 +81,9 @@ export class Server {
     if (config.GRPC_PORT !== 0) {
       const { GrpcServer } = await import('../grpc/server.ts');
       const parts = { service, log, version, tracing: this.#tracing, ...app.shared };
-      this.#grpc = await GrpcServer.start(parts, config.HOST, config.GRPC_PORT);
+      // Its library would say less of a port that it cannot have.
+      const grpcPort = await freePort(config.HOST, config.GRPC_PORT, 'grpc-port');
+      this.#grpc = await GrpcServer.start(parts, config.HOST, grpcPort);
     }
     await this.#starting;
     this.#updater.watch(config.MODEL_POLL_SECONDS);

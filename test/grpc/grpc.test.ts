@@ -493,6 +493,7 @@ it('a port that is taken ends the start, by its name', async () => {
     HOST: '127.0.0.1',
     GRPC_PORT: new URL(server.url).port,
   });
-  expect([code, output]).toEqual([2, expect.stringMatching(/depthserve: GRPC_PORT: .*in use/i)]);
+  const why = /^depthserve: port \d+ is in use: .* --grpc-port$/m;
+  expect([code, output]).toEqual([1, expect.stringMatching(why)]);
   await server.stop();
 });
