@@ -37,12 +37,12 @@ COPY src/grpc/inference.proto src/grpc/
 COPY package.json ./
 COPY --from=build /app/dist dist
 ENV NODE_ENV=production EXECUTION_PROVIDER=cpu ORT_DISABLE_TELEMETRY=1 \
-    GLIBC_TUNABLES=glibc.malloc.hugetlb=1
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.arena_max=4
 EXPOSE 8080
 USER 10001:10001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s CMD ["node", "docker/health.js"]
 # Node as the first process: SIGTERM reaches it and starts the drain. Its flags, and the allocator's
-# above: docs/cost-of-a-request.md, "Large pages".
+# above: docs/cost-of-a-request.md, "Large pages" and docs/reliability.md, "Memory".
 ENTRYPOINT ["node", "--use-largepages=silent", "--no-memory-reducer", "--max-inlined-bytecode-size=100", "dist/main.js"]
 
 # --- cuda -------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ COPY package.json ./
 COPY --from=build /app/dist dist
 # `utility` brings nvidia-smi, which feeds the GPU metrics.
 ENV NODE_ENV=production EXECUTION_PROVIDER=cuda ORT_DISABLE_TELEMETRY=1 \
-    GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.arena_max=4 \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 EXPOSE 8080
 USER 10001:10001
