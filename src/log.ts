@@ -19,6 +19,8 @@ const MOST = 16 * 1024;
 const MOST_BEHIND = 1024 * 1024;
 /** Longest that the end of a thread waits for one, ms. */
 const LAST_MS = 500;
+/** Bytes that a pipe never takes a part of (`man 7 pipe`). */
+const PIPE_BUF = 4096;
 const NEWLINE = 0x0a;
 
 /**
@@ -42,7 +44,7 @@ export function openLog(
 ): Logger {
   let gathered = '';
   /** What the reader has not taken yet; the first may begin within a line. */
-  let behind: Uint8Array[] = [];
+  const behind: Uint8Array[] = [];
   let timer: NodeJS.Timeout | null = null;
   // pino tells it the level of each line.
   const stream = { [pino.symbols.needsMetadataGsym]: true, lastLevel: 0, write, flush };
@@ -62,21 +64,22 @@ export function openLog(
   function flush(): void {
     if (timer) clearTimeout(timer);
     timer = null;
-    const lines = Buffer.from(gathered);
+    const lines = piecesOf(Buffer.from(gathered));
     gathered = '';
-    if (bytesIn(behind) + lines.length > MOST_BEHIND) onLost(linesIn([lines]));
-    else behind.push(lines);
+    if (bytesIn(behind) + bytesIn(lines) > MOST_BEHIND) onLost(linesIn(lines));
+    else behind.push(...lines);
+    let written = 0;
     try {
-      for (; behind.length > 0; behind.shift()) {
-        while (behind[0]!.length > 0) behind[0] = behind[0]!.subarray(writeSync(1, behind[0]!));
+      for (; written < behind.length; written++) {
+        let piece = behind[written]!;
+        while (piece.length > 0) behind[written] = piece = piece.subarray(writeSync(1, piece));
       }
     } catch (error) {
       // Node opens pipes so that no write waits.
-      if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return later();
-      const lost = behind;
-      behind = [];
-      onLost(linesIn(lost));
+      if ((error as NodeJS.ErrnoException).code === 'EAGAIN') later();
+      else onLost(linesIn(behind.splice(written)));
     }
+    behind.splice(0, written);
   }
 
   function flushLast(): void {
@@ -87,6 +90,17 @@ export function openLog(
       flush();
     }
   }
+}
+
+/** Whole lines, of which a pipe takes all or nothing: other threads write to it, too. */
+function piecesOf(lines: Buffer): Uint8Array[] {
+  const pieces: Uint8Array[] = [];
+  for (let start = 0, end; start < lines.length; start = end) {
+    end = lines.lastIndexOf(NEWLINE, start + PIPE_BUF - 1) + 1;
+    if (end <= start) end = lines.indexOf(NEWLINE, start) + 1;
+    pieces.push(lines.subarray(start, end));
+  }
+  return pieces;
 }
 
 const bytesIn = (texts: readonly Uint8Array[]): number =>

@@ -47,8 +47,9 @@ async function drain(): Promise<void> {
   await app.close();
   // After the last connection has said what became of its request.
   await nextTurn();
-  log.flush();
-  outbox.post({ type: 'drained' });
+  outbox.flush();
+  // Ends this thread, which writes the rest of its log.
+  process.exit();
 }
 
 const where = { ...listenOptions(config.HOST, port), reusePort: sharesPort };

@@ -79,8 +79,7 @@ export class Fronts {
           if (message.type === 'listening') {
             listens = true;
             resolve();
-          } else if (message.type === 'drained') void thread.terminate();
-          else desk.receive(message);
+          } else desk.receive(message);
         }
       });
       thread.on('error', (error) => {

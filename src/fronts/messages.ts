@@ -86,8 +86,7 @@ export type FromFront =
     }
   /** The connection is through with the request, answered or not. */
   | { readonly type: 'leave'; readonly id: number }
-  | { readonly type: 'lines-lost'; readonly lines: number }
-  | { readonly type: 'drained' };
+  | { readonly type: 'lines-lost'; readonly lines: number };
 
 export type ToFront =
   /** The next number of a version, from 0. */
@@ -113,15 +112,16 @@ export class Outbox<Message> {
     if (transfer.length > 0) this.#transfer.push(...transfer);
     if (this.#isDue) return;
     this.#isDue = true;
-    setImmediate(() => this.#flush());
+    setImmediate(() => this.flush());
   }
 
   /** Sends it with the next one, soon if none comes. */
   postLater(message: Message): void {
-    if (this.#messages.push(message) === 1) setTimeout(() => this.#flush(), LATER_MS).unref();
+    if (this.#messages.push(message) === 1) setTimeout(() => this.flush(), LATER_MS).unref();
   }
 
-  #flush(): void {
+  /** Sends it now. */
+  flush(): void {
     this.#isDue = false;
     if (this.#messages.length === 0) return;
     this.port.postMessage(this.#messages, this.#transfer);
