@@ -12,6 +12,7 @@ import { rounded } from '../http/answer.ts';
 import { headWishOf } from '../http/budget.ts';
 import type { HeadWish } from '../http/budget.ts';
 import type { Intake } from '../http/intake.ts';
+import { takePatience } from '../http/listening.ts';
 import { fromRefusal, toServeError } from '../http/problem.ts';
 import type { Service } from '../service.ts';
 import { beginTrace } from '../tracing/trace.ts';
@@ -33,9 +34,6 @@ export interface GrpcParts {
 /** Need no token even where others do, as their counterparts of REST. */
 const OPEN = /\/Server(Live|Ready)$/;
 const INFERS = /\/ModelInfer$/;
-
-/** What clients have at the end of a drain to take an answer, ms. */
-const LAST_TAKE_MS = 2000;
 
 /** What is known of a call when its head has come, and kept until it is over. */
 export interface Head {
@@ -109,7 +107,7 @@ export class Heads {
   /** Ends the calls whose message has not come. @returns when the others are over, too. */
   giveUpWaiting(): Promise<void> {
     for (const end of this.#waiting) end();
-    this.#takeMs = Math.min(this.#takeMs, LAST_TAKE_MS);
+    this.#takeMs = Math.min(this.#takeMs, takePatience(this.#parts.service.config));
     for (const [end, { since, timer }] of this.#untaken) {
       clearTimeout(timer);
       this.#limitTaking(end, since);

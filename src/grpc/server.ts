@@ -3,7 +3,7 @@ import { Server, ServerCredentials, loadPackageDefinition } from '@grpc/grpc-js'
 import type { GrpcObject, ServiceClientConstructor } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { ConfigError } from '../config.ts';
-import { drainPatience } from '../http/listening.ts';
+import { drainPatience, listenOptions } from '../http/listening.ts';
 import { Heads } from './heads.ts';
 import type { GrpcParts } from './heads.ts';
 import { handlers } from './handlers.ts';
@@ -61,10 +61,11 @@ export class GrpcServer {
       oneofs: true,
     });
     const { inference } = loadPackageDefinition(definition);
-    const name = 'GRPCInferenceService';
-    const { service } = (inference as GrpcObject)[name] as ServiceClientConstructor;
+    const { GRPCInferenceService } = inference as GrpcObject;
+    const { service } = GRPCInferenceService as ServiceClientConstructor;
     server.addService(service, handlers(parts, heads));
-    const address = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+    const { host: name } = listenOptions(host, port);
+    const address = name.includes(':') ? `[${name}]:${port}` : `${name}:${port}`;
     const bound = await new Promise<number>((resolve, reject) => {
       server.bindAsync(address, ServerCredentials.createInsecure(), (error, port) => {
         if (error) reject(new ConfigError(`GRPC_PORT: ${error.message}`, { cause: error }));

@@ -4,7 +4,7 @@ import { performance } from 'node:perf_hooks';
 import type { FastifyInstance } from 'fastify';
 import type { Config } from '../config.ts';
 import type { Ending } from './ending.ts';
-import { drainPatience } from './listening.ts';
+import { drainPatience, takePatience } from './listening.ts';
 
 /**
  * The answer whose turn it is on a connection: it is there from the end of its request's head until
@@ -77,7 +77,7 @@ export function boundConnections(app: FastifyInstance, config: Config): void {
       } else if (answer.headersSent) {
         const since = begun.get(answer) ?? now;
         begun.set(answer, since);
-        const until = Math.max(patientUntil, since + GRACE_MS);
+        const until = Math.max(patientUntil, since + takePatience(config));
         // What is left of it must not stay in the kernel either.
         if (now >= Math.min(since + config.REQUEST_TIMEOUT_MS, until)) socket.resetAndDestroy();
       } else if (now >= patientUntil && !answer.req.complete) {

@@ -26,3 +26,7 @@ const PATIENCE = 0.8;
 /** ms from the beginning of a drain until requests that are not here are given up. */
 export const drainPatience = ({ REQUEST_TIMEOUT_MS, DRAIN_TIMEOUT_MS }: Config): number =>
   Math.min(REQUEST_TIMEOUT_MS, PATIENCE * DRAIN_TIMEOUT_MS);
+
+/** ms that an answer may wait at the end of a drain for its client to take it. */
+export const takePatience = ({ DRAIN_TIMEOUT_MS }: Config): number =>
+  Math.min(2000, ((1 - PATIENCE) / 2) * DRAIN_TIMEOUT_MS);
