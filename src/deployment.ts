@@ -89,6 +89,7 @@ export class Deployment {
   readonly #tiers: readonly Tier[];
   /** The measured Pareto front, cheapest first: kept current. */
   #front: readonly Tier[];
+  readonly #sharedCores: SharedCores;
   /** Batches since then. */
   #sinceFront = 0;
   readonly #released = new AbortController();
@@ -115,7 +116,7 @@ export class Deployment {
     this.#latency = new MeasuredLatency(table);
     const superNet = superNetOf(tiers);
     const { workers, threadsEach } = engine;
-    const sharedCores = new SharedCores({ workers, threadsEach }, (besides) => {
+    this.#sharedCores = new SharedCores({ workers, threadsEach }, (besides) => {
       this.#latency.observeBesides(besides);
     });
     this.#options = {
@@ -135,7 +136,7 @@ export class Deployment {
       events: {
         finished: (tier, size, predictedMs, actualMs, workMs) => {
           metrics.ranBatch(superNet, tier, size, predictedMs, actualMs);
-          sharedCores.ran(size, workMs);
+          this.#sharedCores.ran(size, workMs);
           this.#sinceFront += 1;
           if (this.#sinceFront >= BATCHES_PER_FRONT) this.#refreshFront();
         },
@@ -230,6 +231,7 @@ export class Deployment {
       trial: async (tier) => {
         // An engine that fails is replaced, and told elsewhere.
         const ran = await this.pipeline.scheduler.trial(tier, inputs).catch(() => null);
+        if (ran) this.#sharedCores.ranAside(ran.workMs);
         return ran && ran.workMs;
       },
       changed: () => {

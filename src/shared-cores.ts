@@ -90,6 +90,11 @@ export class SharedCores {
     });
   }
 
+  /** An engine worked for `ms` on what no image waited for. */
+  ranAside(ms: number): void {
+    if (this.#window) this.#window.engineMs += ms * this.engines.threadsEach;
+  }
+
   #begin(): void {
     const { machine } = this;
     this.#window = {

@@ -19,7 +19,11 @@ function measured(cores: number, workers: number, threadsEach = 1) {
     machine.cpu += cpuMs;
     shared.ran(images, engineMs);
   };
-  return { learned, halfSecond };
+  const timesAside = (ms: number) => {
+    machine.cpu += ms;
+    shared.ranAside(ms);
+  };
+  return { learned, halfSecond, timesAside };
 }
 
 /** So many ms an image, where a batch had so many: half of it is the batch's. */
@@ -31,6 +35,13 @@ const besides = (ms: number, images: number) => ({
 describe('cores that engines share with the rest of the service', () => {
   test('an image costs what the process computes beyond the engines', () => {
     const { learned, halfSecond } = measured(1, 1);
+    halfSecond(100, 200, 400);
+    expect(learned).toEqual([besides(2, 100)]);
+  });
+
+  test("what an engine is timed with meanwhile is no image's", () => {
+    const { learned, halfSecond, timesAside } = measured(1, 1);
+    timesAside(80);
     halfSecond(100, 200, 400);
     expect(learned).toEqual([besides(2, 100)]);
   });
