@@ -151,7 +151,7 @@ export class Service {
     const { version } = next.manifest;
     this.log.info({ from: last.manifest.version, version }, 'model updated');
     this.updateEnded({ version, result: 'updated' });
-    await last.release();
+    await last.release().catch((err) => this.log.error({ err }, 'a model was not released'));
     this.log.info({ version: last.manifest.version }, 'model released');
   }
 

@@ -55,9 +55,9 @@ const clock: Clock = {
 const lag = new EventLoopLag();
 
 /**
- * Loads the sessions, warms them up and measures the latency table. Every sub-network has run
- * then, with finite logits. The model's file is let go of when the deployment
- * is released, or cannot be started.
+ * Loads the sessions, warms them up and measures the latency table: every sub-network has run then,
+ * with finite logits. Of a table that was kept only the cheapest and the deepest run. The model's file
+ * is let go of when the deployment is released, or cannot be started.
  *
  * @throws {EngineError} when no engine can be started, or one fails.
  * @throws {ModelError} when manifest and graph do not fit each other.
@@ -226,8 +226,8 @@ export async function assertFits(engine: InferenceEngine, { manifest, file }: Mo
   const blank = new Uint8Array(engine.imageBytes);
   const { outputs } = await engine.run(0, manifest.subNetworks[0]!, [blank]).catch((error) => {
     if (!(error instanceof EngineError && error.fault === 'error')) throw error;
-    const why = `${file} does not run as its manifest says (input, flags)`;
-    throw new ModelError(`${why}: ${error.message}`, { cause: error });
+    const run = 'its first run, with the input and the flags of its manifest';
+    throw new ModelError(`${file}: ${run}, failed: ${error.message}`, { cause: error });
   });
   const { length } = outputs[0]!;
   if (length === manifest.labels.length) return;

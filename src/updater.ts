@@ -76,10 +76,12 @@ export class Updater {
   }
 
   async #try({ manifest: text }: Look): Promise<void> {
-    const { version } = claimsOf(text);
+    let { version } = claimsOf(text);
     try {
       const model = await openModel(this.folder);
       const { manifest } = model;
+      // The folder may have changed meanwhile.
+      ({ version } = manifest);
       const served = this.service.manifest;
       if (isDeepStrictEqual(manifest, served)) {
         await model.close();

@@ -11,7 +11,7 @@ import { CAT, classify } from './http/client.ts';
 import { RawConnection, bytesOf } from './http/raw.ts';
 
 const SHIPPED = JSON.parse(readFileSync('models/cifar10/model.json', 'utf8')) as { input: object };
-const UNFIT = /model\.onnx does not run as its manifest says \(input, flags\): ./;
+const UNFIT = /model\.onnx: its first run, with the input and the flags of its manifest, failed: ./;
 
 describe('start', () => {
   let folder: string;
