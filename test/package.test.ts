@@ -35,6 +35,7 @@ describe('the package', () => {
         'src/page/index.html',
         'models/model.schema.json',
         'models/grocery/model.onnx',
+        'models/grocery/NOTICE',
         'models/grocery/samples/index.json',
         'CHANGELOG.md',
         'LICENSE',
