@@ -42,7 +42,8 @@ EXPOSE 8080
 USER 10001:10001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s CMD ["node", "docker/health.js"]
 # Node as the first process: SIGTERM reaches it and starts the drain. Its flags, and the allocator's
-# above: docs/cost-of-a-request.md, "Large pages" and docs/reliability.md, "Memory".
+# above: docs/cost-of-a-request.md, "Large pages" and docs/reliability.md, "What
+# happens when the model changes?".
 ENTRYPOINT ["node", "--use-largepages=silent", "--no-memory-reducer", "--max-inlined-bytecode-size=100", "dist/main.js"]
 
 # --- cuda -------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ export async function serve(env: NodeJS.ProcessEnv): Promise<void> {
       log.info({ signal: cause.signal }, 'draining');
       await server?.close();
       log.info('drained');
-      // Exit code 1, so that whoever supervises the process knows to replace it.
+      // Exit code 1, so that a supervisor knows to replace it.
       if (server?.service.state === 'failed') throw new EngineError('the engine failed');
     },
   );

@@ -155,7 +155,7 @@ export class InferenceEngine implements Engine<Uint8Array, Float32Array> {
     const pixels = new Uint8Array(Buffer.allocUnsafeSlow(inputs.length * this.imageBytes).buffer);
     inputs.forEach((input, index) => pixels.set(input, index * this.imageBytes));
     const run = this.#runOn(slot.thread, tier.skip, pixels).catch((error: EngineError) => {
-      // A thread that is lost said so itself; before watch(), whoever warms it up gives up.
+      // A thread that is lost said so itself; before watch(), the warm-up gives up.
       if (slot.thread.alive && this.#limitMs !== null) this.#recover(slot, error);
       throw error;
     });

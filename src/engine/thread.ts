@@ -60,7 +60,7 @@ export class EngineThread {
   ): Promise<EngineThread> {
     let started = false;
     const thread = new EngineThread(options, (error) => {
-      // Whoever starts it learns of it by the rejection.
+      // A start that fails is told by the rejection.
       if (started) onLost(error);
     });
     await thread.#expect(limitMs);

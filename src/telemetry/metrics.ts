@@ -130,7 +130,7 @@ export class Metrics implements Subscriber {
   );
   readonly logLinesLost = this.#counter(
     'depthserve_log_lines_lost_total',
-    'Lines of the log that could not be written: a full disk, a closed pipe',
+    'Lines of the log that could not be written: a full disk, a closed pipe, a reader more than 1 MiB behind',
   );
   readonly frontsLost = this.#counter(
     'depthserve_fronts_lost_total',

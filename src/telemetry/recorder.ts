@@ -36,7 +36,7 @@ export type AnsweredOutcome = Answered & { readonly kind: 'answered'; readonly i
 /** What became of one request. */
 export type Outcome = AnsweredOutcome | (Unanswered & { readonly kind: 'unanswered' });
 
-/** Whoever counts, remembers or reports outcomes. */
+/** Counts, remembers or reports outcomes. */
 export interface Subscriber {
   record(outcome: Outcome): void;
 }

@@ -13,7 +13,7 @@ export interface Schema {
 
 const HEAD = `# The model folder
 
-What the server needs to serve a network, whoever exported it: a folder (\`MODEL_DIR\`) with one ONNX file and
+What the server needs to serve a network, no matter which tool exported it: a folder (\`MODEL_DIR\`) with one ONNX file and
 \`model.json\`, the manifest. \`adaptive-depth export\` writes both. For a file of your own, write the manifest by
 hand; \`depthserve profile --model-dir FOLDER\` loads it, runs every sub-network, and prints their times, or says
 in one line what is wrong.
@@ -41,7 +41,7 @@ sub-networks, and both with the graph's inputs.
 
 const TAIL = `
 Accuracies (\`top1\`) decide which sub-networks are chosen: those on the Pareto front of accuracy against measured
-time. Where all are null, multiply-accumulates stand for them; where only some are, the others are not served.
+time. Where all are null, multiply-accumulates stand for them; where only some are (at least two are known), the others are not served.
 Without \`confidence\` there are no second looks, and confidences are those of the softmax.
 `;
 

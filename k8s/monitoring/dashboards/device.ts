@@ -4,7 +4,7 @@ import { dashboard, graph, quantile, rate, series } from './panels.ts';
 
 const BY_REPLICA = '{{pod}} {{instance}}';
 
-/** For whoever looks after the machine: is it busy, slowed down, full? */
+/** For the operators of the machine: is it busy, slowed down, full? */
 export function deviceDashboard(): Dashboard {
   return dashboard(
     'depthserve-device',

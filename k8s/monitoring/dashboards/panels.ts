@@ -31,7 +31,7 @@ type Target = readonly [expr: string, legend: string];
 
 interface Look {
   readonly title: string;
-  /** What to read off it, for whoever sees it the first time. */
+  /** What it shows, for a first-time reader. */
   readonly description: string;
   readonly unit?: string;
   readonly min?: number;

@@ -14,7 +14,7 @@ const again = `(sum(${rate('depthserve_looks_total', 'look="second"')}) or vecto
 const changed = `sum(${rate('depthserve_looks_changed_total')})`;
 const total = 'stage="total"';
 
-/** For whoever owns the service: are budgets kept, and with which accuracy? */
+/** For the owners of the service: are budgets kept, and with which accuracy? */
 export function serviceDashboard(): Dashboard {
   return dashboard(
     'depthserve-service',
