@@ -59,9 +59,13 @@ function mediaTypeOf(contentType: string): string {
  */
 function assertQuery(request: FastifyRequest): void {
   const validate = request.getValidationFunction('querystring')!;
-  if (validate(request.query)) return;
-  const [error] = validate.errors!;
-  throw new ServeError('bad-request', `querystring${error!.instancePath} ${error!.message}.`);
+  if (!validate(request.query)) {
+    const [error] = validate.errors!;
+    throw new ServeError('bad-request', `querystring${error!.instancePath} ${error!.message}.`);
+  }
+  // Ajv takes Infinity for an integer, and for one within every range.
+  const { topK = 1 } = request.query as { topK?: number };
+  if (!Number.isFinite(topK)) throw new ServeError('bad-request', 'topK is not finite.');
 }
 
 /** `POST /classify`: images and a latency budget in, labels and how they came about out. */

@@ -3,7 +3,7 @@ import type { FailOnOptions, Sharp } from 'sharp';
 import { ServeError } from '../errors.ts';
 import { formatOf, headerOf } from './header.ts';
 import type { Header } from './header.ts';
-import { JpegDecoder, MOST_PIXELS, MOST_WHOLE } from './jpeg.ts';
+import { JpegDecoder, MOST, MOST_PIXELS, MOST_WHOLE } from './jpeg.ts';
 import { Resizer } from './resize.ts';
 import type { Original, Size } from './resize.ts';
 import type { DecoderOptions } from './decoder-messages.ts';
@@ -45,7 +45,8 @@ const REACH = 16;
 /** Makes the function that turns an image file into the network's input. */
 export function createDecoder(options: DecoderOptions): Decode {
   const resizer = new Resizer();
-  const jpeg = new JpegDecoder(options, undefined, resizer);
+  const most = { ...MOST, pixels: Math.min(MOST.pixels, options.maxPixels) };
+  const jpeg = new JpegDecoder(options, most, resizer);
   return async (file, pixels) => {
     const header = headerOf(file);
     const quick = header?.format === 'jpeg' ? jpeg.decode(file, pixels) : 'refused';

@@ -14,7 +14,7 @@ export const MOST_WHOLE = 640 * 640;
  * Photos have a dozen scans at most. libjpeg goes through the whole picture for each, of which a
  * hostile file may have one in every twelve bytes. libvips has the same limit.
  */
-const MOST = { pixels: MOST_PIXELS, scans: 100 };
+export const MOST = { pixels: MOST_PIXELS, scans: 100 };
 const SCAN = Buffer.of(0xff, 0xda);
 
 /** Quick path: done; not for it; or the file is damaged, as far as libjpeg says. */

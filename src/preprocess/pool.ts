@@ -54,7 +54,8 @@ export class DecoderPool {
     const pixels = options.height * options.width;
     this.#imageBytes = pixels * 3;
     this.#small = cores === 1 ? ON_ONE_CORE : TINY;
-    this.#here = pixels <= this.#small.pixels ? new JpegDecoder(options, this.#small) : null;
+    const most = { ...this.#small, pixels: Math.min(this.#small.pixels, options.maxPixels) };
+    this.#here = pixels <= this.#small.pixels ? new JpegDecoder(options, most) : null;
     this.#slots = Array.from({ length: workers }, () => this.#start({} as Slot));
   }
 

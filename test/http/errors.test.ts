@@ -117,6 +117,9 @@ describe('errors of POST /classify', () => {
       .png()
       .toBuffer();
     expectProblem(await send(bomb), 413, 'too-many-pixels');
+    // Of which libjpeg-turbo would take more.
+    const plain = await sharp(bomb).jpeg().toBuffer();
+    expectProblem(await send(plain), 413, 'too-many-pixels');
   });
 
   it('too many files: 413 too-many-images', async () => {
@@ -139,10 +142,13 @@ describe('errors of POST /classify', () => {
     expectProblem(await send(CAT, { 'x-min-accuracy': '1' }), 422, 'accuracy-unavailable');
   });
 
-  it.each(['0', '-1', '1.5', 'all'])('topK=%s: 400 bad-request', async (topK) => {
-    const reply = await classify<Problem>(server.url, CAT, {}, `?topK=${topK}`);
-    expectProblem(reply, 400, 'bad-request');
-  });
+  it.each(['0', '-1', '1.5', 'all', 'Infinity', '-Infinity'])(
+    'topK=%s: 400 bad-request',
+    async (topK) => {
+      const reply = await classify<Problem>(server.url, CAT, {}, `?topK=${topK}`);
+      expectProblem(reply, 400, 'bad-request');
+    },
+  );
 
   it('an impossible budget: 503 with the smallest that would have worked', async () => {
     const reply = await send(CAT, { 'x-latency-budget-ms': '0.01' });

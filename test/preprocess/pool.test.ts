@@ -25,13 +25,8 @@ afterEach(async () => {
 });
 
 /** Whether a file was decoded although no thread can be asked any more. */
-async function isDecodedHere(side: number, file: Buffer, cores = 2): Promise<boolean> {
-  pool = await DecoderPool.start(
-    { width: side, height: side, maxPixels: 1e6 },
-    1,
-    undefined,
-    cores,
-  );
+async function isDecodedHere(side: number, file: Buffer, cores = 2, maxPixels = 1e6) {
+  pool = await DecoderPool.start({ width: side, height: side, maxPixels }, 1, undefined, cores);
   await pool.release();
   const late = new Promise<false>((resolve) => setTimeout(() => resolve(false), 200));
   const decoded = pool
@@ -43,6 +38,10 @@ async function isDecodedHere(side: number, file: Buffer, cores = 2): Promise<boo
 describe('a picture for which a message to a thread would cost more than decoding', () => {
   test('is decoded where it is: a tiny JPEG for a small network', async () => {
     expect(await isDecodedHere(32, await noise(32).jpeg().toBuffer())).toBe(true);
+  });
+
+  test('but not beyond the limit of pixels', async () => {
+    expect(await isDecodedHere(32, await noise(64).jpeg().toBuffer(), 2, 1024)).toBe(false);
   });
 
   test.each([
