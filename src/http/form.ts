@@ -38,7 +38,8 @@ export async function readForm(
   const images: Buffer[] = [];
   const others = new Set<string>();
   const encodings = new Set<string>();
-  let isEmpty = false;
+  /** The first: before which image it comes, and its file name. */
+  let empty: { place: number; name: string | undefined } | null = null;
   const options = {
     limits: {
       files: maxImages + MOST_OTHERS,
@@ -52,8 +53,9 @@ export async function readForm(
     // part whose name has a bare line break. The body limit bounds what is held either way.
     highWaterMark: maxBytes,
     fileHwm: maxBytes,
-    isPartAFile: (name: string | undefined, _type?: string, fileName?: string) =>
-      name === 'image' || fileName !== undefined,
+    // JSON, too: the parser would parse it, and end the form for a mistake in it.
+    isPartAFile: (name: string | undefined, type?: string, fileName?: string) =>
+      name === 'image' || fileName !== undefined || type?.startsWith('application/json') === true,
   };
   const delimiters = new Delimiters(boundaryOf(request.headers['content-type'])!);
   body.once('error', (error) => delimiters.destroy(error)).pipe(delimiters);
@@ -61,15 +63,18 @@ export async function readForm(
   try {
     for await (const part of partsOf(request, delimiters).parts(options)) {
       // Each must be read to its end, wanted or not: the next one comes after it.
-      const bytes = part.type === 'file' ? await part.toBuffer() : null;
+      const file = part.type === 'file' ? part : null;
+      const bytes = (await file?.toBuffer()) ?? Buffer.alloc(0);
       // What has no name belongs to no field: told as the parts that the parser passes over.
       if ((part.fieldname as string | undefined) === undefined) continue;
       parts += 1;
       if (part.fieldname !== 'image') others.add(part.fieldname);
-      else if (!bytes || bytes.length === 0) isEmpty = true;
-      else if (part.encoding === 'base64')
-        images.push(Buffer.from(bytes.toString('latin1'), 'base64'));
-      else images.push(bytes);
+      else {
+        const isBase64 = part.encoding === 'base64';
+        const image = isBase64 ? Buffer.from(bytes.toString('latin1'), 'base64') : bytes;
+        if (image.length > 0) images.push(image);
+        else empty ??= { place: images.length, name: file?.filename };
+      }
       if (part.encoding !== 'base64' && !AS_IT_IS.has(part.encoding)) encodings.add(part.encoding);
     }
   } catch (error) {
@@ -93,8 +98,12 @@ export async function readForm(
     const detail = `The form has ${images.length} images, the most in a request is ${maxImages}.`;
     throw new ServeError('too-many-images', detail);
   }
+  // Browsers send an empty part without a name for a file that nobody chose.
+  if (images.length > 0 && empty?.name) {
+    throw new ServeError('no-image', 'An image of the form is empty.', { image: empty.place });
+  }
   if (images.length > 0) return images;
-  if (isEmpty) throw new ServeError('no-image', 'The "image" of the form is empty.');
+  if (empty) throw new ServeError('no-image', 'The "image" of the form is empty.');
   const names = [...others].slice(0, 3).map((name) => JSON.stringify(name.slice(0, 40)));
   throw new ServeError(
     'no-image',

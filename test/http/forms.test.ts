@@ -96,6 +96,28 @@ describe('forms as real clients write them', () => {
 
   const PART = '--b\nContent-Disposition: form-data; name="image"; filename="a"\n\n';
 
+  it('an empty image among others: 400, and told which', async () => {
+    const whole = form(PART, CAT, '\r\n');
+    const body = Buffer.concat([whole, form(PART, Buffer.alloc(0), '\r\n'), form(PART, CAT)]);
+    const { status, json } = await post(body, FORM);
+    expect([status, json['code'], json['image']]).toEqual([400, 'no-image', 1]);
+  });
+
+  it('a file that nobody chose in a browser is no image', async () => {
+    const unchosen = PART.replace('"a"', '""');
+    const body = Buffer.concat([form(unchosen, Buffer.alloc(0), '\r\n'), form(PART, CAT)]);
+    expect((await post(body, FORM)).status).toBe(200);
+  });
+
+  it.each([
+    ['broken', '{'],
+    ['long', JSON.stringify('x'.repeat(5000))],
+  ])('another field of JSON is ignored, as others are: %s', async (_what, text) => {
+    const head = '--b\nContent-Disposition: form-data; name="meta"\nContent-Type: application/json';
+    const meta = form(`${head}\n\n`, Buffer.from(text), '\r\n');
+    expect((await post(Buffer.concat([meta, form(PART, CAT)]), FORM)).status).toBe(200);
+  });
+
   it.each([
     ['an empty image', form(PART, Buffer.alloc(0)), 'no-image', 'The "image" of the form is empty'],
     ['a form that is cut off', form(PART, CAT, ''), 'bad-multipart', 'not end with a line --b--'],
