@@ -12,7 +12,7 @@ import type { RequestTrace, Tracing } from '../tracing/trace.ts';
 import { Access } from './access.ts';
 import { rounded } from './answer.ts';
 import { classifyRoute } from './classify.ts';
-import { setCommonHeaders } from './common-headers.ts';
+import { setCommonHeaders, stamp } from './common-headers.ts';
 import { boundConnections, endWith } from './connections.ts';
 import { allowOrigins } from './cors.ts';
 import { answerHalfOpen, countUnanswered } from './disconnect.ts';
@@ -75,6 +75,7 @@ export async function buildInternalApp(
   await described.ready();
   const app = fastify({ loggerInstance: log, ...QUIET });
   boundConnections(app, service.config);
+  setCommonHeaders(app, service);
   app.setErrorHandler(answerError);
   app.setNotFoundHandler(notFoundHandler(app));
   // OpenAPI 3.1, which the plugin serves, but whose types it does not know here.
@@ -120,8 +121,9 @@ export async function buildApp(
       connectionsCheckingInterval: Math.min(1000, config.HEAD_TIMEOUT_MS),
     },
     clientErrorHandler: answerClientError,
-    // Of URLs that no route's handler gets to see.
+    // Of URLs that no route's handler gets to see, nor a hook.
     frameworkErrors: (error, request, reply) => {
+      stamp(request, reply, service);
       const answer = request.url.startsWith('/v2') ? answerV2Error : answerError;
       void answer(error, request, reply);
     },

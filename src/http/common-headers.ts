@@ -1,4 +1,4 @@
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Serving } from './serving.ts';
 
 const SECURITY = {
@@ -16,12 +16,19 @@ export const commonHeaders = (requestId: string): string[] => [
   ...SECURITY_PAIRS,
 ];
 
+type Closing = Pick<Serving, 'isClosing'>;
+
 /** Sets them when an answer leaves: those that are refused early do without Fastify's way. */
-export function setCommonHeaders(app: FastifyInstance, service: Pick<Serving, 'isClosing'>): void {
+export function setCommonHeaders(app: FastifyInstance, service: Closing): void {
   app.addHook('onSend', (request, reply, payload, done) => {
-    reply.header('x-request-id', request.id).headers(SECURITY);
-    // A connection kept alive would hold the drain up until it times out.
-    if (service.isClosing) reply.header('connection', 'close');
+    stamp(request, reply, service);
     done(null, payload);
   });
+}
+
+/** Sets them for an answer to which no hook is told. */
+export function stamp({ id }: FastifyRequest, reply: FastifyReply, { isClosing }: Closing): void {
+  reply.header('x-request-id', id).headers(SECURITY);
+  // A connection kept alive would hold the drain up until it times out.
+  if (isClosing) reply.header('connection', 'close');
 }

@@ -46,7 +46,8 @@ export async function allowOrigins(app: FastifyInstance, text: string): Promise<
   await app.register(cors, {
     origin(origin, decide) {
       // Others are answered as if there were no CORS.
-      decide(null, origin !== undefined && (origins.has('*') || origins.has(origin)) && origin);
+      const isAllowed = origin && (origins.has('*') || origins.has(origin));
+      decide(null, isAllowed ? origin : false);
     },
     methods: ['GET', 'HEAD', 'POST'],
     allowedHeaders: READ,

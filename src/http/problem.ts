@@ -117,12 +117,14 @@ export function answerClientError(error: ConnectionError, socket: Socket): void 
       'The bytes that arrived are no whole HTTP request.',
     );
     brokenOff.set(socket, problem.code);
-    const body = JSON.stringify(problemOf(problem, randomUUID()));
-    socket.write(
-      `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status]}\r\n` +
-        'Content-Type: application/problem+json\r\nConnection: close\r\n' +
-        `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
-    );
+    const id = randomUUID();
+    const body = JSON.stringify(problemOf(problem, id));
+    const headers = commonHeaders(id)
+      .concat('content-type', 'application/problem+json', 'connection', 'close')
+      .concat('content-length', String(Buffer.byteLength(body)));
+    const lines = headers.map((text, i) => text + (i % 2 === 0 ? ': ' : '\r\n')).join('');
+    const { status } = problem;
+    socket.write(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines}\r\n${body}`);
   }
   socket.destroy();
 }

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { RawConnection } from './raw.ts';
 import { failedStart, freePorts, startServer } from '../server.ts';
 import type { Server } from '../server.ts';
 import { CAT, classify } from './client.ts';
@@ -169,12 +170,17 @@ describe('without any setting', () => {
   afterAll(() => server.stop());
 
   it('answers say that nobody may sniff, frame or embed them', async () => {
-    for (const path of ['/', '/main.js', '/model', '/nowhere', '/docs/static/index.html']) {
+    // The framework answers /%ff by itself.
+    const answered = ['/', '/main.js', '/model', '/nowhere', '/docs/static/index.html', '/%ff'];
+    for (const path of answered) {
       const { headers } = await fetch(`${server.url}${path}`);
       expect(headers.get('x-content-type-options')).toBe('nosniff');
       expect(headers.get('x-frame-options')).toBe('DENY');
       expect(headers.get('referrer-policy')).toBe('no-referrer');
     }
+    const broken = await RawConnection.open(server.url);
+    await broken.send('no request\r\n\r\n');
+    expect(await broken.ended()).toMatch(/^HTTP\/1.1 400 [^]*x-content-type-options: nosniff/);
     for (const path of ['/', '/docs/static/index.html']) {
       const policy = (await fetch(`${server.url}${path}`)).headers.get('content-security-policy');
       expect(policy).toMatch(/default-src '(none|self)'/);

@@ -9,6 +9,7 @@ import { launchBrowser, noBrowser } from '../browser.ts';
 import { failedStart, startServer } from '../server.ts';
 import type { Server } from '../server.ts';
 import { CAT } from './client.ts';
+import { RawConnection } from './raw.ts';
 
 const PREFLIGHT = {
   'access-control-request-method': 'POST',
@@ -138,6 +139,11 @@ it('CORS_ORIGINS=* is for every origin', async () => {
   const server = await startServer({ CORS_ORIGINS: '*' }, { untilReady: false });
   const answer = await ask(server, 'https://anyone.example');
   expect(answer.headers.get('access-control-allow-origin')).toBe('https://anyone.example');
+  // As of a client that leaves its value out.
+  const connection = await RawConnection.open(server.url);
+  await connection.send('GET /health/live HTTP/1.1\r\nHost: test\r\nOrigin: \r\n\r\n');
+  expect(await connection.received(/\r\n\r\n/)).toMatch(/^HTTP\/1.1 200 /);
+  connection.socket.destroy();
   expect(await server.stop()).toBe(0);
 });
 
