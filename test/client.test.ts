@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import addFormats from 'ajv-formats';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { DepthServe, DepthServeError } from '../src/client/client.ts';
 import { startServer } from './server.ts';
 import type { Server } from './server.ts';
@@ -62,6 +62,17 @@ test('an error that some proxy answers is told apart', async () => {
   const proxy = async () => new Response('<h1>Bad Gateway</h1>', { status: 502 });
   const behind = new DepthServe('http://proxy.invalid', { fetch: proxy });
   await expect(behind.model()).rejects.toMatchObject({ code: 'not-from-service', status: 502 });
+});
+
+test("calls fetch as browsers want it, as nobody's method", async () => {
+  const { fetch } = globalThis;
+  const strict = function (this: unknown, ...call: Parameters<typeof fetch>) {
+    if (this !== undefined && this !== globalThis) throw new TypeError('Illegal invocation');
+    return fetch(...call);
+  };
+  vi.stubGlobal('fetch', strict);
+  const { status } = await new DepthServe(server.url).ready().finally(() => vi.unstubAllGlobals());
+  expect(status).toBe('ready');
 });
 
 test('gives up when told to', async () => {

@@ -47,7 +47,8 @@ export class DepthServe {
   /** @param url where the service listens, e.g. `http://localhost:8080`. */
   constructor(url: string, options: { readonly fetch?: typeof fetch } = {}) {
     this.#url = url.replace(/\/+$/, '');
-    this.#fetch = options.fetch ?? fetch;
+    // Browsers let it be called only as a function of their own.
+    this.#fetch = options.fetch ?? ((...call) => fetch(...call));
   }
 
   /**
@@ -113,12 +114,13 @@ export class DepthServe {
 
 /** Without the exponents of small numbers, which the service's headers do not take. */
 function decimal(value: number): string {
-  return value.toLocaleString('en-US', { useGrouping: false, maximumFractionDigits: 6 });
+  return value.toLocaleString('en-US', { useGrouping: false, maximumFractionDigits: 20 });
 }
 
 async function errorOf(answer: Response): Promise<DepthServeError> {
   const after = answer.headers.get('retry-after');
-  const retryAfterMs = after === null ? undefined : Number(after) * 1000;
+  // A proxy may say it as a date.
+  const retryAfterMs = after === null || !Number(after) ? undefined : Number(after) * 1000;
   const text = await answer.text();
   if (!answer.headers.get('content-type')?.includes('problem+json')) {
     // A proxy between us and the service answered.
