@@ -161,10 +161,11 @@ def _unpacked(source: Path) -> Path:
             with tarfile.open(source) as archive:
                 # This filter refuses links and paths that lead out of the folder.
                 archive.extractall(partial, filter="data")
+            partial.replace(folder)
         except (tarfile.TarError, OSError) as error:
             shutil.rmtree(partial, ignore_errors=True)
-            raise DataError(f"{source}: cannot be unpacked ({error})") from error
-        partial.replace(folder)
+            if not folder.exists():  # else another process was quicker
+                raise DataError(f"{source}: cannot be unpacked ({error})") from error
     entries = list(folder.iterdir())
     return entries[0] if len(entries) == 1 else folder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -106,6 +107,24 @@ def test_a_packed_tree_cannot_write_outside_its_folder(tmp_path: Path):
         archive.addfile(tarfile.TarInfo("../escaped"))
     with pytest.raises(DataError, match=r"packed\.tar: cannot be unpacked"):
         data.load(packed, 16, val_per_class=0)
+
+
+def test_a_packed_tree_may_have_been_unpacked_by_another_process_meanwhile(
+    folder_tree: Path, tmp_path: Path, monkeypatch
+):
+    packed = tmp_path / "packed.tar"
+    with tarfile.open(packed, "w") as archive:
+        archive.add(folder_tree, "garments")
+    extractall = tarfile.TarFile.extractall
+
+    def second_of_two(archive: tarfile.TarFile, partial: Path, filter: str) -> None:
+        extractall(archive, partial, filter=filter)
+        shutil.copytree(partial, partial.with_suffix(""))
+
+    monkeypatch.setattr(tarfile.TarFile, "extractall", second_of_two)
+    assert data.load(packed, 16, val_per_class=0).counts()["train"] == 36
+    (cache,) = {path.parent for path in Path(os.environ["XDG_CACHE_HOME"]).glob("*/*")}
+    assert len(list(cache.iterdir())) == 1, "its own copy is gone"
 
 
 def test_cover_scales_the_shorter_side_and_crops_the_centre():
