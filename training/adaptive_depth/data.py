@@ -41,6 +41,12 @@ class Split:
             return Split(self.images.subset(rows), self.labels[rows])
         return Split(self.images[rows], self.labels[rows])
 
+    @property
+    def batch_size(self) -> int:
+        """How many to classify at once: photos in small batches, for their maps take 50 times the
+        memory of thumbnails."""
+        return max(8, min(500, 2**20 // self.images.shape[1] ** 2))
+
 
 @dataclass(frozen=True)
 class Dataset:

@@ -301,8 +301,7 @@ def predictions(
 ) -> Tensor:
     """Predicted class of every image of `split` by one sub-network, int64 ``[N]``."""
     network.eval()
-    # Photos in small batches: their maps take 50 times the memory of thumbnails.
-    batch_size = batch_size or max(8, min(500, 2**20 // split.images.shape[1] ** 2))
+    batch_size = batch_size or split.batch_size
     device = next(network.parameters()).device
     chunks = []
     for start in range(0, len(split), batch_size):
