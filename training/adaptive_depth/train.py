@@ -154,6 +154,6 @@ def _train(args: argparse.Namespace) -> None:
     dataset = data.load(args.data, config.frame(args.size), args.val_per_class, config.seed, lazy)
     if config.start is not None:
         # The weights expect the statistics that they were trained with.
-        mean, std = statistics_of(Path(config.start))
+        mean, std = statistics_of(config.start, config.options.get("model"))
         dataset = replace(dataset, mean=mean, std=std)
     start_run(args, config, dataset, args.val_per_class)

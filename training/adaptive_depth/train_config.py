@@ -70,8 +70,9 @@ class TrainConfig:
     cutmix: float = setting(0.0, "parameter of its Beta distribution; 0: none")
     start: str | None = setting(
         None,
-        "fine-tune from this checkpoint, published or of this toolkit; its classifier is"
-        " replaced when the classes differ in number",
+        "fine-tune from this checkpoint, published or of this toolkit, or from 'pretrained', what"
+        " the network's library offers; the classifier is replaced when the classes differ in"
+        " number",
     )
     frozen_norms: bool = setting(
         False,

@@ -16,8 +16,7 @@ from torch import Tensor
 from adaptive_depth.errors import ToolkitError
 from adaptive_depth.networks import AdaptiveNetwork
 from adaptive_depth.networks.library import LibraryNetwork
-from adaptive_depth.networks.originals import build_original
-from adaptive_depth.published import IMAGENET_MEAN, IMAGENET_STD
+from adaptive_depth.networks.originals import build_original, pretraining
 
 AVERAGED = "module."
 """Prefix of the weights in an `AveragedModel`'s state."""
@@ -58,11 +57,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return current
 
 
-def statistics_of(path: Path) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation per channel, in 0..255, that the weights in `path` expect:
-    ImageNet's for published checkpoints."""
-    state = _read(path)
-    return state.get("mean", IMAGENET_MEAN), state.get("std", IMAGENET_STD)
+def statistics_of(start: str, model: str | None) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel, in 0..255, that the weights of `start` expect.
+
+    Args:
+        start: a file, or "pretrained".
+        model: what weights that state none were trained as; None: a published checkpoint.
+    """
+    usual = pretraining(model or "")  # ImageNet's where the library names none
+    state = {} if start == "pretrained" else _read(Path(start))
+    return state.get("mean", usual.mean), state.get("std", usual.std)
 
 
 def _read(path: Path) -> dict[str, Any]:

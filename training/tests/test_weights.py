@@ -13,7 +13,7 @@ import torch
 from conftest import write_folder_tree
 from families import REDUCED, reduced
 
-from adaptive_depth import networks, weights
+from adaptive_depth import networks, train, weights
 from adaptive_depth.cli import main
 from adaptive_depth.manifest import read_model_folder
 from adaptive_depth.networks import AdaptiveNetwork
@@ -111,6 +111,37 @@ def test_what_differs_is_listed(small_resnet50, tmp_path: Path, capsys) -> None:
     assert "layer4.0.conv1.weight: shape 4x64x1x1, expected 16x64x1x1" in message
     assert "unknown: layer9.weight" in message
     assert not (tmp_path / "model").exists()
+
+
+IMAGENET = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
+HALVES = ([127.5] * 3, [127.5] * 3)
+OWN = ([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
+
+
+@pytest.mark.parametrize(
+    ("arch", "start", "expected"),
+    [
+        ("library", "library.pth", HALVES),
+        ("library", "pretrained", HALVES),
+        ("library", "own.pt", OWN),
+        ("resnet50", "library.pth", IMAGENET),
+        ("resnet50", "pretrained", IMAGENET),
+    ],
+)
+def test_fine_tuning_normalises_as_the_weights_expect(
+    arch: str, start: str, expected, folder_tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder_tree)
+    torch.save({"conv.weight": torch.zeros(1)}, "library.pth")
+    torch.save({"network": {}, "mean": OWN[0], "std": OWN[1]}, "own.pt")
+    trained_on = []
+    monkeypatch.setattr(
+        train, "start_run", lambda args, config, dataset, _: trained_on.append(dataset)
+    )
+    model = ["--option", 'model="timm:tf_efficientnet_lite2"'] if arch == "library" else []
+    arguments = ["--arch", arch, *model, "--size", "32", "--start", start]
+    assert main(["train", "--data", str(folder_tree), "--out", "run", *arguments]) == 0
+    assert [(dataset.mean, dataset.std) for dataset in trained_on] == [expected]
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04"])
