@@ -14,19 +14,17 @@ from adaptive_depth.onnx_model import OnnxModel
 from adaptive_depth.output import tell
 
 
-def calibrate_folder(folder: Path, split: Split, name: str, threads: int = 0) -> dict[str, Any]:
-    """Measures the exported model in `folder` and adds ``confidence`` to its manifest.
+def measured_confidence(
+    model: OnnxModel, val: Split, sub_networks: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """``confidence`` of the manifest.
 
+    Args:
+        sub_networks: those of the manifest.
     Raises:
-        ManifestError: when the folder holds no model; CalibrationError: see `measure`.
+        CalibrationError: see `measure`.
     """
-    described, path = manifest.read_model_folder(folder)
-    model = OnnxModel(path, threads)
-    described["confidence"] = measure(
-        model.logits, model.flags, split, name, most_accurate(described["subNetworks"])
-    )
-    manifest.write(described, folder)
-    return described
+    return measure(model.logits, model.flags, val, "val", most_accurate(sub_networks))
 
 
 def most_accurate(sub_networks: list[dict[str, Any]]) -> str | None:
@@ -41,7 +39,8 @@ def add_calibrate(commands: Any) -> None:
         "calibrate",
         help="measure how sure answers may be taken to be, and what second looks gain",
         description="Adds temperatures and second looks to the manifest of an exported model, from"
-        " training images that were held out (val), as export does where it finds them.",
+        " training images that were held out (val), as export does where it finds them. A server"
+        " of the folder takes them while it runs only with another --version.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     p.set_defaults(run=_calibrate)
@@ -49,14 +48,25 @@ def add_calibrate(commands: Any) -> None:
     p.add_argument("--data", type=Path, required=True, help="what the model was trained on")
     p.add_argument("--val-per-class", type=int, default=100, help="as in training (archives)")
     p.add_argument("--seed", type=int, default=0, help="as in training (archives)")
+    p.add_argument("--version", help="new one of the manifest; None: as it is")
     p.add_argument("--threads", type=int, default=0, help="0: one per core")
 
 
 def _calibrate(args: argparse.Namespace) -> None:
-    frame = Frame.from_manifest(manifest.read_model_folder(args.model)[0])
-    split = data.load_val(args.data, frame, args.val_per_class, args.seed)
-    described = calibrate_folder(args.model, split, "val", args.threads)
-    tell(args, summary(described), described["confidence"])
+    described, path = manifest.read_model_folder(args.model)
+    before = described["version"]
+    described["version"] = args.version or before
+    manifest.check_field("version", described["version"])
+    val = data.load_val(args.data, Frame.from_manifest(described), args.val_per_class, args.seed)
+    described["confidence"] = measured_confidence(
+        OnnxModel(path, args.threads), val, described["subNetworks"]
+    )
+    manifest.write(described, args.model)
+    text = summary(described)
+    if described["version"] == before:
+        text += f"\n\nStill version {before}: a server that serves it takes this at its next start,"
+        text += " with another --version at once"
+    tell(args, text, described["confidence"])
 
 
 def summary(described: dict[str, Any]) -> str:

@@ -16,8 +16,8 @@ from adaptive_depth import __version__, data, manifest, networks, published, rep
 from adaptive_depth import skip as skip_flags
 from adaptive_depth.adapt import add_adapt
 from adaptive_depth.augment import normalise
-from adaptive_depth.calibrate import add_calibrate, calibrate_folder, summary
-from adaptive_depth.confidence import CalibrationError
+from adaptive_depth.calibrate import add_calibrate, summary
+from adaptive_depth.confidence import CalibrationError, require_enough
 from adaptive_depth.errors import ToolkitError
 from adaptive_depth.evaluate import evaluate_checkpoint, evaluate_exported
 from adaptive_depth.export import export_model
@@ -125,17 +125,27 @@ def _export(args: argparse.Namespace) -> None:
         combinations = chosen or skip_flags.all_sub_networks(flags)
         images = _training_images(run, source, args.restate_images)
         run = replace(run, network=restate(run.network, combinations, images))
-    written = export_model(run, held_out, args.out, args.name, args.version, args.threads)
+    val = _calibration_images(run, source, args)
+    written = export_model(run, held_out, args.out, args.name, args.version, args.threads, val=val)
     text = _file_line(args.out, written)
+    if val is not None:
+        text += f"\n{summary(written)}"
+    tell(args, text, written)
+
+
+def _calibration_images(
+    run: TrainedRun, source: Path, args: argparse.Namespace
+) -> data.Split | None:
+    """Images that were held out of training, and that nothing else was measured on; None where
+    they are too few, which is said."""
     assert run.data is not None
     try:
-        # Images that were held out of training, and that nothing else was measured on.
         val = data.load_val(source, run.frame, run.data["val_per_class"], run.data["seed"])
-        written = calibrate_folder(args.out, val, "val", args.threads)
-        text += f"\n{summary(written)}"
+        require_enough(val)
+        return val
     except CalibrationError as error:
         note(args, f"Confidence is not calibrated: {error}")
-    tell(args, text, written)
+        return None
 
 
 def _file_line(folder: Path, written: dict[str, Any]) -> str:

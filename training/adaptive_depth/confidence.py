@@ -177,6 +177,14 @@ def second_look(
     )
 
 
+def require_enough(split: Split) -> None:
+    """Raises CalibrationError when there are too few images."""
+    if len(split) < FEWEST_IMAGES:
+        raise CalibrationError(
+            f"{len(split)} held-out training images: at least {FEWEST_IMAGES} are needed"
+        )
+
+
 def measure(
     logits: Logits, flags: int, split: Split, name: str, best: str | None = None
 ) -> dict[str, Any]:
@@ -189,10 +197,7 @@ def measure(
     Raises:
         CalibrationError: when there are too few images.
     """
-    if len(split) < FEWEST_IMAGES:
-        raise CalibrationError(
-            f"{len(split)} held-out training images: at least {FEWEST_IMAGES} are needed"
-        )
+    require_enough(split)
     every = all_logits(logits, flags, split)
     names = [skip_flags.name_of(skip) for skip in skip_flags.all_sub_networks(flags)]
     found = [calibrate(rows, split.labels) for rows in every]

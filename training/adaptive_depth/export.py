@@ -13,8 +13,9 @@ import torch
 from adaptive_depth import manifest
 from adaptive_depth import skip as skip_flags
 from adaptive_depth.augment import normalise
+from adaptive_depth.calibrate import measured_confidence
 from adaptive_depth.complexity import count_macs, count_parameters_used
-from adaptive_depth.data import HeldOut
+from adaptive_depth.data import HeldOut, Split
 from adaptive_depth.errors import ToolkitError
 from adaptive_depth.evaluate import evaluate_run
 from adaptive_depth.onnx_graph import IMAGE, build_graph, flag_names
@@ -38,16 +39,19 @@ def export_model(
     version: str,
     threads: int = 0,
     published: str | None = None,
+    val: Split | None = None,
 ) -> dict[str, Any]:
     """Writes the folder and returns the manifest.
 
-    The accuracies in it are measured on the file written, not on the checkpoint.
+    The accuracies in it are measured on the file written, not on the checkpoint. A server may
+    serve the folder meanwhile: what is there is replaced when all is measured.
 
     Args:
         held_out: what to measure on; None measures nothing, and then the manifest gives
             published accuracies as such, and marks all others as unmeasured.
         threads: of onnxruntime; 0 means one per core.
         published: the published checkpoint that the weights are, see `published.ACCURACIES`.
+        val: images held out of training, to measure confidence on; None: the manifest gives none.
     Raises:
         ExportError: when the file's logits differ from PyTorch's.
         ManifestError: when `name` or `version` is not in the manifest's format.
@@ -56,10 +60,10 @@ def export_model(
     manifest.check_field("version", version)
     content = build_graph(run.network, run.size, run.mean, run.std).SerializeToString()
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / manifest.MANIFEST).unlink(missing_ok=True)
     path = folder / "model.onnx"
-    path.write_bytes(content)
-    model = OnnxModel(path, threads)
+    partial = folder / f"{path.name}.partial"
+    partial.write_bytes(content)
+    model = OnnxModel(partial, threads)
     if held_out is not None:
         check_equal(run, model, held_out.split.images[:3])
         sub_networks = _measured(run, model, held_out)
@@ -97,6 +101,12 @@ def export_model(
         "training": {"command": run.command, "epochs": run.epochs},
         "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
+    if val is not None:
+        described["confidence"] = measured_confidence(model, val, sub_networks)
+    manifest.validate(described)
+    # The manifest last: a server that looks in between rejects the file for its checksum, and tries
+    # again when the manifest has changed.
+    partial.replace(path)
     manifest.write(described, folder)
     return described
 

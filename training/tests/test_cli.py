@@ -13,7 +13,7 @@ from conftest import write_folder_tree
 from adaptive_depth import __version__
 from adaptive_depth.cli import main
 from adaptive_depth.export import ExportError, check_equal
-from adaptive_depth.manifest import read_model_folder
+from adaptive_depth.manifest import read_model_folder, write
 from adaptive_depth.onnx_model import OnnxModel
 from adaptive_depth.run_folder import read_run
 
@@ -227,6 +227,62 @@ def test_results_are_json_where_json_is_asked_for(tmp_path: Path, capsys):
     listed = result("adapt", "--model", "timm:resnet18", "--list", "--size", "64")
     assert listed["stages"][1] == {"keeps": ["layer2.0"], "skips": ["layer2.1"]}
     assert listed["subNetworks"][0]["skip"] == "FFFF"
+
+
+@pytest.fixture
+def served(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of `trained`, whose few photos are enough to calibrate with."""
+    monkeypatch.setattr("adaptive_depth.confidence.FEWEST_IMAGES", 12)
+    return shutil.copytree(trained, tmp_path / "served")
+
+
+def test_export_replaces_file_and_manifest_of_a_served_folder_once(
+    served: Path, monkeypatch: pytest.MonkeyPatch
+):
+    model, opened = served / "model", served / "opened.onnx"
+    opened.hardlink_to(model / "model.onnx")
+    written = []
+
+    def watched(described: dict, folder: Path) -> None:
+        assert json.loads((folder / "model.json").read_text())["version"] == "1.2.3"
+        written.append((described["version"], "confidence" in described))
+        write(described, folder)
+
+    monkeypatch.setattr("adaptive_depth.manifest.write", watched)
+    assert main(export_arguments(served, version="1.2.4")) == 0
+    assert written == [("1.2.4", True)]
+    assert not opened.samefile(model / "model.onnx"), "replaced, not written into"
+    assert read_model_folder(model)[0]["version"] == "1.2.4"
+    assert {path.name for path in model.iterdir()} == {"model.json", "model.onnx"}
+
+
+def test_an_export_that_fails_leaves_the_served_model_as_it_was(
+    served: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    def differs(*_) -> None:
+        raise ExportError("logits differ")
+
+    before, _ = read_model_folder(served / "model")
+    arguments = export_arguments(served, version="1.2.4")
+    with monkeypatch.context() as patch:
+        patch.setattr("adaptive_depth.export.IMAGE", None)
+        assert "$.input.name" in error_of(arguments, capsys)
+    assert read_model_folder(served / "model")[0] == before
+    monkeypatch.setattr("adaptive_depth.export.check_equal", differs)
+    assert "logits differ" in error_of(arguments, capsys)
+    assert read_model_folder(served / "model")[0] == before
+
+
+def test_calibrate_counts_the_version_up_where_told(served: Path, capsys):
+    arguments = ["calibrate", "--model", str(served / "model"), "--data", str(served / "data")]
+    assert main(arguments) == 0
+    assert "Still version 1.2.3: a server" in capsys.readouterr().out
+    assert read_model_folder(served / "model")[0]["version"] == "1.2.3"
+    assert main([*arguments, "--version", "1.2.4"]) == 0
+    assert "Still version" not in capsys.readouterr().out
+    described, _ = read_model_folder(served / "model")
+    assert described["version"] == "1.2.4" and "confidence" in described
+    assert "version: " in error_of([*arguments, "--version", "2"], capsys)
 
 
 def test_a_file_with_other_weights_is_not_exported(trained: Path):
