@@ -12,6 +12,7 @@ from adaptive_depth.data import Split
 from adaptive_depth.images import Frame
 from adaptive_depth.onnx_model import OnnxModel
 from adaptive_depth.output import tell
+from adaptive_depth.run_folder import typed_option
 
 
 def measured_confidence(
@@ -46,8 +47,9 @@ def add_calibrate(commands: Any) -> None:
     p.set_defaults(run=_calibrate)
     p.add_argument("--model", type=Path, required=True, help="folder with model.onnx, model.json")
     p.add_argument("--data", type=Path, required=True, help="what the model was trained on")
-    p.add_argument("--val-per-class", type=int, default=100, help="as in training (archives)")
-    p.add_argument("--seed", type=int, default=0, help="as in training (archives)")
+    as_trained = "as in training (archives); None: what the training command says"
+    p.add_argument("--val-per-class", type=int, help=as_trained)
+    p.add_argument("--seed", type=int, help=as_trained)
     p.add_argument("--version", help="new one of the manifest; None: as it is")
     p.add_argument("--threads", type=int, default=0, help="0: one per core")
 
@@ -57,7 +59,14 @@ def _calibrate(args: argparse.Namespace) -> None:
     before = described["version"]
     described["version"] = args.version or before
     manifest.check_field("version", described["version"])
-    val = data.load_val(args.data, Frame.from_manifest(described), args.val_per_class, args.seed)
+    command = described["training"]["command"]
+    val = data.load_val(
+        args.data,
+        Frame.from_manifest(described),
+        described["labels"],
+        _as_trained(args.val_per_class, command, "--val-per-class", default=100),
+        _as_trained(args.seed, command, "--seed", default=0),
+    )
     described["confidence"] = measured_confidence(
         OnnxModel(path, args.threads), val, described["subNetworks"]
     )
@@ -67,6 +76,11 @@ def _calibrate(args: argparse.Namespace) -> None:
         text += f"\n\nStill version {before}: a server that serves it takes this at its next start,"
         text += " with another --version at once"
     tell(args, text, described["confidence"])
+
+
+def _as_trained(given: int | None, command: str | None, option: str, default: int) -> int:
+    """With other numbers than training's, images that were trained on would be among those read."""
+    return int(typed_option(command, option) or default) if given is None else given
 
 
 def summary(described: dict[str, Any]) -> str:

@@ -140,7 +140,8 @@ def _calibration_images(
     they are too few, which is said."""
     assert run.data is not None
     try:
-        val = data.load_val(source, run.frame, run.data["val_per_class"], run.data["seed"])
+        how = {name: run.data[name] for name in ("val_per_class", "seed")}
+        val = data.load_val(source, run.frame, run.classes, **how)
         require_enough(val)
         return val
     except CalibrationError as error:

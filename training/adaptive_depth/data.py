@@ -124,23 +124,33 @@ def load_held_out(
         split = _folder_split(tree, split_name, classes, Frame.of(frame))
     else:
         split_name, arrays = "test", _read_archive(source)
-        if [str(c) for c in arrays["classes"]] != list(classes):
-            raise DataError(f"{source}: its classes are not the network's")
+        _require_classes(source, [str(c) for c in arrays["classes"]], classes)
         split = _archive_split(source, arrays, split_name, Frame.of(frame))
     if limit is not None and limit < len(split):
         split = split.take(np.arange(limit) * len(split) // limit)
     return HeldOut(name, split_name, split)
 
 
-def load_val(source: Path, frame: Frame | int, val_per_class: int, seed: int = 0) -> Split:
-    """The training images that were set aside: as `load` does, without reading the others
-    where they are files of their own."""
+def load_val(
+    source: Path, frame: Frame | int, classes: Sequence[str], val_per_class: int, seed: int = 0
+) -> Split:
+    """The training images that were set aside, of a network trained on `classes`: as `load` does,
+    without reading the others where they are files of their own."""
     unpacked = _unpacked(source)
     if not unpacked.is_dir():
-        return _load_archive(unpacked, Frame.of(frame), val_per_class, seed).val
+        dataset = _load_archive(unpacked, Frame.of(frame), val_per_class, seed)
+        _require_classes(source, dataset.classes, classes)
+        return dataset.val
     tree = read_tree(unpacked)
     tree.split("train")
-    return _folder_split(tree, "val", tree.classes("train"), Frame.of(frame))
+    _require_classes(source, tree.classes("train"), classes)
+    return _folder_split(tree, "val", classes, Frame.of(frame))
+
+
+def _require_classes(source: Path, own: list[str], classes: Sequence[str]) -> None:
+    """Labels are places in that order."""
+    if own != list(classes):
+        raise DataError(f"{source}: its classes are not the network's")
 
 
 def class_folders(source: Path) -> list[str]:

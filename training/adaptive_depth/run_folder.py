@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -119,9 +120,9 @@ def _data_of(command: str, config: dict[str, Any]) -> dict[str, Any]:
 def typed_option(command: str | None, option: str) -> str | None:
     """What follows `option` in a command line, if it is there."""
     words = shlex.split(command or "")
-    for index, word in enumerate(words[:-1]):
+    for word, following in zip_longest(words, words[1:]):
         if word == option:
-            return words[index + 1]
+            return following
         if word.startswith(f"{option}="):
             return word.partition("=")[2]
     return None

@@ -10,12 +10,13 @@ import pytest
 import torch
 from conftest import write_folder_tree
 
-from adaptive_depth import __version__
+from adaptive_depth import __version__, data
 from adaptive_depth.cli import main
 from adaptive_depth.export import ExportError, check_equal
+from adaptive_depth.images import Frame
 from adaptive_depth.manifest import read_model_folder, write
 from adaptive_depth.onnx_model import OnnxModel
-from adaptive_depth.run_folder import read_run
+from adaptive_depth.run_folder import read_run, typed_option
 
 
 def train_arguments(data: Path, out: Path) -> list[str]:
@@ -283,6 +284,41 @@ def test_calibrate_counts_the_version_up_where_told(served: Path, capsys):
     described, _ = read_model_folder(served / "model")
     assert described["version"] == "1.2.4" and "confidence" in described
     assert "version: " in error_of([*arguments, "--version", "2"], capsys)
+
+
+@pytest.mark.parametrize(
+    ("command", "typed"),
+    [("a --seed 7 b", "7"), ("a --seed=7", "7"), ("a --seed", None), ("a --seeds 7", None)],
+)
+def test_an_option_is_found_where_it_was_typed(command: str, typed: str | None):
+    assert typed_option(command, "--seed") == typed
+
+
+@pytest.mark.parametrize(
+    ("trained_with", "given", "expected"),
+    [
+        ([], [], (100, 0)),
+        (["--val-per-class", "50", "--seed=7"], [], (50, 7)),
+        (["--val-per-class", "50", "--seed=7"], ["--val-per-class", "20", "--seed", "0"], (20, 0)),
+    ],
+)
+def test_calibrate_reads_the_images_that_training_held_out(
+    served: Path, monkeypatch: pytest.MonkeyPatch, trained_with, given, expected
+):
+    described, _ = read_model_folder(served / "model")
+    described["training"]["command"] += "".join(f" {word}" for word in trained_with)
+    write(described, served / "model")
+    read = []
+    load_val = data.load_val
+
+    def watched(source: Path, frame: Frame, *how) -> data.Split:
+        read.append(how)
+        return load_val(source, frame, *how)
+
+    monkeypatch.setattr(data, "load_val", watched)
+    arguments = ["--model", str(served / "model"), "--data", str(served / "data")]
+    assert main(["calibrate", *arguments, *given]) == 0
+    assert read == [(described["labels"], *expected)]
 
 
 def test_a_file_with_other_weights_is_not_exported(trained: Path):

@@ -266,6 +266,15 @@ def test_a_class_that_training_does_not_know_is_named(folder_tree: Path):
         data.load(folder_tree, 16, val_per_class=0)
 
 
+def test_calibration_images_are_of_the_networks_classes(folder_tree: Path, tmp_path: Path):
+    archive = write_archive(tmp_path / "toy.npz")
+    assert len(data.load_val(folder_tree, 16, CLASSES, 0)) == 12
+    assert len(data.load_val(archive, 8, ["dark", "bright"], 1)) == 2
+    for source, classes in ((folder_tree, [*CLASSES, "scarf"]), (archive, ["bright", "dark"])):
+        with pytest.raises(DataError, match=f"{source.name}: its classes are not the network's"):
+            data.load_val(source, 8, classes, 1)
+
+
 def test_a_class_that_the_network_does_not_know_is_named(folder_tree: Path):
     with pytest.raises(DataError, match="'red sock'"):
         data.load_held_out(folder_tree, 16, CLASSES[:2])
