@@ -104,7 +104,9 @@ def _add_export(commands: Any) -> None:
     p.add_argument(
         "--restate-images", type=positive, default=2560, help="training images to estimate from"
     )
-    _add_held_out(p)
+    _add_held_out(
+        p, ". Confidence and --restate take the data that the run was trained on, if still there"
+    )
 
 
 def _export(args: argparse.Namespace) -> None:
@@ -116,16 +118,15 @@ def _export(args: argparse.Namespace) -> None:
         )
     if args.size is not None:
         run = at_size(run, args.size)
-    source = _source(run, args)
-    held_out = data.load_held_out(source, run.frame, run.classes, args.limit)
+    held_out = data.load_held_out(_source(run, args), run.frame, run.classes, args.limit)
     if args.restate is not None:
         flags = run.network.flags
         names = args.restate.split(",")
         chosen = [skip_flags.parse(name, flags) for name in names if name != "all"]
         combinations = chosen or skip_flags.all_sub_networks(flags)
-        images = _training_images(run, source, args.restate_images)
+        images = _training_images(run, _trained_on(run, args), args.restate_images)
         run = replace(run, network=restate(run.network, combinations, images))
-    val = _calibration_images(run, source, args)
+    val = _calibration_images(run, args)
     written = export_model(run, held_out, args.out, args.name, args.version, args.threads, val=val)
     text = _file_line(args.out, written)
     if val is not None:
@@ -133,18 +134,16 @@ def _export(args: argparse.Namespace) -> None:
     tell(args, text, written)
 
 
-def _calibration_images(
-    run: TrainedRun, source: Path, args: argparse.Namespace
-) -> data.Split | None:
-    """Images that were held out of training, and that nothing else was measured on; None where
-    they are too few, which is said."""
+def _calibration_images(run: TrainedRun, args: argparse.Namespace) -> data.Split | None:
+    """Images that were held out of training, those of the learning curves; None where there are
+    none or too few, which is said."""
     assert run.data is not None
+    how = {name: run.data[name] for name in ("val_per_class", "seed")}
     try:
-        how = {name: run.data[name] for name in ("val_per_class", "seed")}
-        val = data.load_val(source, run.frame, run.classes, **how)
+        val = data.load_val(_trained_on(run, args), run.frame, run.classes, **how)
         require_enough(val)
         return val
-    except CalibrationError as error:
+    except (CalibrationError, data.DataError) as error:
         note(args, f"Confidence is not calibrated: {error}")
         return None
 
@@ -221,9 +220,11 @@ def _import(args: argparse.Namespace) -> None:
     tell(args, _file_line(args.out, written), written)
 
 
-def _add_held_out(p: argparse.ArgumentParser) -> None:
+def _add_held_out(p: argparse.ArgumentParser, more: str = "") -> None:
     p.add_argument(
-        "--data", type=Path, help="whose held-out split is read; None: that of the training command"
+        "--data",
+        type=Path,
+        help=f"whose held-out split is read; None: that of the training command{more}",
     )
     p.add_argument("--limit", type=positive, metavar="IMAGES", help="read so many, evenly spread")
     p.add_argument("--threads", type=int, default=0, help="0: one per core")
@@ -232,6 +233,12 @@ def _add_held_out(p: argparse.ArgumentParser) -> None:
 def _source(run: TrainedRun, args: argparse.Namespace) -> Path:
     """The data given, or else those that the run was trained on."""
     return _named(args.data or (run.data or {}).get("source"))
+
+
+def _trained_on(run: TrainedRun, args: argparse.Namespace) -> Path:
+    """The data that the run was trained on, or, where they are gone, those given."""
+    source = (run.data or {}).get("source")
+    return Path(source) if source and Path(source).exists() else _source(run, args)
 
 
 def _named(source: Path | str | None) -> Path:

@@ -274,6 +274,28 @@ def test_an_export_that_fails_leaves_the_served_model_as_it_was(
     assert read_model_folder(served / "model")[0] == before
 
 
+def test_of_other_data_export_reads_the_held_out_split_alone(served: Path, tmp_path: Path):
+    new = write_folder_tree(tmp_path / "new", {"test": 6})
+    arguments = [*export_arguments(served, version="1.2.4"), "--data", str(new)]
+    assert main([*arguments, "--restate", "TF", "--restate-images", "20"]) == 0
+    described, _ = read_model_folder(served / "model")
+    assert described["dataset"] == {"name": "new", "split": "test", "images": 18}
+    assert described["confidence"]["images"] == 12, "val of what the run was trained on"
+
+
+def test_without_the_data_it_was_trained_on_a_run_is_exported_uncalibrated(
+    served: Path, tmp_path: Path, capsys
+):
+    recorded = json.loads((served / "run" / "run.json").read_text())
+    recorded["data"]["source"] = str(tmp_path / "gone")
+    (served / "run" / "run.json").write_text(json.dumps(recorded))
+    new = write_folder_tree(tmp_path / "new", {"test": 6})
+    assert main([*export_arguments(served, version="1.2.4"), "--data", str(new)]) == 0
+    said = capsys.readouterr().out
+    assert f"Confidence is not calibrated: {new}: folder train/ missing" in said
+    assert "confidence" not in read_model_folder(served / "model")[0]
+
+
 def test_calibrate_counts_the_version_up_where_told(served: Path, capsys):
     arguments = ["calibrate", "--model", str(served / "model"), "--data", str(served / "data")]
     assert main(arguments) == 0
