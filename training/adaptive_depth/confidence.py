@@ -73,7 +73,7 @@ class SecondLook:
     bins: tuple[Bin, ...]
 
 
-def all_logits(logits: Logits, flags: int, split: Split, batch_size: int = 100) -> np.ndarray:
+def all_logits(logits: Logits, flags: int, split: Split) -> np.ndarray:
     """Logits of every sub-network: float32 ``[2^flags,N,classes]``."""
     combinations = skip_flags.all_sub_networks(flags)
     rows = []
@@ -81,8 +81,8 @@ def all_logits(logits: Logits, flags: int, split: Split, batch_size: int = 100) 
     with tqdm(total=total, unit="image", desc="calibrating", mininterval=0.5) as bar:
         for skip in combinations:
             parts = []
-            for start in range(0, len(split), batch_size):
-                images = np.ascontiguousarray(split.images[start : start + batch_size])
+            for start in range(0, len(split), split.batch_size):
+                images = np.ascontiguousarray(split.images[start : start + split.batch_size])
                 parts.append(logits(images, skip))
                 bar.update(len(images))
             rows.append(np.concatenate(parts))
