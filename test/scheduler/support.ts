@@ -7,9 +7,14 @@ export const TIERS: readonly Tier[] = [
   { skip: 'FF', accuracy: 0.9, macs: 20 },
 ];
 
-/** `fixed + batch` ms on the cheapest tier, 1.5 and 2 times that on the others. */
-export const linear = (fixed: number): LatencyModel =>
-  exact(({ macs }, batch) => (macs / 10) * (fixed + batch));
+/**
+ * Typically `fixed + batch` ms on the cheapest tier, 1.5 and 2 times that on the others; hardly ever
+ * more than `spread` times as long.
+ */
+export const linear = (fixed: number, spread = 1): LatencyModel => {
+  const typical: LatencyModel['typical'] = ({ macs }, batch) => (macs / 10) * (fixed + batch);
+  return { typical, predict: (tier, batch) => spread * typical(tier, batch) };
+};
 
 /** Times that do not scatter. */
 export const exact = (predict: LatencyModel['predict']): LatencyModel => ({
@@ -37,7 +42,7 @@ export function view(queue: readonly Waiting[], rest: Partial<View> = {}): View 
   };
 }
 
-/** The same with others in the queue. */
+/** The same with others in the queue, all of them ready. */
 export function withQueue(seen: View, queue: readonly Waiting[]): View {
   return { ...seen, queue, admitted: queue };
 }
