@@ -129,6 +129,7 @@ describe('POST /classify', () => {
   it('says of every answer whether its budget was met', async () => {
     for (const budget of ['5', '8', '13', '21', '34', '20000']) {
       const { status, body } = await classify(server.url, CAT, { 'x-latency-budget-ms': budget });
+      if (budget === '20000') expect(status).toBe(200);
       if (status === 200) expect(body.budget.met).toBe(body.budget.actualMs <= Number(budget));
     }
   });
@@ -141,6 +142,7 @@ describe('POST /classify', () => {
         ...headers,
         'x-latency-budget-ms': budget,
       });
+      if (budget === '20000') expect(status).toBe(200);
       if (status === 200) expect(body.subNetwork.expectedAccuracy).toBeGreaterThanOrEqual(floor);
     }
   });
