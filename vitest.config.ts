@@ -21,6 +21,8 @@ export default defineConfig({
     // A server that starts on a busy machine may take half a minute.
     testTimeout: 120_000,
     hookTimeout: 120_000,
+    // So may what is waited for, where one second is the default.
+    expect: { poll: { timeout: 20_000 } },
     projects: [
       {
         extends: true,

@@ -1,7 +1,7 @@
 import { connect } from 'node:net';
 import { once } from 'node:events';
 import sharp from 'sharp';
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startServer } from '../server.ts';
 import type { Server } from '../server.ts';
 import { CAT, classify, classifyForm, scrape } from './client.ts';
@@ -228,11 +228,8 @@ describe('errors of POST /classify', () => {
     await send(CAT, { 'x-latency-budget-ms': 'soon' });
     await send(CAT, { 'x-latency-budget-ms': '-1' });
     // Counted after the answer has left.
-    await vi.waitFor(async () => {
-      expect([await counted('not-an-image'), await counted('bad-budget')]).toEqual([
-        images + 1,
-        budgets + 2,
-      ]);
-    });
+    await expect
+      .poll(async () => [await counted('not-an-image'), await counted('bad-budget')])
+      .toEqual([images + 1, budgets + 2]);
   });
 });
