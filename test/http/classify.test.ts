@@ -109,7 +109,7 @@ describe('POST /classify', () => {
     const seen = new Map<string, number>();
     const statuses = new Set<number>();
     for (let sweep = 0; sweep < 20 && seen.size < 2; sweep++) {
-      for (let budget = 2; budget < 400; budget *= 1.1) {
+      for (let budget = 0.1; budget < 400; budget *= 1.1) {
         const reply = await classifyForm(server.url, images, {
           'x-latency-budget-ms': budget.toFixed(2),
         });
@@ -165,7 +165,9 @@ describe('POST /classify', () => {
   });
 
   it('in a burst of all kinds of budgets, answers or says what would have been enough', async () => {
-    const budgets = Array.from({ length: 240 }, (_, index) => 20 * 2 ** (index % 6));
+    // Of which one is too small for any machine.
+    const each = [0.01, 20, 40, 80, 160, 320, 640];
+    const budgets = Array.from({ length: 280 }, (_, index) => each[index % each.length]!);
     const replies = await Promise.all(
       budgets.map((budget) =>
         classify<Problem>(server.url, CAT, { 'x-latency-budget-ms': String(budget) }),
@@ -175,7 +177,7 @@ describe('POST /classify', () => {
       reply.status === 503 ? [[reply.body, budgets[index]!] as const] : [],
     );
     expect(replies.every(({ status }) => [200, 503, 504].includes(status))).toBe(true);
-    expect(refused.length).toBeGreaterThan(0);
+    expect(refused.length).toBeGreaterThanOrEqual(40);
     for (const [{ smallestBudgetMs }, budget] of refused) {
       expect(smallestBudgetMs).toBeGreaterThan(budget);
     }

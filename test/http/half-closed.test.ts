@@ -1,4 +1,8 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startServer } from '../server.ts';
 import type { Server } from '../server.ts';
@@ -6,11 +10,17 @@ import { CAT, scrape } from './client.ts';
 import { RawConnection, bytesOf, formOf } from './raw.ts';
 
 let server: Server;
+let folder: string;
 beforeAll(async () => {
-  server = await startServer({ MAX_BATCH: '1', MAX_IMAGES_PER_REQUEST: '400' });
+  folder = await mkdtemp(join(tmpdir(), 'depthserve-'));
+  server = await startServer(
+    { MAX_BATCH: '1', ENGINE_WORKERS: '1', FAULTS_FILE: join(folder, 'broken') },
+    { nodeOptions: ['--import', './test/faults/preload.mjs'] },
+  );
 });
 afterAll(async () => {
   await server?.stop();
+  await rm(folder, { recursive: true });
 });
 
 const classify = (body: Buffer, type: string, version = '1.1') =>
@@ -19,8 +29,12 @@ const classify = (body: Buffer, type: string, version = '1.1') =>
     body,
   );
 const IMAGE = classify(CAT, 'image/jpeg');
-/** Work for long enough that the connection is looked after meanwhile. */
-const MANY = formOf(Array.from({ length: 100 }, () => CAT));
+/** Its first pixel makes `preload.mjs` wait for 3 s: meanwhile the connection is looked after. */
+const SLOW = await sharp({
+  create: { width: 32, height: 32, channels: 3, background: { r: 250, g: 0, b: 3 } },
+})
+  .png()
+  .toBuffer();
 const FORM = 'multipart/form-data; boundary=b';
 
 describe('a client that ends its side after the request', () => {
@@ -44,7 +58,7 @@ describe('a client that ends its side after the request', () => {
 
   it('is answered when it takes long, after one interim answer', async () => {
     const connection = await RawConnection.open(server.url);
-    connection.socket.end(classify(MANY, FORM));
+    connection.socket.end(classify(SLOW, 'image/png'));
     expect(await connection.ended()).toMatch(
       /^HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 200 OK\r\n/,
     );
@@ -52,7 +66,7 @@ describe('a client that ends its side after the request', () => {
 
   it('gets no interim answer by HTTP/1.0, which has none', async () => {
     const connection = await RawConnection.open(server.url);
-    connection.socket.end(classify(MANY, FORM, '1.0'));
+    connection.socket.end(classify(SLOW, 'image/png', '1.0'));
     expect(await connection.ended()).toMatch(/^HTTP\/1\.1 200 OK\r\n/);
   });
 
@@ -67,10 +81,10 @@ it('a client that has gone altogether is found out, and its images leave the que
   const cancelled = 'depthserve_requests_total{tier="none",outcome="cancelled"} ';
   expect(await scrape(server.url)).not.toContain(cancelled);
   const connection = await RawConnection.open(server.url);
-  await connection.send(classify(formOf(Array.from({ length: 400 }, () => CAT)), FORM));
+  // One at a time: two wait.
+  await connection.send(classify(formOf([SLOW, SLOW, SLOW]), FORM));
   while ((await scrape(server.url)).includes('depthserve_queue_length 0\n')) await sleep(5);
   connection.socket.destroy();
   while (!(await scrape(server.url)).includes(cancelled)) await sleep(20);
-  // What a decoder is at, it ends.
   await expect.poll(() => scrape(server.url)).toContain('depthserve_queue_length 0\n');
 });
