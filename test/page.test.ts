@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import type { BrowserContextOptions } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import type { Answer } from '../src/http/schemas.ts';
 import { Track } from '../src/page/track.js';
 import { launchBrowser, noBrowser } from './browser.ts';
 import type { Browser } from './browser.ts';
@@ -251,20 +252,24 @@ describe.skipIf(noBrowser)('the page', () => {
     const page = await visit();
     await page.route('**/classify?*', async (route) => {
       const reply = await route.fetch();
-      const answer = (await reply.json()) as object;
-      const looks = [
-        { subNetwork: 'TTTT', ms: 2.5, confidence: 0.41 },
-        { subNetwork: 'FFFF', ms: 4.5, confidence: 0.93 },
+      const answer = (await reply.json()) as Answer;
+      const looks: Answer['looks'] = [
+        { subNetwork: 'TTTT', confidence: 0.41, atMs: 4.5 },
+        { subNetwork: 'FFFF', confidence: 0.93, atMs: 8.75 },
       ];
-      await route.fulfill({ response: reply, json: { ...answer, looks } });
+      const timing = { decodeMs: 1, queueMs: 0.5, inferenceMs: 7, totalMs: 10 };
+      await route.fulfill({ response: reply, json: { ...answer, looks, timing } });
     });
     await open.setBudget(60_000);
     await expect.poll(() => open.networkDrawn()).toEqual(['TTTT', 'FFFF']);
     expect(await page.locator('#network figcaption').allTextContents()).toEqual([
-      'First look: TTTT, 2.5 ms, 41.0 % sure',
-      'Second look: FFFF, 4.5 ms, 93.0 % sure',
+      'First look: TTTT, after 4.5 ms, 41.0 % sure',
+      'Second look: FFFF, after 8.8 ms, 93.0 % sure',
     ]);
-    expect((await page.locator('#timeline').textContent())!).toMatch(/First look.*Second look/);
+    const phases = ['Decode1 ms', 'Queue0.5 ms', 'First look2.8 ms', 'Second look4.3 ms'];
+    expect(await page.locator('#timeline dl div').allTextContents()).toEqual(
+      [...phases, 'Rest1.5 ms', 'Total10 ms'].map((text) => expect.stringContaining(text)),
+    );
     expect(await open.verdict()).toContain('by TTTT, then FFFF');
     await page.unroute('**/classify?*');
     await open.setBudget(50_000);

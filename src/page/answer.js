@@ -1,6 +1,6 @@
 // One answer: the verdict in words, the probabilities as bars, the time on a line. A refusal takes
 // exactly as much room, so that nothing below moves.
-import { Refused } from './api.js';
+import { Refused, Unreachable } from './api.js';
 import { byId, html } from './dom.js';
 import { enough, formatMs, kept, percent } from './figures.js';
 
@@ -11,11 +11,7 @@ const NONE = '–';
 /** @param {Answer} answer @param {number} lines of predictions */
 export function drawAnswer(answer, lines) {
   const [best] = answer.predictions;
-  const { looks = [] } = answer;
-  const by =
-    looks.length > 1
-      ? looks.map(({ subNetwork }) => subNetwork).join(', then ')
-      : answer.subNetwork.skip;
+  const by = answer.looks.map(({ subNetwork }) => subNetwork).join(', then ');
   drawVerdict(
     '',
     best?.label ?? 'nothing',
@@ -47,8 +43,8 @@ export function drawRefusal(error, lines, budgetMs, use) {
  * @returns {[string, ...(string | Node)[]]} title and sentence
  */
 function whyNot(error, budgetMs, use) {
-  if (error instanceof TypeError) {
-    return ['No answer', 'The service cannot be reached. The page goes on when it is back.'];
+  if (error instanceof Unreachable) {
+    return ['No answer', `${error.message} The page goes on when it is back.`];
   }
   if (!(error instanceof Refused)) return ['No answer', String(error)];
   if (!error.forLackOfTime) return ['No answer', error.message];
@@ -90,23 +86,23 @@ function drawBars(predictions, lines) {
 }
 
 /** @param {Answer} answer @returns {[string, number, string][]} */
-function phasesOf({ timing, looks = [] }) {
+function phasesOf({ timing, looks: [first, second] }) {
   const { decodeMs, queueMs, inferenceMs, totalMs } = timing;
   /** @type {[string, number, string][]} */
-  const passes =
-    looks.length > 1
-      ? looks.map(({ ms }, index) =>
-          index === 0
-            ? ['First look', ms, 'var(--first-look)']
-            : ['Second look', ms, 'var(--infer)'],
-        )
-      : [['Inference', inferenceMs, 'var(--infer)']];
-  const known = decodeMs + queueMs + passes.reduce((sum, [, ms]) => sum + ms, 0);
+  let passes = [['Inference', inferenceMs, 'var(--infer)']];
+  if (first && second) {
+    // The second look may have waited for an engine before it ran.
+    const secondMs = Math.min(inferenceMs, second.atMs - first.atMs);
+    passes = [
+      ['First look', inferenceMs - secondMs, 'var(--first-look)'],
+      ['Second look', secondMs, 'var(--infer)'],
+    ];
+  }
   return [
     ['Decode', decodeMs, 'var(--decode)'],
     ['Queue', queueMs, 'var(--queue)'],
     ...passes,
-    ['Rest', Math.max(0, totalMs - known), 'var(--rest)'],
+    ['Rest', Math.max(0, totalMs - decodeMs - queueMs - inferenceMs), 'var(--rest)'],
   ];
 }
 

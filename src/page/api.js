@@ -10,13 +10,13 @@
  *   tiers: Tier[], latency: Record<string, Record<string, number>>,
  *   latencyNow: Record<string, Record<string, number>>, provider: string | null,
  *   engineWorkers: number, maxBatch: number }} Model
- * @typedef {{ subNetwork: string, ms: number, confidence: number }} Look
+ * @typedef {{ subNetwork: string, confidence: number, atMs: number }} Look
  * @typedef {{
  *   predictions: { label: string, probability: number }[],
  *   subNetwork: { skip: string, expectedAccuracy: number, macs: number },
  *   budget: { requestedMs: number, predictedMs: number, actualMs: number, met: boolean },
  *   timing: { decodeMs: number, queueMs: number, inferenceMs: number, totalMs: number },
- *   looks?: Look[]
+ *   looks: Look[]
  * }} Answer
  * @typedef {{ at: number, tiers: Record<string, number>, late: number, refused: number,
  *   accuracy: number | null, p50Ms: number | null, p99Ms: number | null,
@@ -43,6 +43,9 @@ export class Refused extends Error {
   }
 }
 
+/** No answer came. */
+export class Unreachable extends Error {}
+
 let token = '';
 
 /** @param {string} text for services that ask for one */
@@ -56,7 +59,9 @@ export function useToken(text) {
  */
 async function send(path, init = {}) {
   const headers = { ...init.headers, ...(token && { authorization: `Bearer ${token}` }) };
-  const answer = await fetch(path, { ...init, headers });
+  const answer = await fetch(path, { ...init, headers }).catch((cause) => {
+    throw new Unreachable('The service cannot be reached.', { cause });
+  });
   const body = await answer.json();
   if (!answer.ok) {
     throw new Refused(answer.status, body.detail ?? body.error, body.smallestBudgetMs);

@@ -172,7 +172,7 @@ async function ask(raises = 0) {
 }
 
 /** @param {Answer} answer */
-function wordsOf({ looks = [], subNetwork }) {
+function wordsOf({ looks, subNetwork }) {
   if (looks.length > 1) {
     return `The first look, by ${looks[0]?.subNetwork}, was not sure enough, and time was left for another.`;
   }

@@ -9,11 +9,11 @@ import { formatMs, percent } from './figures.js';
  */
 
 /** @param {Answer} answer @returns {Pass[]} */
-export function passesOf({ looks = [], subNetwork }) {
+export function passesOf({ looks, subNetwork }) {
   if (looks.length < 2) return [{ skip: subNetwork.skip }];
-  return looks.map(({ subNetwork: skip, ms, confidence }, index) => ({
+  return looks.map(({ subNetwork: skip, atMs, confidence }, index) => ({
     skip,
-    title: `${index === 0 ? 'First look' : 'Second look'}: ${skip}, ${formatMs(ms)}, ${percent(confidence)} sure`,
+    title: `${index === 0 ? 'First look' : 'Second look'}: ${skip}, after ${formatMs(atMs)}, ${percent(confidence)} sure`,
   }));
 }
 
