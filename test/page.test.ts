@@ -34,11 +34,11 @@ describe.skipIf(noBrowser)('the page', () => {
   afterEach(() => open?.close());
 
   /** The page is told of one model throughout, whose times are not those of a busy machine. */
-  const visit = async (options?: BrowserContextOptions) => {
+  const visit = async (options?: BrowserContextOptions, isQuiet?: boolean) => {
     const told = (await (await fetch(`${server.url}/model`)).json()) as Model;
     const tiers = told.tiers.map((tier, index) => ({ ...tier, budgetMs: 100 + 20 * index }));
     model = { ...told, tiers };
-    open = await OpenPage.open(browser, server.url, { ...options, model });
+    open = await OpenPage.open(browser, server.url, { ...options, model }, isQuiet);
     return open.page;
   };
 
@@ -73,6 +73,32 @@ describe.skipIf(noBrowser)('the page', () => {
     expect(settled.length).toBeGreaterThan(0);
     expect(settled).toEqual(settled.toSorted((a, b) => a - b));
     expect(await open.verdict()).toContain('the budget of');
+  });
+
+  test('can be used while it sweeps, and stops sweeping for it', async () => {
+    const page = await visit({ ...DESKTOP, reducedMotion: 'no-preference' }, false);
+    await expect.poll(() => open.verdict()).toContain('the budget of');
+    await page.locator('#all-depths').click();
+    await expect
+      .poll(() => page.locator('#depths tr').count())
+      .toBe(model.manifest.subNetworks.length);
+    await page.locator('#again').click();
+    const swept = new Set(open.budgets).size;
+    await expect.poll(() => page.locator('#verdict').getAttribute('aria-live')).toBeNull();
+    expect(new Set(open.budgets).size, 'no further budgets').toBe(swept);
+  });
+
+  test('works without samples when they cannot be loaded', async () => {
+    const page = await visit();
+    await page.route('**/samples/**', (route) => route.abort());
+    await page.reload();
+    await expect.poll(() => open.verdict()).toContain('Choose a photo first');
+    await expect.poll(() => open.text('#status')).toContain('on CPU');
+    const bytes = await readFile('test/fixtures/pillow/31x33-plain.png');
+    await open.give('drop', 'mine.png', bytes, 'image/png');
+    await expect.poll(() => open.photo()).toBe('mine.png');
+    await expect.poll(() => open.verdict()).toMatch(/the budget of|Use/);
+    open.complaints.length = 0;
   });
 
   test('does not sweep where motion is not welcome', async () => {

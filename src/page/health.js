@@ -22,15 +22,22 @@ function show(kind, text) {
   pill.className = `pill ${kind}`;
 }
 
-/** Resolves when the service is ready. */
-export async function untilReady() {
+/**
+ * What the service answers as soon as it is ready and answers.
+ *
+ * @template Result
+ * @param {() => Promise<Result>} request
+ * @returns {Promise<Result>}
+ */
+export async function whenReady(request) {
   for (;;) {
-    const status = await getStatus().then(
-      (answer) => answer.status,
-      () => 'no answer',
-    );
-    if (status === 'ready') return;
-    show('waiting', status === 'starting' ? 'starting: loading and measuring the model' : status);
+    try {
+      const { status } = await getStatus();
+      if (status === 'ready') return await request();
+      show('waiting', status === 'starting' ? 'starting: loading and measuring the model' : status);
+    } catch (error) {
+      show('waiting', error instanceof Refused ? error.message : 'no answer');
+    }
     await sleep(500);
   }
 }

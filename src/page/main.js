@@ -6,9 +6,9 @@ import { burst, drawStep } from './burst.js';
 import { fillDepths, markChosen } from './depths.js';
 import { byId, html } from './dom.js';
 import { curlOf, enough, percent } from './figures.js';
-import { follow, sleep, untilReady } from './health.js';
+import { follow, sleep, whenReady } from './health.js';
 import { drawNetwork, inWords, passesOf } from './network.js';
-import { offerPhotos, pixelsOf } from './photo.js';
+import { offerPhotos, offerSamples, pixelsOf } from './photo.js';
 import { Strip } from './strip.js';
 import { stopsOf } from './track.js';
 
@@ -35,7 +35,7 @@ let strip;
 let photo = null;
 let asking = new AbortController();
 let comparing = new AbortController();
-let sweeping = new AbortController();
+const sweeping = new AbortController();
 let chosen = '';
 /** What was asked last, until it is answered. @type {Promise<unknown>} */
 let asked = Promise.resolve();
@@ -48,16 +48,28 @@ const budget = new Budget(() => {
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let soon;
 
-await untilReady();
-model = await withToken(getModel);
+allDepths.addEventListener('click', () => {
+  allDepths.setAttribute('aria-pressed', String(!isPressed(allDepths)));
+  void compare();
+});
+floor.addEventListener('change', askAgain);
+byId('again').addEventListener('click', askAgain);
+burstButton.addEventListener('click', () => void sendBurst());
+byId('copy').addEventListener('click', () => void copyCommand());
+
+model = await whenReady(() => withToken(getModel));
 introduce(true);
-photo = await offerPhotos((taken) => void usePhoto(taken));
+for (const control of document.querySelectorAll('main :disabled')) {
+  control.removeAttribute('disabled');
+}
 byId('token-form').hidden = true;
 void follow(
   () => model,
   (seconds, now) => strip.draw(seconds, now),
   refresh,
 );
+offerPhotos(usePhoto);
+photo = await offerSamples(usePhoto);
 await sweep();
 await compare();
 
@@ -118,8 +130,8 @@ async function refresh() {
 /** Every budget from plenty to little, once and by itself: the network is seen to fold up. */
 async function sweep() {
   const settled = budget.ms;
-  if (!photo || matchMedia('(prefers-reduced-motion: reduce)').matches) return ask(RAISES);
-  sweeping = new AbortController();
+  const isStill = matchMedia('(prefers-reduced-motion: reduce)').matches;
+  if (!photo || isStill || sweeping.signal.aborted) return ask(RAISES);
   const verdict = byId('verdict');
   verdict.setAttribute('aria-live', 'off');
   const stops = stopsOf(model.tiers).toReversed();
@@ -186,6 +198,11 @@ function drawPass(skip) {
   byId('network-words').textContent = `${inWords(skip, flags.length)}. ${REASON}`;
 }
 
+function askAgain() {
+  sweeping.abort();
+  void ask();
+}
+
 /** @param {number} ms that were offered: the offer holds, also where load has changed meanwhile */
 function useBudget(ms) {
   budget.set(ms);
@@ -208,12 +225,11 @@ async function compare() {
 }
 
 /** @param {Photo} taken */
-async function usePhoto(taken) {
+function usePhoto(taken) {
   sweeping.abort();
   byId('photo-note').textContent = '';
   photo = taken;
-  await ask();
-  await compare();
+  void ask().then(compare);
 }
 
 async function sendBurst() {
@@ -237,18 +253,9 @@ async function sendBurst() {
   }
 }
 
-allDepths.addEventListener('click', () => {
-  allDepths.setAttribute('aria-pressed', String(!isPressed(allDepths)));
-  void compare();
-});
-floor.addEventListener('change', () => void ask());
-byId('again').addEventListener('click', () => void ask());
-burstButton.addEventListener('click', () => void sendBurst());
-
 async function copyCommand() {
   await navigator.clipboard?.writeText(byId('curl').textContent ?? '');
   byId('copy').textContent = 'Copied';
   await sleep(1500);
   byId('copy').textContent = 'Copy';
 }
-byId('copy').addEventListener('click', () => void copyCommand());

@@ -11,46 +11,63 @@ const preview = /** @type {HTMLImageElement} */ (byId('preview'));
 
 /** @typedef {{ blob: Blob, name: string, file: string }} Photo */
 
-/**
- * Offers every source, and begins with the first sample if the model has any.
- *
- * @param {(photo: Photo) => void} chosen
- * @returns {Promise<Photo | null>} the first sample
- */
-export async function offerPhotos(chosen) {
-  const samples = await getSamples();
+/** @param {(photo: Photo) => void} chosen */
+export function offerPhotos(chosen) {
   const read = async (/** @type {Blob} */ blob, /** @type {string} */ name) => {
     const photo = await readPhoto(blob, name);
     if (photo) chosen(photo);
   };
-  const buttons = samples.map((sample, index) => {
+  listen(read);
+  offerCamera((blob) => void read(blob, 'camera.jpg'));
+}
+
+/**
+ * Offers the samples of the model that serves, and begins with the first if there is any.
+ *
+ * @param {(photo: Photo) => void} chosen
+ * @returns {Promise<Photo | null>} the first sample
+ */
+export async function offerSamples(chosen) {
+  const samples = await getSamples().catch(() => []);
+  const buttons = samples.map((sample) => {
     const { name, file, attribution } = sample;
     const button = html(
       'button',
       {
         type: 'button',
         'aria-label': name,
-        'aria-pressed': String(index === 0),
+        'aria-pressed': 'false',
         title: attribution ? `${name}. ${attribution}` : name,
       },
       html('img', { src: `/samples/${file}`, alt: '', loading: 'lazy' }),
     );
     const use = async () => {
-      chosen(show(await sampleOf(sample)));
-      press(button);
+      const photo = await readSample(sample, button);
+      if (photo) chosen(photo);
     };
     button.addEventListener('click', () => void use());
     return button;
   });
   byId('samples').replaceChildren(...buttons);
-  listen(read);
-  offerCamera((blob) => void read(blob, 'camera.jpg'));
-  return samples[0] ? show(await sampleOf(samples[0])) : null;
+  return samples[0] && buttons[0] ? readSample(samples[0], buttons[0]) : null;
 }
 
-/** @param {{ name: string, file: string }} sample @returns {Promise<Photo>} */
-async function sampleOf({ name, file }) {
-  return { blob: await (await fetch(`/samples/${file}`)).blob(), name, file };
+/**
+ * @param {{ name: string, file: string }} sample
+ * @param {HTMLButtonElement} button
+ * @returns {Promise<Photo | null>} null, and a word about it, when it cannot be loaded
+ */
+async function readSample({ name, file }, button) {
+  try {
+    const answer = await fetch(`/samples/${file}`);
+    if (!answer.ok) throw new Error(`status ${answer.status}`);
+    const photo = { blob: await answer.blob(), name, file };
+    press(button);
+    return show(photo);
+  } catch {
+    byId('photo-note').textContent = `“${name}” cannot be loaded now.`;
+    return null;
+  }
 }
 
 /** @param {HTMLButtonElement | null} pressed */
