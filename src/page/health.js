@@ -72,6 +72,8 @@ export async function follow(model, told, isBack) {
         if (error instanceof Refused) show('waiting', error.message);
         else show('gone', `no answer since ${lastAnswer.toLocaleTimeString()}`);
         isGone = true;
+        // It wants a token now, and asking for the model asks for it.
+        if (error instanceof Refused && error.status === 401) await isBack().catch(() => {});
       }
       byId('strip').classList.toggle('stale', isGone);
     }

@@ -62,7 +62,6 @@ introduce(true);
 for (const control of document.querySelectorAll('main :disabled')) {
   control.removeAttribute('disabled');
 }
-byId('token-form').hidden = true;
 void follow(
   () => model,
   (seconds, now) => strip.draw(seconds, now),
@@ -81,12 +80,14 @@ await compare();
  * @returns {Promise<Result>}
  */
 async function withToken(request) {
+  const form = byId('token-form');
   for (;;) {
     try {
-      return await request();
+      const answer = await request();
+      form.hidden = true;
+      return answer;
     } catch (error) {
       if (!(error instanceof Refused) || error.status !== 401) throw error;
-      const form = byId('token-form');
       form.hidden = false;
       await new Promise((resolve) => {
         form.addEventListener('submit', (event) => resolve(event.preventDefault()), { once: true });

@@ -148,19 +148,42 @@ describe.skipIf(noBrowser)('the page of another service', () => {
     open.complaints.length = 0;
   });
 
-  test('a service that wants a token is given one', async () => {
+  /** @returns the file of a service whose only token is `open-sesame`. */
+  async function tokensFile(): Promise<string> {
     const file = join(folder, 'tokens.json');
     const sha256 = createHash('sha256').update('open-sesame').digest('hex');
     await writeFile(file, JSON.stringify({ tokens: [{ name: 'page', sha256 }] }));
-    server = await startServer({ TOKENS_FILE: file });
-    open = await OpenPage.open(browser, server.url, DESKTOP, false);
+    return file;
+  }
+
+  async function giveToken(): Promise<void> {
     await open.page.locator('#token').fill('open-sesame');
     await open.page.locator('#token').press('Enter');
+  }
+
+  test('a service that wants a token is given one', async () => {
+    server = await startServer({ TOKENS_FILE: await tokensFile() });
+    open = await OpenPage.open(browser, server.url, DESKTOP, false);
+    await giveToken();
     await expect.poll(() => open.depthsFilled(), { timeout: 60_000 }).toBe(true);
     expect(await open.page.locator('#token-form').isVisible()).toBe(false);
     await open.setBudget(60_000);
     await expect.poll(() => open.verdict()).toContain('within the budget');
     // The question for the token was one.
+    open.complaints.length = 0;
+  });
+
+  test('a service that comes to want a token while the page is open is given one', async () => {
+    const [port] = await freePorts(1);
+    server = await startServer({ PORT: String(port) });
+    open = await OpenPage.open(browser, server.url);
+    await server.stop();
+    server = await startServer({ PORT: String(port), TOKENS_FILE: await tokensFile() });
+    await giveToken();
+    await expect.poll(() => open.text('#status'), { timeout: 10_000 }).toContain('on CPU');
+    expect(await open.page.locator('#token-form').isVisible()).toBe(false);
+    await open.setBudget(60_000);
+    await expect.poll(() => open.verdict()).toContain('within the budget');
     open.complaints.length = 0;
   });
 });
