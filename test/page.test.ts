@@ -274,6 +274,20 @@ describe.skipIf(noBrowser)('the page', () => {
     expect(times.toSorted()).toEqual(times.map((_, index) => `${7 + index} ms`).toSorted());
   });
 
+  test('shows a model with more stages that comes while the page is open', async () => {
+    const page = await visit();
+    await page.locator('#floor').selectOption({ index: 1 });
+    const floor = await page.locator('#floor').inputValue();
+    const manifest = { ...model.manifest, version: 'next', flags: ['1', '2', '3', '4', '5'] };
+    await page.route('**/samples/index.json', (route) => route.fulfill({ json: [] }));
+    await page.route('**/model', (route) => route.fulfill({ json: { ...model, manifest } }));
+    const stages = page.locator('#network svg');
+    await expect.poll(() => stages.count(), { timeout: 30_000 }).toBe(5);
+    expect(await page.locator('#floor').inputValue()).toBe(floor);
+    await expect.poll(() => page.locator('#samples button').count()).toBe(0);
+    expect(await open.photo()).toBe('A cat');
+  });
+
   test('shows a second look as a second pass', async () => {
     const page = await visit();
     await page.route('**/classify?*', async (route) => {

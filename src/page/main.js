@@ -68,7 +68,8 @@ void follow(
   refresh,
 );
 offerPhotos(usePhoto);
-photo = await offerSamples(usePhoto);
+const takeFirst = await offerSamples(usePhoto);
+photo = await takeFirst();
 await sweep();
 await compare();
 
@@ -101,12 +102,15 @@ async function withToken(request) {
 function introduce(isNew) {
   const { labels, flags } = model.manifest;
   budget.fit(model, isNew);
+  if (isNew) chosen = '';
   strip = new Strip(byId('strip'), model.tiers);
   drawNetwork(byId('network'), [{ skip: chosen }], flags.length);
   const floors = model.tiers.map(({ accuracy }) => {
     return html('option', { value: String(accuracy) }, percent(accuracy));
   });
+  const wanted = floor.value;
   floor.replaceChildren(html('option', { value: '0' }, 'any'), ...floors);
+  if (floors.some(({ value }) => value === wanted)) floor.value = wanted;
   byId('classes-title').textContent = `The ${labels.length} classes that it knows`;
   byId('classes').replaceChildren(...labels.map((label) => html('li', {}, label)));
   byId('depths-words').textContent =
@@ -124,6 +128,8 @@ async function refresh() {
   if (isSame && key(model) === key(last)) return budget.update(model);
   sweeping.abort();
   introduce(!isSame);
+  // The photo stays, also where the model has other samples.
+  if (!isSame) await offerSamples(usePhoto);
   await ask();
   await compare();
 }

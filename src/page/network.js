@@ -26,7 +26,8 @@ export function passesOf({ looks, subNetwork }) {
  */
 export function drawNetwork(place, passes, stages) {
   const isSame =
-    place.children.length === passes.length && place.querySelectorAll('svg').length > 0;
+    place.children.length === passes.length &&
+    place.querySelectorAll('svg').length === passes.length * stages;
   if (!isSame) {
     place.replaceChildren(
       ...passes.map(() =>

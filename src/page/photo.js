@@ -22,10 +22,10 @@ export function offerPhotos(chosen) {
 }
 
 /**
- * Offers the samples of the model that serves, and begins with the first if there is any.
+ * Offers the samples of the model that serves.
  *
  * @param {(photo: Photo) => void} chosen
- * @returns {Promise<Photo | null>} the first sample
+ * @returns {Promise<() => Promise<Photo | null>>} takes the first sample, if there is any
  */
 export async function offerSamples(chosen) {
   const samples = await getSamples().catch(() => []);
@@ -49,7 +49,8 @@ export async function offerSamples(chosen) {
     return button;
   });
   byId('samples').replaceChildren(...buttons);
-  return samples[0] && buttons[0] ? readSample(samples[0], buttons[0]) : null;
+  const [first] = samples;
+  return async () => (first && buttons[0] ? readSample(first, buttons[0]) : null);
 }
 
 /**
