@@ -189,6 +189,17 @@ describe.skipIf(noBrowser)('the page', () => {
     expect(used).toBeGreaterThanOrEqual(offered);
   });
 
+  test.each([
+    ['is shutting down', '{"code":"draining","detail":"Shutting down."}', 'Shutting down.'],
+    ['is behind a proxy that misses it', '<h1>Unavailable</h1>', 'cannot be reached'],
+  ])('a service that %s does not lack time', async (_, body, words) => {
+    const page = await visit();
+    await page.route('**/classify?*', (route) => route.fulfill({ status: 503, body }));
+    await open.setBudget(60_000);
+    await expect.poll(() => open.verdict()).toContain(words);
+    expect(await page.locator('#offer').count()).toBe(0);
+  });
+
   test('works from the keyboard: sample, budget, floor', async () => {
     const page = await visit();
     await page.locator('#samples button').first().press('Enter');

@@ -24,26 +24,31 @@
  * @typedef {{ name: string, file: string, attribution?: string }} Sample
  */
 
+/** Codes of errors that more time would have spared. */
+const LACK_OF_TIME = new Set(['budget-too-small', 'overloaded', 'deadline-passed']);
+
 /** The service said no; the message is for people. */
 export class Refused extends Error {
   /**
    * @param {number} status of HTTP
    * @param {string} message
+   * @param {string} [code] of the service's errors
    * @param {number} [smallestBudgetMs]
    */
-  constructor(status, message, smallestBudgetMs) {
+  constructor(status, message, code = '', smallestBudgetMs) {
     super(message);
     this.status = status;
+    this.code = code;
     this.smallestBudgetMs = smallestBudgetMs;
   }
 
   /** Whether time was lacking, rather than anything being wrong. */
   get forLackOfTime() {
-    return this.status === 503 || this.status === 504;
+    return LACK_OF_TIME.has(this.code);
   }
 }
 
-/** No answer came. */
+/** No answer came, or none of the service: a proxy's page, say. */
 export class Unreachable extends Error {}
 
 let token = '';
@@ -59,14 +64,21 @@ export function useToken(text) {
  */
 async function send(path, init = {}) {
   const headers = { ...init.headers, ...(token && { authorization: `Bearer ${token}` }) };
-  const answer = await fetch(path, { ...init, headers }).catch((cause) => {
+  const { answer, body } = await fetchJson(path, { ...init, headers });
+  if (answer.ok) return body;
+  // The Open Inference Protocol has one sentence, which begins with the code.
+  const code = body.code ?? body.error?.split(':')[0];
+  throw new Refused(answer.status, body.detail ?? body.error, code, body.smallestBudgetMs);
+}
+
+/** @param {string} path @param {RequestInit} [init] @throws {Unreachable} */
+async function fetchJson(path, init) {
+  try {
+    const answer = await fetch(path, init);
+    return { answer, body: await answer.json() };
+  } catch (cause) {
     throw new Unreachable('The service cannot be reached.', { cause });
-  });
-  const body = await answer.json();
-  if (!answer.ok) {
-    throw new Refused(answer.status, body.detail ?? body.error, body.smallestBudgetMs);
   }
-  return body;
 }
 
 /** @returns {Promise<Model>} */
@@ -78,7 +90,7 @@ export const getSamples = () => send('/samples/index.json');
 /** @returns {Promise<{ status: string, provider: string | null }>} */
 export async function getStatus() {
   // Not through `send`: 503 is an answer here.
-  return (await fetch('/health/ready')).json();
+  return (await fetchJson('/health/ready')).body;
 }
 
 /**
