@@ -233,6 +233,37 @@ describe.skipIf(noBrowser)('the page', () => {
     await expect.poll(() => open.verdict(), { timeout: 20_000 }).toMatch(/the budget of|Use/);
   });
 
+  test('opens the camera once, and takes no photo before its first frame', async () => {
+    const page = await visit({ ...DESKTOP, permissions: ['camera'] });
+    await page.evaluate(`(() => {
+      window.streams = 0;
+      navigator.mediaDevices.getUserMedia = async () => (streams++, new MediaStream());
+      document.querySelector('#camera').click();
+      document.querySelector('#camera').click();
+    })()`);
+    await page.locator('#camera-dialog').waitFor({ state: 'visible' });
+    expect(await page.evaluate('streams')).toBe(1);
+    expect(await page.locator('#camera-take').isDisabled()).toBe(true);
+  });
+
+  test('selects the command where there is no clipboard', async () => {
+    const page = await visit();
+    await page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })");
+    await page.locator('#copy').click();
+    await expect.poll(() => open.text('#copy')).toBe('Selected');
+    expect(await page.evaluate('getSelection().toString()')).toBe(await open.text('#curl'));
+  });
+
+  test('an empty field is no budget', async () => {
+    const page = await visit();
+    const asked = open.budgets.length;
+    await page.locator('#budget-number').fill('');
+    await page.locator('#budget-number').press('Enter');
+    await page.locator('#again').click();
+    await expect.poll(() => open.budgets.length).toBeGreaterThan(asked);
+    expect(open.budgets).not.toContain(0);
+  });
+
   test('converts a picture that only the browser can read', async () => {
     await visit();
     const gif = Buffer.from('R0lGODlhAQABAIAAAAAAAP///ywAAAAAAQABAAACAUwAOw==', 'base64');

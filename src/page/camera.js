@@ -6,10 +6,14 @@ export function offerCamera(taken) {
   if (!navigator.mediaDevices?.getUserMedia) return;
   const dialog = /** @type {HTMLDialogElement} */ (byId('camera-dialog'));
   const video = /** @type {HTMLVideoElement} */ (byId('camera-picture'));
-  const button = byId('camera');
+  const button = /** @type {HTMLButtonElement} */ (byId('camera'));
+  const takeButton = /** @type {HTMLButtonElement} */ (byId('camera-take'));
   button.hidden = false;
   const begin = async () => {
     byId('photo-note').textContent = '';
+    // A second click would open a second stream, and a picture has no size before the first frame.
+    button.disabled = true;
+    takeButton.disabled = true;
     try {
       video.srcObject = await navigator.mediaDevices.getUserMedia({
         video: { facingMode: 'environment' },
@@ -18,8 +22,13 @@ export function offerCamera(taken) {
     } catch {
       byId('photo-note').textContent =
         'The browser gives no camera to this page. Allow it, or choose a file.';
+    } finally {
+      button.disabled = false;
     }
   };
+  video.addEventListener('loadeddata', () => {
+    takeButton.disabled = false;
+  });
   button.addEventListener('click', () => void begin());
   dialog.addEventListener('close', () => {
     const stream = /** @type {MediaStream | null} */ (video.srcObject);
@@ -33,5 +42,5 @@ export function offerCamera(taken) {
     taken(await canvas.convertToBlob({ type: 'image/jpeg', quality: 0.92 }));
     dialog.close();
   };
-  byId('camera-take').addEventListener('click', () => void take());
+  takeButton.addEventListener('click', () => void take());
 }

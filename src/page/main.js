@@ -261,8 +261,15 @@ async function sendBurst() {
 }
 
 async function copyCommand() {
-  await navigator.clipboard?.writeText(byId('curl').textContent ?? '');
-  byId('copy').textContent = 'Copied';
+  const command = byId('curl');
+  try {
+    await navigator.clipboard.writeText(command.textContent ?? '');
+    byId('copy').textContent = 'Copied';
+  } catch {
+    // Over plain HTTP browsers give no clipboard.
+    getSelection()?.selectAllChildren(command);
+    byId('copy').textContent = 'Selected';
+  }
   await sleep(1500);
   byId('copy').textContent = 'Copy';
 }
