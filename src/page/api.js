@@ -51,6 +51,10 @@ export class Refused extends Error {
 /** No answer came, or none of the service: a proxy's page, say. */
 export class Unreachable extends Error {}
 
+/** A service that does not answer within this is taken for one that cannot be reached. */
+const PATIENCE_MS = 5000;
+const inTime = () => AbortSignal.timeout(PATIENCE_MS);
+
 let token = '';
 
 /** @param {string} text for services that ask for one */
@@ -82,7 +86,7 @@ async function fetchJson(path, init) {
 }
 
 /** @returns {Promise<Model>} */
-export const getModel = () => send('/model');
+export const getModel = () => send('/model', { signal: inTime() });
 
 /** @returns {Promise<Sample[]>} */
 export const getSamples = () => send('/samples/index.json');
@@ -90,14 +94,14 @@ export const getSamples = () => send('/samples/index.json');
 /** @returns {Promise<{ status: string, provider: string | null }>} */
 export async function getStatus() {
   // Not through `send`: 503 is an answer here.
-  return (await fetchJson('/health/ready')).body;
+  return (await fetchJson('/health/ready', { signal: inTime() })).body;
 }
 
 /**
  * @param {number} since
  * @returns {Promise<{ now: number, seconds: Second[] }>}
  */
-export const getLive = (since) => send(`/live?since=${since}`);
+export const getLive = (since) => send(`/live?since=${since}`, { signal: inTime() });
 
 /**
  * @param {Blob} photo

@@ -7,8 +7,6 @@ import { byId } from './dom.js';
 const EVERY_MS = 1000;
 /** Seconds of history that are kept. */
 const KEPT = 300;
-/** A service that does not answer within this is shown as one that does not. */
-const PATIENCE_MS = 5000;
 
 /** @param {number} ms */
 export function sleep(ms) {
@@ -57,8 +55,8 @@ export async function follow(model, told, isBack) {
   for (let round = 1; ; round++) {
     if (!document.hidden) {
       try {
-        const { status } = await inTime(getStatus());
-        const live = await inTime(getLive(seconds.at(-1)?.at ?? 0));
+        const { status } = await getStatus();
+        const live = await getLive(seconds.at(-1)?.at ?? 0);
         if (isGone || round % 10 === 0) await isBack();
         const { manifest, provider } = model();
         const where = `${manifest.name} on ${provider === 'cuda' ? 'GPU' : 'CPU'}`;
@@ -79,10 +77,4 @@ export async function follow(model, told, isBack) {
     }
     await sleep(EVERY_MS);
   }
-}
-
-/** @template Result @param {Promise<Result>} answer @returns {Promise<Result>} */
-function inTime(answer) {
-  const late = sleep(PATIENCE_MS).then(() => Promise.reject(new Error('no answer in time')));
-  return Promise.race([answer, late]);
 }

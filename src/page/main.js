@@ -69,7 +69,7 @@ void follow(
 );
 offerPhotos(usePhoto);
 const takeFirst = await offerSamples(usePhoto);
-photo = await takeFirst();
+photo = (await takeFirst()) ?? photo;
 await sweep();
 await compare();
 

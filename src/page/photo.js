@@ -11,6 +11,9 @@ const preview = /** @type {HTMLImageElement} */ (byId('preview'));
 
 /** @typedef {{ blob: Blob, name: string, file: string }} Photo */
 
+/** Photos chosen so far: one that takes longer to read than the next is not shown after it. */
+let choices = 0;
+
 /** @param {(photo: Photo) => void} chosen */
 export function offerPhotos(chosen) {
   const read = async (/** @type {Blob} */ blob, /** @type {string} */ name) => {
@@ -25,7 +28,7 @@ export function offerPhotos(chosen) {
  * Offers the samples of the model that serves.
  *
  * @param {(photo: Photo) => void} chosen
- * @returns {Promise<() => Promise<Photo | null>>} takes the first sample, if there is any
+ * @returns {Promise<() => Promise<Photo | null>>} takes the first sample, if nothing was chosen yet
  */
 export async function offerSamples(chosen) {
   const samples = await getSamples().catch(() => []);
@@ -50,7 +53,7 @@ export async function offerSamples(chosen) {
   });
   byId('samples').replaceChildren(...buttons);
   const [first] = samples;
-  return async () => (first && buttons[0] ? readSample(first, buttons[0]) : null);
+  return async () => (choices === 0 && first && buttons[0] ? readSample(first, buttons[0]) : null);
 }
 
 /**
@@ -59,10 +62,12 @@ export async function offerSamples(chosen) {
  * @returns {Promise<Photo | null>} null, and a word about it, when it cannot be loaded
  */
 async function readSample({ name, file }, button) {
+  const choice = ++choices;
   try {
     const answer = await fetch(`/samples/${file}`);
     if (!answer.ok) throw new Error(`status ${answer.status}`);
     const photo = { blob: await answer.blob(), name, file };
+    if (choice !== choices) return null;
     press(button);
     return show(photo);
   } catch {
@@ -86,8 +91,10 @@ function press(pressed) {
 async function readPhoto(blob, name) {
   const note = byId('photo-note');
   note.textContent = '';
+  const choice = ++choices;
   try {
     const photo = { blob: await acceptable(blob), name, file: name };
+    if (choice !== choices) return null;
     press(null);
     return show(photo);
   } catch {

@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { RawConnection } from './raw.ts';
 import { failedStart, freePorts, startServer } from '../server.ts';
 import type { Server } from '../server.ts';
 import { CAT, classify } from './client.ts';
