@@ -176,8 +176,7 @@ export class Pipeline<File, Pixels, Output> {
       const wish = this.#wishOf(request);
       const due = this.scheduler.latestReady(wish);
       if (files.length === 1 && this.#decoding.length === 0 && this.scheduler.idle) {
-        const enoughMs = this.scheduler.enoughMs(wish, this.#unseen(wish, request.format));
-        flight.named = { enoughMs, cheapestMs: wish.deadline - due };
+        flight.named = this.scheduler.enough(wish, this.#unseen(wish, request.format));
       }
       this.#admit(flight, wish, this.#preparation(files, due));
       const enteredAt = this.#options.clock.now();

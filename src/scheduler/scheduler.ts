@@ -72,12 +72,14 @@ export class Scheduler<Input, Output> {
   }
 
   /** When the input must be ready for the cheapest sub-network allowed to answer in time. */
-  latestReady({ deadline, minAccuracy, skip }: Wish): number {
-    const { latency } = this.#options;
+  latestReady(wish: Wish): number {
+    return wish.deadline - this.#options.latency.typical(this.#cheapest(wish), 1);
+  }
+
+  #cheapest({ minAccuracy, skip }: Wish): Tier {
+    if (skip !== undefined) return { skip, accuracy: 0, macs: 0 };
     const tiers = this.#options.tiers();
-    const cheapest = tiers.find(({ accuracy }) => accuracy >= minAccuracy) ?? tiers[0]!;
-    const allowed = skip === undefined ? cheapest : { skip, accuracy: 0, macs: 0 };
-    return deadline - latency.predict(allowed, 1);
+    return tiers.find(({ accuracy }) => accuracy >= minAccuracy) ?? tiers[0]!;
   }
 
   /** What `reserve` would refuse if it were called now; null: nothing. */
@@ -88,9 +90,11 @@ export class Scheduler<Input, Output> {
     return refusal && this.#told(refusal);
   }
 
-  /** The smallest budget that the policy would name now, in ms. */
-  enoughMs(wish: Wish, preparation: Preparation): number {
-    return this.#refusalOf({ ...wish, deadline: -Infinity }, preparation)!.smallestBudgetMs;
+  /** The smallest budget that the policy would name now, and what it holds for the engine, in ms. */
+  enough(wish: Wish, preparation: Preparation): { enoughMs: number; cheapestMs: number } {
+    const refusal = this.#refusalOf({ ...wish, deadline: -Infinity }, preparation)!;
+    const cheapestMs = this.#options.latency.predict(this.#cheapest(wish), 1);
+    return { enoughMs: refusal.smallestBudgetMs, cheapestMs };
   }
 
   /**

@@ -25,10 +25,11 @@ function pipelineOf({ decodeMs = 1, maxBatch = 8, coldMs = 0, unreadMs = 0 } = {
   let inVain = 0;
   const table = { T: { 1: 10, 8: 10.5 }, F: { 1: 20, 8: 20.5 } };
   const truth = new MeasuredLatency(table);
+  const latency = new MeasuredLatency(table);
   const pipeline = new Pipeline<string, string, string>({
     policy: depthserve,
     tiers: () => TIERS,
-    latency: new MeasuredLatency(table),
+    latency,
     clock,
     maxBatch,
     unreadMs: () => unreadMs,
@@ -65,7 +66,7 @@ function pipelineOf({ decodeMs = 1, maxBatch = 8, coldMs = 0, unreadMs = 0 } = {
     return answers;
   };
   const outputs = (answers: readonly ImageAnswer<string>[]) => answers.map((one) => one.output);
-  return { clock, pipeline, log, ask, outputs, inVain: () => inVain };
+  return { clock, pipeline, latency, log, ask, outputs, inVain: () => inVain };
 }
 
 describe('the life of a request', () => {
@@ -175,6 +176,16 @@ describe('the life of a request', () => {
     await expect(first).resolves.toHaveLength(1);
     await expect(late).rejects.toBeInstanceOf(ExpiredError);
     expect(log).toEqual(['decode a', 'F a']);
+  });
+
+  test('a request that a batch of the typical time answers, but a slow one does not, is not given up', async () => {
+    const { clock, latency, log, ask } = pipelineOf();
+    for (let i = 0; i < 20; i++) latency.observe(TIERS[0]!, 1, i % 4 === 0 ? 15 : 10);
+    expect([latency.typical(TIERS[0]!, 1), latency.predict(TIERS[0]!, 1)]).toEqual([10, 15]);
+    const answers = ask('a', 14);
+    await clock.run();
+    expect(await answers).toHaveLength(1);
+    expect(log).toEqual(['decode a', 'T a']);
   });
 
   test('a request whose time is over while it is decoded is told so then, and gives its place up', async () => {
