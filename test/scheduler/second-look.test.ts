@@ -228,6 +228,16 @@ describe('our policy', () => {
     const admitted = [waiting(9, 5)];
     expect(looks.choose(seen([unsure(1, 0.4)], { admitted }))).toBeNull();
   });
+
+  test('occupies no engine for longer than promises to others leave, though another is free', () => {
+    // Not decoded yet. In time if the engines start by 6.5 ms.
+    const admitted = Array.from({ length: 8 }, (_, id) => waiting(100 + id, 13));
+    const images = Array.from({ length: 8 }, (_, id) => unsure(id, 0.4, { minConfidence: 0.5 }));
+    const free = { enginesFreeAt: [-Infinity, -Infinity] };
+    expect(looks.choose(seen(images, free))!.batch).toHaveLength(8);
+    // Two looks take 6 ms, three take 8.
+    expect(looks.choose(seen(images, { ...free, admitted }))!.batch).toHaveLength(2);
+  });
 });
 
 /** Our second looks after a first look that always is the base-net's. */

@@ -54,7 +54,8 @@ function choose(view: View): ReturnType<SecondLooks['choose']> {
   let most = 0;
   for (let size = 1; size <= Math.min(maxBatch, alike.length); size++) {
     const ms = atMostMs(view, tier, size);
-    if (latest[0]! < now + ms && othersFreeAt > now) break;
+    // Whatever other engines do: what waits here is not decoded yet, and may find them occupied.
+    if (latest[0]! < now + ms) break;
     const batch = alike.filter(({ request }) => now + ms <= request.deadline).slice(0, size);
     if (batch.length < size) break;
     const blocked = demand.lostWhileBusy(Math.min(ms, othersFreeAt - now), atMostMs(view, 0, 1));
