@@ -22,6 +22,7 @@ export function parseProfile(json: string, fallbackName: string): Profile {
   if (!Array.isArray(tiers) || tiers.length === 0) {
     throw new SyntaxError('a latency table needs "tiers": [{skip, accuracy, macs}, ...]');
   }
+  let { maxBatch = 32 } = data;
   for (const { skip, accuracy } of tiers) {
     if (typeof accuracy !== 'number') throw new SyntaxError(`tier ${skip} has no accuracy`);
     const row = Object.entries(latency?.[skip] ?? {});
@@ -30,13 +31,15 @@ export function parseProfile(json: string, fallbackName: string): Profile {
       if (Number(size) >= 1 && Number.isInteger(Number(size)) && ms > 0 && ms < Infinity) continue;
       throw new SyntaxError(`latency of ${skip}: "${size}": ${ms} is not ms of a batch size`);
     }
+    // No times are made up: the bound has none for larger batches.
+    maxBatch = Math.min(maxBatch, Math.max(...row.map(([size]) => Number(size))));
   }
   return {
     name: data.name ?? data.manifest?.name ?? fallbackName,
     tiers: [...tiers].sort((a, b) => a.accuracy - b.accuracy),
     latency: latency!,
     engineWorkers: data.engineWorkers ?? 1,
-    maxBatch: data.maxBatch ?? 32,
+    maxBatch,
   };
 }
 

@@ -244,6 +244,11 @@ describe('input', () => {
     expect(profile.tiers.map(({ skip }) => skip)).toEqual(['TT', 'TF', 'FF']);
   });
 
+  test('batches are no larger than those that the table has times for', () => {
+    const { maxBatch: _, ...rest } = PROFILE;
+    expect(parseProfile(JSON.stringify(rest), 'file').maxBatch).toBe(16);
+  });
+
   test('a table that lacks a row says which', () => {
     expect(() => parseProfile('{"tiers": [{"skip": "TT", "accuracy": 0.8}]}', '')).toThrow(
       '"latency" has no row for tier TT',
