@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { dense } from '../../src/scheduler/latency.ts';
 import type { Request } from '../../bench/simulator/arrivals.ts';
 import { upperBound } from '../../bench/simulator/bound.ts';
-import { byAccuracy, PricedBatches } from '../../bench/simulator/bound/batches.ts';
+import { byAccuracy, byCount, PricedBatches } from '../../bench/simulator/bound/batches.ts';
 import { divisibleBound } from '../../bench/simulator/bound/divisible.ts';
 import type { Profile } from '../../bench/simulator/tables.ts';
 
@@ -199,6 +199,11 @@ describe('clairvoyant bound', () => {
 
   test('honours floors', () => {
     expect(upperBound(profile(1), [request(0, 2.5, 0.8)], 1).delivered).toBe(0);
+  });
+
+  test('counts for the lowest floor first, whoever comes first', () => {
+    const kinds = byCount(profile(1), [request(0, 5, 0.8), request(0, 5)]);
+    expect(kinds.map(({ accuracy }) => accuracy)).toEqual([0.7, 0.9]);
   });
 
   test('of several requests that exclude each other counts what fits', () => {

@@ -24,7 +24,7 @@ export function byAccuracy({ tiers, latency, maxBatch }: Profile): Kind[] {
 /** Every answer is worth 1: for each floor that is asked for, the quickest that meets it. */
 export function byCount(profile: Profile, requests: readonly Request[]): Kind[] {
   const kinds = byAccuracy(profile);
-  const floors = [...new Set(requests.map(({ minAccuracy }) => minAccuracy))];
+  const floors = [...new Set(requests.map(({ minAccuracy }) => minAccuracy))].sort((a, b) => a - b);
   return floors.flatMap((floor) => {
     const meeting = kinds.filter(({ accuracy }) => accuracy >= floor);
     if (meeting.length === 0) return [];
