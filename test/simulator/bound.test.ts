@@ -197,6 +197,12 @@ describe('clairvoyant bound', () => {
     expect(upperBound(profile(3), apart, 1).attainment).toBeLessThan(0.4);
   });
 
+  test('knows that a late member may fill a batch up where a larger one is quicker', () => {
+    const { tiers, ...rest } = profile(0);
+    const falling = { ...rest, tiers: tiers.slice(0, 1), latency: { T: { 1: 5, 2: 3 } } };
+    expect(upperBound(falling, [request(0, 4), request(0, 1)], 1).attainment).toBeCloseTo(0.5);
+  });
+
   test('honours floors', () => {
     expect(upperBound(profile(1), [request(0, 2.5, 0.8)], 1).delivered).toBe(0);
   });

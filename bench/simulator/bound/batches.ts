@@ -38,7 +38,7 @@ export function byCount(profile: Profile, requests: readonly Request[]): Kind[] 
 }
 
 /** The least time for this many or more. */
-function rising(times: readonly number[]): number[] {
+export function rising(times: readonly number[]): number[] {
   const least = [...times];
   for (let batch = least.length - 2; batch >= 0; batch--) {
     least[batch] = Math.min(least[batch]!, least[batch + 1]!);

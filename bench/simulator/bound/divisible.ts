@@ -2,6 +2,7 @@ import { dense } from '../../../src/scheduler/latency.ts';
 import type { SecondLook, Tier } from '../../../src/scheduler/policy.ts';
 import type { Request } from '../arrivals.ts';
 import type { Profile } from '../tables.ts';
+import { rising } from './batches.ts';
 
 /** What nobody can exceed, not even knowing all arrivals beforehand. */
 export interface Bound {
@@ -162,9 +163,10 @@ function engineShares(
     (a, b) => a.arrivedAt + a.budget - (b.arrivedAt + b.budget),
   );
   return tiers.map(({ skip }) => {
-    const times = dense(latency[skip]!);
+    // Who is late in a larger batch may be left out, and need not be counted.
+    const times = rising(dense(latency[skip]!).slice(0, maxBatch + 1));
     const share = new Float64Array(requests.length).fill(Infinity);
-    for (let batch = 1; batch <= Math.min(maxBatch, times.length - 1); batch++) {
+    for (let batch = 1; batch < times.length; batch++) {
       const ms = times[batch]!;
       const starts = possibleStarts(byArrival, byDeadline, ms, batch);
       requests.forEach(({ arrivedAt, budget }, i) => {
