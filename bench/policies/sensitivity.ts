@@ -15,7 +15,7 @@ import { writeInto } from './write-into.ts';
 
 const CONSTANTS = [
   ['YIELDS', 'admission', "share of a newcomer's time left that makes another lose its place"],
-  ['HORIZON', 'price', 'longest budgets ahead for which demand and time are compared'],
+  ['HORIZON', 'demand', 'longest budgets ahead for which demand and time are compared'],
   ['CAUTION', 'demand', 'times that the variance of the demand is taken'],
   ['BATCH_SHARE', 'levels', 'share of the median budget that an efficient batch may take'],
   ['COMES_ABOUT', 'levels', 'share of the second looks hoped for that come about'],

@@ -4,7 +4,10 @@ import { gammaScore } from './distributions.ts';
 /** Caution: the variance is taken this many times, since all that is known of it is an estimate. */
 const CAUTION = 2;
 
-/** Even where few are expected, this many may come, if any do. */
+/** What comes later than so many longest budgets ahead can still be mended. */
+export const HORIZON = 2;
+
+/** So many more may come than are expected, if any do: where few are, the count is less certain. */
 const SURPRISE = 0.5;
 
 /** How many requests yet to come will be due by when, if arrivals go on as forecast. */
@@ -12,7 +15,8 @@ export class Demand {
   readonly #surprise: number;
 
   constructor(private readonly arrivals: ArrivalForecast) {
-    this.#surprise = Math.min(SURPRISE, this.dueWithin(2 * (arrivals.budgets.at(-1) ?? 0))) + 1e-9;
+    const ahead = this.dueWithin(HORIZON * (arrivals.budgets.at(-1) ?? 0));
+    this.#surprise = Math.min(SURPRISE, ahead) + 1e-9;
   }
 
   /**

@@ -1,5 +1,6 @@
 import type { View } from '../policy.ts';
 import { atMostMs, busyMs } from './costs.ts';
+import { HORIZON } from './demand.ts';
 import type { Demand } from './demand.ts';
 import { P95, normalTail } from './distributions.ts';
 import { levelsOf, slope } from './levels.ts';
@@ -13,9 +14,6 @@ export interface Price {
   /** Worth of answering one more request, less the engine time that it takes. */
   readonly request: number;
 }
-
-/** Looks this many longest budgets ahead; what comes later can still be mended. */
-const HORIZON = 2;
 
 /** A level that is kept up, or not, but for this chance makes no deeper one any different. */
 const NEGLIGIBLE = 1e-3;
