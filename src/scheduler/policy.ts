@@ -75,12 +75,9 @@ export interface Look {
 }
 
 export interface LatencyModel {
-  /**
-   * Time in ms from dispatch to result of `batch` images on `tier` that is hardly ever exceeded:
-   * what a deadline must leave.
-   */
+  /** Time in ms from dispatch to result of `batch` images on `tier` that is hardly ever exceeded. */
   predict(tier: Tier, batch: number): number;
-  /** The same, typically: what the engine is occupied for. */
+  /** The same, typically: what the engine is occupied for, and what a deadline must leave. */
   typical(tier: Tier, batch: number): number;
   /** Another number whenever predictions may have changed; absent: they may at any time. */
   readonly revision?: number;

@@ -1,13 +1,13 @@
 import type { View, Waiting } from '../policy.ts';
 
-/** Ms that a deadline must leave for so many images on the tier with this index. */
+/** Ms that so many images on the tier with this index hardly ever exceed. */
 export function atMostMs({ tiers, latency }: View, tier: number, images: number): number {
   return tiers[tier] ? latency.predict(tiers[tier], images) : NaN;
 }
 
 /**
- * Ms that an engine is typically occupied by them. Were engines thought to be occupied for as long
- * as deadlines must leave, a load would seem a multiple of what it is where times scatter.
+ * Ms that an engine is typically occupied by them, and that a deadline must leave. Were these the
+ * times that are hardly ever exceeded, a load would seem a multiple of what it is where they scatter.
  */
 export function busyMs({ tiers, latency }: View, tier: number, images: number): number {
   return tiers[tier] ? latency.typical(tiers[tier], images) : NaN;
