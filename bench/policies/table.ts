@@ -24,6 +24,8 @@ export interface Verdict {
 
 /** Two-sided 95 % quantile of Student's t, by degrees of freedom from 1. */
 const STUDENT = [12.71, 4.3, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26];
+/** For more, the normal quantile and the next terms of the series: right to 0.01. */
+const studentFrom10 = (degrees: number) => 1.96 + 2.37 / degrees + 2.82 / degrees ** 2;
 
 export function verdicts(
   records: readonly BenchRecord[],
@@ -148,7 +150,7 @@ function halfWidth(values: readonly number[]): number {
   if (n < 2) return 0;
   const centre = average(values);
   const variance = values.reduce((sum, value) => sum + (value - centre) ** 2, 0) / (n - 1);
-  return (STUDENT[n - 2] ?? 1.96) * Math.sqrt(variance / n);
+  return (STUDENT[n - 2] ?? studentFrom10(n - 1)) * Math.sqrt(variance / n);
 }
 
 function groupBy<T>(values: readonly T[], key: (value: T) => string): Map<string, T[]> {
