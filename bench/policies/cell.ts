@@ -19,7 +19,7 @@ export interface Cell {
   readonly cv2: number | null;
   /** File with arrival times; null: synthetic. */
   readonly trace: string | null;
-  /** Coefficient of variation of batch times. */
+  /** Sigma of the log-normal factor on batch times, whose median is 1; 0: exactly as in the table. */
   readonly jitter: number;
 }
 

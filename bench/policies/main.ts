@@ -4,8 +4,8 @@
  *   npm run bench:policies -- [--quick] [--json FILE] [--markdown FILE] [--trace FILE]...
  *     --table FILE     only this latency table; may be repeated
  *     --seeds N        instead of 5, or 2 when quick
- *     --jitter X       batch times scatter by this coefficient of variation; the bound, which knows
- *                      only the typical times, is none then
+ *     --jitter X       batch times scatter: sigma of a log-normal factor with median 1; the bound,
+ *                      which knows only the typical times, is none then
  *     --others FILE    runs our policy alone; rivals and bound of the same cells are those of what
  *                      --json wrote before; may be repeated
  *     --records FILE   tabulates what --json wrote before, and runs nothing; may be repeated

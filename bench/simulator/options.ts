@@ -22,7 +22,7 @@ Arrivals
   --cv2 X               squared coefficient of variation of the gaps (default: gamma 4, others 1)
   --seconds S           length (default: 60; of a trace, all of it)
   --slowdown A:B:F      engines take F times as long from second A to B; may be repeated
-  --jitter X            coefficient of variation of batch times (default: 0)
+  --jitter X            batch times scatter: sigma of a log-normal factor with median 1 (default: 0)
 
 Requests
   --budgets A,B,C       ms, drawn evenly (default: 15,25,40)

@@ -34,7 +34,7 @@ export interface Setup {
   readonly replicas: number;
   readonly balancing: Balancing;
   readonly slowdowns: readonly Slowdown[];
-  /** Coefficient of variation of service times; 0: exactly as in the table. */
+  /** Sigma of the log-normal factor on batch times, whose median is 1; 0: exactly as in the table. */
   readonly jitter: number;
   /** Images that each replica decodes at the same time; absent: any number. */
   readonly decoders?: number;
