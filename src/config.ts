@@ -203,7 +203,9 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     throw new ConfigError(errors ? errors.map(explain).join(', ') : message, { cause: error });
   }
   // Ajv takes Infinity for an integer, and for one within every range.
-  const endless = Object.entries(config).filter(([, v]) => Math.abs(Number(v)) === Infinity);
+  const endless = Object.entries(config).filter(
+    ([, value]) => typeof value === 'number' && !Number.isFinite(value),
+  );
   if (endless.length > 0) {
     const names = endless.map(([name]) => `${name} (--${flagOf(name)})`);
     throw new ConfigError(`${names.join(', ')} must be a finite number`);

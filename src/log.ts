@@ -97,7 +97,7 @@ function piecesOf(lines: Buffer): Uint8Array[] {
   const pieces: Uint8Array[] = [];
   for (let start = 0, end; start < lines.length; start = end) {
     end = lines.lastIndexOf(NEWLINE, start + PIPE_BUF - 1) + 1;
-    if (end <= start) end = lines.indexOf(NEWLINE, start) + 1;
+    if (end <= start) end = lines.indexOf(NEWLINE, start) + 1 || lines.length;
     pieces.push(lines.subarray(start, end));
   }
   return pieces;

@@ -151,8 +151,11 @@ export class Service {
     const { version } = next.manifest;
     this.log.info({ from: last.manifest.version, version }, 'model updated');
     this.updateEnded({ version, result: 'updated' });
-    await last.release().catch((err) => this.log.error({ err }, 'a model was not released'));
-    this.log.info({ version: last.manifest.version }, 'model released');
+    const released = { version: last.manifest.version };
+    await last.release().then(
+      () => this.log.info(released, 'model released'),
+      (err: unknown) => this.log.error({ ...released, err }, 'a model was not released'),
+    );
   }
 
   /** Makes known what became of an attempt to update. */

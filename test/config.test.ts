@@ -38,4 +38,8 @@ describe('settings', () => {
     expect(() => readConfig({ [name]: '1e400' })).toThrow(`${name} `);
     expect(() => readConfig({ [name]: '-Infinity' })).toThrow(`${name} `);
   });
+
+  it('a text may be Infinity', () => {
+    expect(readConfig({ MODEL_DIR: 'Infinity' }).MODEL_DIR).toBe('Infinity');
+  });
 });

@@ -109,4 +109,9 @@ describe('the log', () => {
       await Promise.all(threads.map((each) => new Promise((end) => each.once('exit', end))));`);
     expect(messages).toHaveLength(6000);
   });
+
+  test('takes what a format leaves without a line break', () => {
+    const { messages } = run(`openLog('info', () => {}, () => '{"msg":"bare"}').warn('x');`);
+    expect(messages).toEqual(['bare']);
+  });
 });

@@ -120,7 +120,7 @@ function decimal(value: number): string {
 async function errorOf(answer: Response): Promise<DepthServeError> {
   const after = answer.headers.get('retry-after');
   // A proxy may say it as a date.
-  const retryAfterMs = after === null || !Number(after) ? undefined : Number(after) * 1000;
+  const retryAfterMs = after !== null && /^\d+$/.test(after) ? Number(after) * 1000 : undefined;
   const text = await answer.text();
   if (!answer.headers.get('content-type')?.includes('problem+json')) {
     // A proxy between us and the service answered.

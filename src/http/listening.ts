@@ -4,7 +4,7 @@ import type { Config } from '../config.ts';
 /** Connections that may wait to be accepted: a burst of new clients must not be left to retry. */
 const BACKLOG = 4096;
 
-/** Where Fastify is to listen. */
+/** Where servers are to listen, whatever they speak. */
 export const listenOptions = (host: string, port: number) => ({
   // For `localhost` it would open a second server, which has none of our limits, for ::1.
   host: host === 'localhost' ? '127.0.0.1' : host,

@@ -214,7 +214,6 @@ def answers(
     sub_networks: list[SkipFlags],
     split: Split,
     temperatures: dict[str, float],
-    batch_size: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
     """These sub-networks on every image.
 
@@ -224,7 +223,7 @@ def answers(
         Whether each is right, bool ``[sub-networks,N]``; how sure, 0 to 1, of the same shape; and
         the expected calibration error of each that has a temperature.
     """
-    batch_size = batch_size or split.batch_size
+    batch_size = split.batch_size
     correct = np.empty((len(sub_networks), len(split)), bool)
     sure = np.empty(correct.shape)
     errors = {}

@@ -16,7 +16,7 @@ from adaptive_depth.export import ExportError, check_equal
 from adaptive_depth.images import Frame
 from adaptive_depth.manifest import read_model_folder, write
 from adaptive_depth.onnx_model import OnnxModel
-from adaptive_depth.run_folder import read_run, typed_option
+from adaptive_depth.run_folder import read_run
 
 
 def train_arguments(data: Path, out: Path) -> list[str]:
@@ -306,14 +306,6 @@ def test_calibrate_counts_the_version_up_where_told(served: Path, capsys):
     described, _ = read_model_folder(served / "model")
     assert described["version"] == "1.2.4" and "confidence" in described
     assert "version: " in error_of([*arguments, "--version", "2"], capsys)
-
-
-@pytest.mark.parametrize(
-    ("command", "typed"),
-    [("a --seed 7 b", "7"), ("a --seed=7", "7"), ("a --seed", None), ("a --seeds 7", None)],
-)
-def test_an_option_is_found_where_it_was_typed(command: str, typed: str | None):
-    assert typed_option(command, "--seed") == typed
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SHARED_DATA, write_folder_tree
+from conftest import write_folder_tree
 from PIL import Image
 
 from adaptive_depth import data, folders
@@ -328,25 +328,3 @@ def test_a_damaged_archive_is_named(tmp_path: Path, content: bytes):
     (tmp_path / "toy.npz").write_bytes(content)
     with pytest.raises(DataError, match=r"toy\.npz: not an \.npz archive"):
         data.load(tmp_path / "toy.npz", 8, val_per_class=1)
-
-
-def shared(name: str) -> Path:
-    path = SHARED_DATA / name
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
-    return path
-
-
-def test_the_clothing_photographs_are_read():
-    with tarfile.open(shared("clothing14_128.tar")) as archive:
-        names = {Path(name).parts[2] for name in archive.getnames() if "/test/" in name}
-    held_out = data.load_held_out(shared("clothing14_128.tar"), 32, sorted(names))
-    assert (held_out.split_name, len(held_out.split)) == ("test", 998)
-    assert (np.bincount(held_out.split.labels) > 0).sum() == 14
-
-
-def test_the_cifar_archive_is_read():
-    arrays = data._read_archive(shared("cifar10_jpeg.npz"))
-    assert [len(arrays[f"{split}_labels"]) for split in ("train", "test")] == [50_000, 10_000]
-    first = arrays["test_jpeg"][: arrays["test_offsets"][1]].tobytes()
-    assert resize_and_crop(Image.open(io.BytesIO(first)), Frame(32)).shape == (32, 32, 3)
