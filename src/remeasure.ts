@@ -37,19 +37,7 @@ export async function remeasure(
   clock: Clock,
   signal: AbortSignal,
 ): Promise<void> {
-  const pause = (ms: number) =>
-    new Promise<void>((resolve, reject) => {
-      const end = () => {
-        cancel();
-        reject(signal.reason as Error);
-      };
-      const cancel = clock.at(clock.now() + ms, () => {
-        signal.removeEventListener('abort', end);
-        resolve();
-      });
-      if (signal.aborted) end();
-      else signal.addEventListener('abort', end);
-    });
+  const pause = pauses(clock, signal);
   /** Tries until it is run. */
   const run = async (tier: Tier): Promise<number> => {
     for (;;) {
@@ -80,6 +68,50 @@ export async function remeasure(
   } catch (error) {
     if (!signal.aborted) throw error;
   }
+}
+
+/** Pause before the first image that it asks itself, ms; doubled each time, up to the other. */
+export const ALONE_MS = 500;
+const SELDOM_ALONE_MS = 60_000;
+
+/**
+ * Has an image answered after ever longer pauses, for as long as the service runs: after a pause
+ * caches are cold, and what a refusal names must be enough then, before any caller has shown it.
+ *
+ * @param ask answers one, unless there is other work.
+ * @param signal ends it.
+ */
+export async function askAlone(
+  ask: () => Promise<void>,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<void> {
+  const pause = pauses(clock, signal);
+  try {
+    for (let ms = ALONE_MS; ; ms = Math.min(2 * ms, SELDOM_ALONE_MS)) {
+      await pause(ms);
+      await ask();
+    }
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  }
+}
+
+/** Waits for so many ms; rejects with the signal's reason. */
+function pauses(clock: Clock, signal: AbortSignal): (ms: number) => Promise<void> {
+  return (ms) =>
+    new Promise<void>((resolve, reject) => {
+      const end = () => {
+        cancel();
+        reject(signal.reason as Error);
+      };
+      const cancel = clock.at(clock.now() + ms, () => {
+        signal.removeEventListener('abort', end);
+        resolve();
+      });
+      if (signal.aborted) end();
+      else signal.addEventListener('abort', end);
+    });
 }
 
 /**

@@ -122,7 +122,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
     });
     compileSooner();
     await deployment.rehearse(photo);
-    deployment.keepCurrent();
+    deployment.keepCurrent(photo);
     isWarm = true;
     log.info(
       {

@@ -129,7 +129,7 @@ describe('the front of a deployment', () => {
   test.each([0, 3])('gets back what was measured too slow, after %i failures', async (failures) => {
     const { clock, deployment } = start(failures);
     expect(skips(deployment)).toEqual(['F']);
-    clock.at(0, () => deployment.keepCurrent());
+    clock.at(0, () => deployment.keepCurrent(jpegOf(1000)));
     clock.at(60_000, () => {
       expect(skips(deployment)).toEqual(['T', 'F']);
       void deployment.release();
@@ -154,7 +154,7 @@ describe('the front of a deployment', () => {
 
   test('a request that comes while a sub-network is timed is answered after that run', async () => {
     const { clock, deployment } = start();
-    deployment.keepCurrent();
+    deployment.keepCurrent(jpegOf(1000));
     const asked = new Promise<number>((resolve) => {
       clock.at(1, () => {
         const request = { arrivedAt: 1, budgetMs: 500, minAccuracy: 0 };
@@ -165,4 +165,41 @@ describe('the front of a deployment', () => {
     await clock.run();
     expect(await asked).toBeLessThan(60);
   });
+});
+
+test('a server that was never asked knows what a request takes that finds cold caches', async () => {
+  const profile = {
+    name: 'test-model',
+    tiers: [
+      { skip: 'T', accuracy: 0.7, macs: 10 },
+      { skip: 'F', accuracy: 0.8, macs: 20 },
+    ],
+    latency: { T: { 1: 10, 8: 40 }, F: { 1: 20, 8: 80 } },
+    engineWorkers: 1,
+    maxBatch: 8,
+  };
+  const clock = new VirtualClock();
+  let ranAt = 0;
+  const slowdown = (now: number) => {
+    const isCold = now - ranAt > 1000;
+    ranAt = now;
+    return isCold ? 2 : 1;
+  };
+  const parts = fakeParts(profile, clock, { slowdown });
+  const deployment = new Deployment(parts);
+  deployment.keepCurrent(jpegOf(1000));
+  const hopeless = { budgetMs: 1, minAccuracy: 0, format: 'jpeg' };
+  const named: number[] = [];
+  for (const at of [1, 30_000]) {
+    clock.at(at, () => {
+      named.push(deployment.pipeline.preview({ ...hopeless, arrivedAt: at })!.smallestBudgetMs);
+    });
+  }
+  clock.at(40_000, () => void deployment.release());
+  await clock.run();
+  expect(named[0]).toBeLessThan(20);
+  // The network takes 20 ms then, besides decoding.
+  expect(named[1]).toBeGreaterThan(20);
+  expect(named[1]).toBeLessThan(21);
+  expect(await parts.metrics.registry.metrics()).not.toMatch(/batch_size_count\{.*\} [1-9]/);
 });

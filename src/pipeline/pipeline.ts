@@ -142,6 +142,11 @@ export class Pipeline<File, Pixels, Output> {
     return this.#decoding.length + this.scheduler.queueLength;
   }
 
+  /** Nothing is under way. */
+  get idle(): boolean {
+    return this.#decoding.length === 0 && this.scheduler.idle;
+  }
+
   /**
    * What a request can be told before its body is read: whether it would be refused even if its
    * image took no time to decode, once its turn comes. Null: read on.
@@ -175,7 +180,7 @@ export class Pipeline<File, Pixels, Output> {
     return this.#fly(files.length, request, (flight) => {
       const wish = this.#wishOf(request);
       const due = this.scheduler.latestReady(wish);
-      if (files.length === 1 && this.#decoding.length === 0 && this.scheduler.idle) {
+      if (files.length === 1 && this.idle) {
         flight.named = this.scheduler.enough(wish, this.#unseen(wish, request.format));
       }
       this.#admit(flight, wish, this.#preparation(files, due));
