@@ -1,8 +1,9 @@
 import { availableParallelism } from 'node:os';
 import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { envSchema } from 'env-schema';
+import type { ErrorObject } from 'ajv';
 import type { Static } from 'typebox';
+import { newAjv } from './json.ts';
 import { Type } from './json-schema.ts';
 
 /** Batch sizes that are warmed up and measured, up to MAX_BATCH. */
@@ -28,7 +29,7 @@ const oneOf = <Name extends string>(description: string, fallback: Name, names: 
 const SHIPPED_MODEL = fileURLToPath(new URL('../models/grocery', import.meta.url));
 
 /** Every setting is an environment variable and, as `--kebab-case`, a flag of `depthserve serve`. */
-const Settings = Type.Object({
+export const Settings = Type.Object({
   HOST: Type.String({
     description: 'Address to listen on; :: for IPv6 and IPv4, localhost for 127.0.0.1',
     default: '0.0.0.0',
@@ -189,18 +190,19 @@ export class ConfigError extends Error {
   override readonly name = 'ConfigError';
 }
 
+/** Settings are text, of which others are none of ours. */
+const AS_TEXT = { coerceTypes: true, useDefaults: true, removeAdditional: 'all' } as const;
+
 /**
  * Reads and checks the settings, and fills in those that depend on the machine.
  *
  * @throws {ConfigError} naming every variable at fault.
  */
 export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
-  let config: Config;
-  try {
-    config = envSchema<Config>({ schema: Settings, data: lowered(env), env: false });
-  } catch (error) {
-    const { errors, message } = error as Error & { errors?: readonly EnvError[] };
-    throw new ConfigError(errors ? errors.map(explain).join(', ') : message, { cause: error });
+  const config: unknown = lowered(env);
+  const ajv = newAjv({ ...AS_TEXT, allErrors: true });
+  if (!ajv.validate<Config>(Settings, config)) {
+    throw new ConfigError(ajv.errors!.map(explain).join(', '));
   }
   // Ajv takes Infinity for an integer, and for one within every range.
   const endless = Object.entries(config).filter(
@@ -220,15 +222,8 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   };
 }
 
-/** As much of a validation error as its message is made from. */
-interface EnvError {
-  readonly instancePath: string;
-  readonly message?: string;
-  readonly params: { readonly allowedValues?: readonly string[] };
-}
-
-function explain({ instancePath, message, params }: EnvError): string {
-  const why = params.allowedValues ? `must be one of ${params.allowedValues.join(', ')}` : message;
+function explain({ instancePath, message, params }: ErrorObject): string {
+  const why = params['allowedValues'] ? `must be one of ${params['allowedValues'].join(', ')}` : message;
   const name = instancePath.slice(1);
   return `${name} (--${flagOf(name)}) ${why}`;
 }

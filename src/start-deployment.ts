@@ -76,9 +76,14 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
   };
   // Side by side: threads spend most of their start on loading code.
   const starting = [startEngine(engineOptions, options, failed), startDecoders(options)] as const;
+  const decodeTimes = new DecodeTimes();
+  const warmedUp = starting[1].then((decoder) => warmUp(decoder, decodeTimes, signal));
+  // Where the engine does not start, nobody waits for it.
+  warmedUp.catch(() => {});
   try {
     const [engine, decoder] = await Promise.all(starting);
     await assertFits(engine, model);
+    const photo = await warmedUp;
     await options.quiet;
     const sizes = batchSizesOf(config);
     const cache = cacheOf(options, engine, sizes);
@@ -95,12 +100,6 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
     const isKept = kept ? await stillHolds(kept, engine, measuring) : false;
     const table = isKept ? kept! : await measureTable(engine, measuring);
     if (!isKept) void cache?.write(table);
-    const decodeTimes = new DecodeTimes();
-    const observe = (header: Header, ms: number, workMs?: number) =>
-      decodeTimes.observe(header, ms, clock.now(), workMs);
-    // Its library for pictures takes time to load, and is not wanted earlier.
-    const { warmUpDecoders } = await import('./preprocess/decoder-warmup.ts');
-    const photo = await warmUpDecoders(decoder, observe, signal);
     engine.watch(Math.max(config.ENGINE_HANG_MS, HANG_FACTOR * slowest(table)));
     const shadowOptions = { ...engineOptions, provider: engine.provider };
     deployment = new Deployment({
@@ -242,6 +241,15 @@ function startDecoders({ model, config, log }: DeploymentOptions): Promise<Decod
   return DecoderPool.start(options, config.MAX_DECODES, (err) =>
     log.error({ err }, 'a decoder was lost, and is replaced'),
   );
+}
+
+/** @returns a photo. */
+async function warmUp(decoder: DecoderPool, decodeTimes: DecodeTimes, signal: AbortSignal) {
+  const observe = (header: Header, ms: number, workMs?: number) =>
+    decodeTimes.observe(header, ms, clock.now(), workMs);
+  // Its library for pictures takes time to load, and is not wanted earlier.
+  const { warmUpDecoders } = await import('./preprocess/decoder-warmup.ts');
+  return warmUpDecoders(decoder, observe, signal);
 }
 
 function slowest(table: LatencyTable): number {

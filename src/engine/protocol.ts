@@ -18,6 +18,8 @@ export interface WorkerOptions {
 }
 
 export type ToWorker =
+  /** The first one. */
+  | { readonly type: 'open'; readonly options: WorkerOptions }
   | {
       readonly type: 'run';
       /** Skip flags, first stage first, e.g. `TTFF`. */

@@ -22,6 +22,21 @@ interface Pending {
   readonly stopWatching: () => void;
 }
 
+/** A thread that was begun before it was known what it will run; null: there is none, or it is taken. */
+let begun: Worker | null = null;
+
+function newThread(): Worker {
+  return new Worker(new URL('./worker.js', import.meta.url));
+}
+
+/** Begins the first thread early: to load its code takes a tenth of a second, whatever it will run. */
+export function beginThread(): void {
+  begun = newThread();
+  // Nothing is lost with it.
+  begun.unref();
+  begun.on('error', () => (begun = null));
+}
+
 const stuck = new Set<EngineThread>();
 
 /** Threads given up as hanging that have not come back: while one is there, no exit succeeds. */
@@ -38,13 +53,16 @@ export class EngineThread {
     /** Called once, when the thread ends or hangs; not when it is released. */
     private readonly onLost: (error: EngineError) => void,
   ) {
-    this.#thread = new Worker(new URL('./worker.js', import.meta.url), { workerData: options });
+    this.#thread = begun ?? newThread();
+    begun = null;
+    this.#thread.ref();
     this.#thread.on('message', (message: FromWorker) => this.#settle(message));
     this.#thread.on('error', (error) => this.#lose('crash', String(error)));
     this.#thread.on('exit', (code) => {
       stuck.delete(this);
       this.#lose('crash', `its thread ended with code ${code}`);
     });
+    this.#send({ type: 'open', options });
   }
 
   /**

@@ -3,13 +3,14 @@
  * blocks its thread for as long as the inference takes.
  */
 import { availableParallelism, constants, getPriority, setPriority } from 'node:os';
-import { parentPort, workerData } from 'node:worker_threads';
+import { once } from 'node:events';
+import { parentPort } from 'node:worker_threads';
 import * as ort from 'onnxruntime-node';
 import { processorWait, stopwatch } from './processor-wait.ts';
-import type { FromWorker, ToWorker, WorkerOptions } from './protocol.ts';
+import type { FromWorker, ToWorker } from './protocol.ts';
 
-const options = workerData as WorkerOptions;
 const port = parentPort!;
+const [{ options }] = (await once(port, 'message')) as [Extract<ToWorker, { type: 'open' }>];
 const waited = processorWait();
 const FLAG = {
   T: new ort.Tensor('bool', Uint8Array.of(1), []),

@@ -1,15 +1,14 @@
 import { createHash } from 'node:crypto';
 import { readFileSync, unwatchFile, watchFile } from 'node:fs';
 import { performance } from 'node:perf_hooks';
-import { Ajv } from 'ajv';
 import type { FastifyBaseLogger } from 'fastify';
 import type { Static } from 'typebox';
 import { ConfigError } from '../config.ts';
 import { ServeError, fileProblem } from '../errors.ts';
-import { parseJson } from '../json.ts';
+import { newAjv, parseJson } from '../json.ts';
 import { Type } from '../json-schema.ts';
 
-const TokensFile = Type.Object(
+export const TokensFile = Type.Object(
   {
     tokens: Type.Array(
       Type.Object(
@@ -30,7 +29,7 @@ const TokensFile = Type.Object(
 );
 type Entry = Static<typeof TokensFile>['tokens'][number];
 
-const validate = new Ajv().compile<Static<typeof TokensFile>>(TokensFile);
+const validate = newAjv().compile<Static<typeof TokensFile>>(TokensFile);
 
 /** How often the file is looked at; a mounted Secret changes by a link, which no watch reports. */
 const LOOK_EVERY_MS = 1000;

@@ -7,6 +7,7 @@ import fastify, { LogController } from 'fastify';
 import type { FastifyBaseLogger, FastifyInstance, FastifyPluginAsync } from 'fastify';
 import type { ErrorCode } from '../errors.ts';
 import { readingSince } from '../event-loop-lag.ts';
+import { OWN_SCHEMAS } from '../json.ts';
 import type { Service } from '../service.ts';
 import type { RequestTrace, Tracing } from '../tracing/trace.ts';
 import { Access } from './access.ts';
@@ -102,6 +103,7 @@ export async function buildApp(
     loggerInstance: log,
     ...QUIET,
     bodyLimit: config.MAX_BODY_BYTES,
+    ajv: { customOptions: OWN_SCHEMAS },
     // The two lines about a request name it themselves: a logger for each costs more than they do.
     childLoggerFactory: (logger) => logger,
     requestIdHeader: false,

@@ -3,10 +3,9 @@ import { open, readFile } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { Ajv } from 'ajv';
 import addFormats from 'ajv-formats';
 import { fileProblem } from '../errors.ts';
-import { parseJson } from '../json.ts';
+import { newAjv, parseJson } from '../json.ts';
 import type { SecondLook } from '../scheduler/policy.ts';
 
 /** One of the 2^k sub-networks of the file. */
@@ -153,7 +152,7 @@ async function parse(path: string): Promise<Manifest> {
     const advice = isMissing ? '; MODEL_DIR (--model-dir) names the folder of a model' : '';
     throw new ModelError(`${path}: ${fileProblem(error)}${advice}`, { cause: error });
   }
-  const ajv = new Ajv({ allErrors: true, strict: false });
+  const ajv = newAjv({ allErrors: true });
   addFormats.default(ajv);
   const validate = ajv.compile<Manifest>(JSON.parse(await readFile(SCHEMA, 'utf8')));
   if (!validate(data)) throw new ModelError(`${path}: ${ajv.errorsText(validate.errors)}`);

@@ -1,7 +1,6 @@
-import { Ajv } from 'ajv';
 import type { FastifyRequest } from 'fastify';
 import { ServeError } from '../../errors.ts';
-import { parseJson } from '../../json.ts';
+import { newAjv, parseJson } from '../../json.ts';
 import { refuseUnoffered } from './offered.ts';
 import { InferRequest } from './schemas.ts';
 import { shown } from './wish.ts';
@@ -16,7 +15,7 @@ export interface Message {
 }
 
 // Not the server's own validator: that one converts types, and a budget of "true" is none.
-const ajv = new Ajv({ strict: false });
+const ajv = newAjv();
 const validate = ajv.compile<InferRequest>(InferRequest);
 
 /**
