@@ -10,7 +10,9 @@ import type { Server } from './server.ts';
 
 /**
  * The server knows a network by its manifest alone. This one has MobileNetV2's shape: five flags,
- * 48 pixels, seven labels, and accuracies that nobody measured. Its weights are random.
+ * 48 pixels, seven labels, and accuracies that nobody measured. Its weights are random. An exporter
+ * of November 2026 wrote it: later ones write MobileNetV2 as another graph, and benchmarks compare
+ * the cost of this one.
  */
 describe('a model of another family', () => {
   const folder = 'test/fixtures/five-flags';
