@@ -83,4 +83,10 @@ describe('the latency cache', () => {
     expect(warnings.some((line) => line.includes('cannot be kept'))).toBe(true);
     expect(await readFile(folder, 'utf8')).toContain('a file');
   });
+
+  test.runIf(process.platform === 'linux')('a folder in /proc, too', async () => {
+    const { log, warnings } = await setUp();
+    await new LatencyCache('/proc/nope/x', ON, log).write(TABLE);
+    expect(warnings.some((line) => line.includes('cannot be kept'))).toBe(true);
+  });
 });

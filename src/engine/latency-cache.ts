@@ -1,7 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { access, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { Log } from '../log.ts';
 import type { LatencyTable } from '../scheduler/latency.ts';
@@ -58,7 +58,7 @@ export class LatencyCache {
     // In containers that share the folder, every process has the same id.
     const mine = `${this.#file}.${randomUUID()}`;
     try {
-      await mkdir(this.folder, { recursive: true });
+      await makeFolder(this.folder);
       // In one step: other replicas may read or write at the same time.
       await writeFile(mine, JSON.stringify({ on: this.#on, table } satisfies Kept));
       await rename(mine, this.#file);
@@ -67,6 +67,20 @@ export class LatencyCache {
       this.log.warn({ err, file: this.#file }, 'the latency table cannot be kept');
     }
   }
+}
+
+/** With its parents. Node's `recursive` does it, too, but tries for ever in /proc. */
+async function makeFolder(folder: string): Promise<void> {
+  const isThere = await access(folder).then(
+    () => true,
+    () => false,
+  );
+  if (isThere) return;
+  await makeFolder(dirname(folder));
+  await mkdir(folder).catch((err: NodeJS.ErrnoException) => {
+    // Another replica may have made it meanwhile.
+    if (err.code !== 'EEXIST') throw err;
+  });
 }
 
 function isTable(table: unknown, sizes: readonly number[]): table is LatencyTable {
