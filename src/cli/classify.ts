@@ -50,7 +50,7 @@ export async function classify(args: ClassifyArguments): Promise<number> {
     budgetMs: within('budget', args.budget, 0.001, 3_600_000),
     minAccuracy: within('min-accuracy', args.minAccuracy, 0, 1),
     minConfidence: within('min-confidence', args.minConfidence, 0, 1),
-    topK: within('top-k', args.topK, 1, 1000),
+    topK: within('top-k', args.topK, 1, 1000, 'whole number'),
   };
   const photos = await Promise.all(args.photos.map(readPhoto));
   const url = args.url ?? process.env['DEPTHSERVE_URL'];
@@ -78,10 +78,17 @@ export async function classify(args: ClassifyArguments): Promise<number> {
   }
 }
 
-/** @throws {UsageError} unless `value` is a number from `from` to `to`. */
-function within(option: string, value: number, from: number, to: number): number {
-  if (value >= from && value <= to) return value;
-  throw new UsageError(`--${option} must be a number from ${from} to ${to}`);
+/** @throws {UsageError} unless `value` is such a number from `from` to `to`. */
+function within(
+  option: string,
+  value: number,
+  from: number,
+  to: number,
+  kind: 'number' | 'whole number' = 'number',
+): number {
+  const isKind = kind === 'number' || Number.isInteger(value);
+  if (isKind && value >= from && value <= to) return value;
+  throw new UsageError(`--${option} must be a ${kind} from ${from} to ${to}`);
 }
 
 async function readPhoto(path: string): Promise<Uint8Array<ArrayBuffer>> {

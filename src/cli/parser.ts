@@ -67,6 +67,7 @@ export async function main(args: readonly string[]): Promise<number | null> {
           .option('top-k', number('Number of predictions', 3))
           .option('url', {
             type: 'string',
+            requiresArg: true,
             description: 'Ask the service there (or DEPTHSERVE_URL) instead of loading the model',
           })
           .option('json', json('one answer a line as JSON')),
@@ -82,6 +83,7 @@ export async function main(args: readonly string[]): Promise<number | null> {
         engineSettings(command)
           .option('plot', {
             type: 'string',
+            requiresArg: true,
             description: 'Also draw time against batch size into this SVG file',
           })
           .option('json', json('the table as JSON')),
@@ -102,6 +104,7 @@ export async function main(args: readonly string[]): Promise<number | null> {
     .completion('completion', 'Print a script that completes commands in bash or zsh')
     .demandCommand(1)
     .strict()
+    .check(givenOnce)
     .recommendCommands()
     .example(EXAMPLES.map(([command, what]): [string, string] => [command, what]))
     .epilogue(
@@ -157,11 +160,19 @@ function engineSettings<T>(command: Argv<T>): Argv<T> {
   );
 }
 
+/** Of an option that was given twice, yargs makes a list. */
+function givenOnce(argv: Readonly<Record<string, unknown>>): true {
+  const twice = Object.keys(argv).find(
+    (name) => Array.isArray(argv[name]) && !/^_$|^photo$|[A-Z]/.test(name),
+  );
+  if (twice !== undefined) throw new UsageError(`--${twice} was given twice`);
+  return true;
+}
+
 /** The environment with the flags that were given. */
 function settingsOf(argv: Readonly<Record<string, unknown>>): NodeJS.ProcessEnv {
   const given = SETTINGS.flatMap(({ name, flag }) => {
     const value = argv[flag];
-    if (Array.isArray(value)) throw new UsageError(`--${flag} was given twice`);
     return typeof value === 'string' ? [[name, value] as const] : [];
   });
   return { ...process.env, ...Object.fromEntries(given) };
