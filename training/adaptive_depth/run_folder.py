@@ -118,11 +118,12 @@ def _data_of(command: str, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def typed_option(command: str | None, option: str) -> str | None:
-    """What follows `option` in a command line, if it is there."""
+    """What follows `option` in a command line, if it is there; the last one counts."""
     words = shlex.split(command or "")
+    found = None
     for word, following in zip_longest(words, words[1:]):
         if word == option:
-            return following
-        if word.startswith(f"{option}="):
-            return word.partition("=")[2]
-    return None
+            found = following
+        elif word.startswith(f"{option}="):
+            found = word.partition("=")[2]
+    return found
