@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from adaptive_depth import data, manifest
-from adaptive_depth.confidence import measure
+from adaptive_depth.confidence import CalibrationError, measure
 from adaptive_depth.data import Split
 from adaptive_depth.images import Frame
 from adaptive_depth.onnx_model import OnnxModel
 from adaptive_depth.output import tell
 from adaptive_depth.run_folder import typed_option
+from adaptive_depth.train import shipped_recipes
 
 
 def measured_confidence(
@@ -60,6 +61,12 @@ def _calibrate(args: argparse.Namespace) -> None:
     described["version"] = args.version or before
     manifest.check_field("version", described["version"])
     command = described["training"]["command"]
+    recipe = typed_option(command, "--recipe")
+    is_told = recipe in (None, *shipped_recipes()) or None not in (args.val_per_class, args.seed)
+    if args.data.suffix == ".npz" and not is_told:
+        raise CalibrationError(
+            f"{recipe} may say which images were held out: give --val-per-class and --seed"
+        )
     val = data.load_val(
         args.data,
         Frame.from_manifest(described),

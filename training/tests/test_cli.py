@@ -335,6 +335,15 @@ def test_calibrate_reads_the_images_that_training_held_out(
     assert read == [(described["labels"], *expected)]
 
 
+def test_calibrate_does_not_guess_what_a_recipe_of_ones_own_held_out(served: Path, capsys):
+    described, _ = read_model_folder(served / "model")
+    described["training"]["command"] += " --recipe mine.toml"
+    write(described, served / "model")
+    arguments = ["calibrate", "--model", str(served / "model"), "--data", "photos.npz", "--seed=1"]
+    assert "mine.toml may say which" in error_of(arguments, capsys)
+    assert "no such file" in error_of([*arguments, "--val-per-class", "9"], capsys)
+
+
 def test_a_file_with_other_weights_is_not_exported(trained: Path):
     """Export compares the file with PyTorch, so a wrong graph never gets a manifest."""
     run = read_run(trained / "run")
