@@ -14,6 +14,7 @@ interface Operation {
   summary?: string;
   operationId?: string;
   parameters?: { in: string; name: string }[];
+  responses: Record<string, unknown>;
 }
 
 const printed = JSON.parse(await runToEnd(process.execPath, ['dist/main.js', 'openapi'])) as Record<
@@ -34,6 +35,14 @@ test('every operation says what it is for', () => {
     for (const [method, { summary }] of Object.entries(operations)) {
       expect(summary, `${method} ${path}`).toBeTruthy();
     }
+  }
+});
+
+test('every operation but health says that it may need a token', () => {
+  for (const [path, operations] of Object.entries(printed.paths)) {
+    const { responses } = Object.values(operations)[0]!;
+    const refusals = ['401', '429'].filter((status) => status in responses);
+    expect(refusals, path).toEqual(/^(\/v2)?\/health\//.test(path) ? [] : ['401', '429']);
   }
 });
 

@@ -3,14 +3,19 @@ import type { Static } from 'typebox';
 import { Type } from '../json-schema.ts';
 import type { Service } from '../service.ts';
 import { rounded } from './answer.ts';
-import { Alive, ModelInfo, Ready } from './schemas.ts';
+import { Alive, ModelInfo, Ready, problems } from './schemas.ts';
 
 /** What the service tells of itself: model and health. */
 export function infoRoutes(service: Service): FastifyPluginAsyncTypebox {
   return async (app) => {
     app.get(
       '/model',
-      { schema: { summary: 'Manifest, tiers and latency table', response: { 200: ModelInfo } } },
+      {
+        schema: {
+          summary: 'Manifest, tiers and latency table',
+          response: { 200: ModelInfo, ...problems(401, 429) },
+        },
+      },
       async () => {
         const { config } = service;
         const { update, deployment } = service.status();
@@ -71,7 +76,10 @@ export function metricsRoute(service: Service): FastifyPluginAsyncTypebox {
       {
         schema: {
           summary: 'Prometheus metrics',
-          response: { 200: { content: { 'text/plain': { schema: Type.String() } } } },
+          response: {
+            200: { content: { 'text/plain': { schema: Type.String() } } },
+            ...problems(401, 429),
+          },
         },
       },
       async (_request, reply) => {

@@ -68,7 +68,7 @@ export function pageRoutes(service: Service): FastifyPluginAsyncTypebox {
               }),
             ),
           }),
-          response: { 200: Live, ...problems(400) },
+          response: { 200: Live, ...problems(400, 401, 429) },
         },
       },
       async ({ query }) => ({

@@ -31,7 +31,12 @@ export function metadataRoutes(service: Service, version: string): FastifyPlugin
   return async (app) => {
     app.get(
       '',
-      { schema: { summary: 'Server metadata', response: { 200: ServerMetadata } } },
+      {
+        schema: {
+          summary: 'Server metadata',
+          response: { 200: ServerMetadata, ...v2Errors(401, 429) },
+        },
+      },
       async () => describeServer(version),
     );
     app.get(
@@ -56,7 +61,12 @@ export function metadataRoutes(service: Service, version: string): FastifyPlugin
 
     app.get(
       '/models/stats',
-      { schema: { summary: 'Statistics of all models', response: { 200: ModelStatistics } } },
+      {
+        schema: {
+          summary: 'Statistics of all models',
+          response: { 200: ModelStatistics, ...v2Errors(401, 429) },
+        },
+      },
       async () => statistics(service.manifest),
     );
 
@@ -69,7 +79,11 @@ export function metadataRoutes(service: Service, version: string): FastifyPlugin
         app.get(
           `${path}${suffix}`,
           {
-            schema: { summary, params: ModelParams, response: { ...response, ...v2Errors(404) } },
+            schema: {
+              summary,
+              params: ModelParams,
+              response: { ...response, ...v2Errors(401, 404, 429) },
+            },
           },
           async ({ params }, reply) => {
             assertModel(params, service.manifest);
