@@ -6,7 +6,7 @@ import { ExpiredError, RefusedError, Scheduler } from '../../src/scheduler/sched
 import type { Engine, SchedulerOptions, Served } from '../../src/scheduler/scheduler.ts';
 import { VirtualClock } from '../../bench/simulator/clock.ts';
 import { policiesFor } from '../../bench/simulator/policies.ts';
-import { TIERS } from './support.ts';
+import { TIERS, linear } from './support.ts';
 import { submit, submitAll } from '../../bench/simulator/submit.ts';
 
 const TABLE = { TT: { 1: 2, 8: 9 }, TF: { 1: 3, 8: 13.5 }, FF: { 1: 4, 8: 18 } };
@@ -450,6 +450,16 @@ describe('places reserved for inputs that are still being made ready', () => {
     expect(scheduler.preview(inTime, readyIn(busy - idle))).toBeNull();
     expect(scheduler.preview(inTime, readyIn(busy - idle + 0.1))).not.toBeNull();
   });
+});
+
+test('a budget that is named holds the time that the cheapest tier hardly ever exceeds', () => {
+  // Typically 2 ms.
+  const latency = Object.assign(new MeasuredLatency(TABLE), linear(1, 2.5));
+  const run = () => new Promise<never>(() => {});
+  const scheduler = schedulerOn(new VirtualClock(), { run }, { latency });
+  const wish = { arrivedAt: 0, deadline: 20, minAccuracy: 0 };
+  const named = scheduler.enough(wish, { mostlyMs: 0, atMostMs: 0 });
+  expect(named).toEqual({ enoughMs: 5, cheapestMs: 5 });
 });
 
 test('an owner may withdraw others of a decision as soon as it learns of one', async () => {
