@@ -170,7 +170,7 @@ describe('serve', () => {
       const ended = once(terminal, 'close');
       await vi.waitFor(() => expect(screen).toContain('ready:'), { timeout: 60_000, interval: 50 });
       await fetch(`http://localhost:${port}/classify`, { method: 'POST', body: 'no image' });
-      await vi.waitFor(() => expect(screen).toMatch(/classify 4\d\d/));
+      await vi.waitFor(() => expect(screen).toMatch(/classify 4\d\d/), { timeout: 60_000 });
       // As Ctrl-C does.
       terminal.stdin.write('\u0003');
       await ended;

@@ -2,6 +2,7 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { availableParallelism, getPriority } from 'node:os';
 import { expect, it } from 'vitest';
 import { startServer } from './server.ts';
+import { cores } from './tools.ts';
 
 const linux = process.platform === 'linux';
 if (!linux) console.warn("skipping the engines' priority: threads have one on Linux only");
@@ -12,17 +13,6 @@ function priorities(pid: number): number[] {
     const [, fields] = readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8').split(') ');
     return Number(fields!.split(' ')[16]);
   });
-}
-
-/** Of those that this process may use (`man 5 proc`: `0-3,6` in `status`), the first ones. */
-function cores(count: number): string {
-  const status = readFileSync('/proc/self/status', 'utf8');
-  const ranges = /^Cpus_allowed_list:\s*(\S+)$/m.exec(status)![1]!.split(',');
-  const allowed = ranges.flatMap((range) => {
-    const [first, last = first] = range.split('-').map(Number);
-    return Array.from({ length: last! - first! + 1 }, (_, index) => first! + index);
-  });
-  return allowed.slice(0, count).join(',');
 }
 
 const CASES = [

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 
 /** Runs a program to its end. */
 export function run(
@@ -41,4 +41,15 @@ export function lacks(program: string): boolean {
   if (absent) process.stderr.write(`skipping tests that need ${program}: run .ci/tools.sh\n`);
   missing.set(program, absent);
   return absent;
+}
+
+/** Of the cores that this process may use (`man 5 proc`: `0-3,6` in `status`), the first ones. */
+export function cores(count: number): string {
+  const status = readFileSync('/proc/self/status', 'utf8');
+  const ranges = /^Cpus_allowed_list:\s*(\S+)$/m.exec(status)![1]!.split(',');
+  const allowed = ranges.flatMap((range) => {
+    const [first, last = first] = range.split('-').map(Number);
+    return Array.from({ length: last! - first! + 1 }, (_, index) => first! + index);
+  });
+  return allowed.slice(0, count).join(',');
 }

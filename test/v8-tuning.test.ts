@@ -1,9 +1,11 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { expect, it } from 'vitest';
+import { cores } from './tools.ts';
 
 const linux = process.platform === 'linux';
 if (!linux) console.warn("skipping the priorities of threads: they are Linux's");
+if (availableParallelism() < 2) console.warn('skipping what takes two cores');
 
 /** Prints the priority of the process and those of its threads, as `nice` counts. */
 const PRIORITIES = `
@@ -14,14 +16,14 @@ const PRIORITIES = `
   console.log(JSON.stringify({ own: getPriority(), nice }));
 `;
 
-function priorities(cores: string): { own: number; nice: number[] } {
+function priorities(count: number): { own: number; nice: number[] } {
   const script = ['--input-type=module', '-e', PRIORITIES];
-  const output = execFileSync('taskset', ['-c', cores, process.execPath, ...script]);
+  const output = execFileSync('taskset', ['-c', cores(count), process.execPath, ...script]);
   return JSON.parse(output.toString()) as { own: number; nice: number[] };
 }
 
 it.skipIf(!linux)('on one core, V8 compiles with what is left over', () => {
-  const { own, nice } = priorities('0');
+  const { own, nice } = priorities(1);
   const below = Math.min(own + 14, 19);
   expect(nice.filter((each) => each === below).length).toBeGreaterThanOrEqual(4);
   expect(nice.filter((each) => each === own).length).toBeGreaterThanOrEqual(1);
@@ -30,7 +32,7 @@ it.skipIf(!linux)('on one core, V8 compiles with what is left over', () => {
 it.skipIf(!linux || availableParallelism() < 2)(
   'on more cores, all its threads have one priority',
   () => {
-    const { own, nice } = priorities('0,1');
+    const { own, nice } = priorities(2);
     expect(nice.every((each) => each === own)).toBe(true);
   },
 );
