@@ -89,6 +89,11 @@ const pixels = (count: number, more: object = {}) => ({
   ...more,
 });
 
+async function startGrpc(settings: Record<string, string>) {
+  const [port] = (await freePorts(1)) as [number];
+  return { port, server: await startServer({ GRPC_PORT: String(port), ...settings }) };
+}
+
 async function metric(server: Server, line: string): Promise<number> {
   const lines = (await scrape(server.url)).split('\n');
   return Number(lines.find((each) => each.startsWith(`${line} `))?.split(' ')[1] ?? 0);
@@ -99,14 +104,12 @@ describe('gRPC', () => {
   let port: number;
   let caller: Caller;
   beforeAll(async () => {
-    [port] = (await freePorts(1)) as [number];
-    server = await startServer({
-      GRPC_PORT: String(port),
+    ({ port, server } = await startGrpc({
       MAX_IMAGES_PER_REQUEST: '2000',
       MAX_BODY_BYTES: '8000000',
       MAX_BYTES_IN_FLIGHT: '8000000',
       DEFAULT_BUDGET_MS: '60000',
-    });
+    }));
     caller = new Caller(port);
   });
   afterAll(async () => {
@@ -350,11 +353,7 @@ describe('a gRPC call whose message does not come', () => {
   let server: Server;
   let port: number;
   beforeAll(async () => {
-    [port] = (await freePorts(1)) as [number];
-    server = await startServer({
-      GRPC_PORT: String(port),
-      REQUEST_TIMEOUT_MS: '3000',
-    });
+    ({ port, server } = await startGrpc({ REQUEST_TIMEOUT_MS: '3000' }));
   });
   afterAll(() => server?.stop());
 
@@ -385,8 +384,7 @@ describe('a gRPC call whose message does not come', () => {
   });
 
   it('neither fails a drain nor keeps connections of HTTP open', async () => {
-    const [port] = (await freePorts(1)) as [number];
-    const server = await startServer({ GRPC_PORT: String(port), DRAIN_TIMEOUT_MS: '5000' });
+    const { port, server } = await startGrpc({ DRAIN_TIMEOUT_MS: '5000' });
     const session = connect(`http://127.0.0.1:${port}`).on('error', () => {});
     const call = session.request({
       ':method': 'POST',
@@ -432,9 +430,7 @@ describe('a gRPC client that does not take its answer', () => {
   }
 
   it('holds its bytes for no longer than a request may take to arrive', async () => {
-    const [port] = (await freePorts(1)) as [number];
-    const server = await startServer({
-      GRPC_PORT: String(port),
+    const { port, server } = await startGrpc({
       REQUEST_TIMEOUT_MS: '2000',
       MAX_BODY_BYTES: '8000',
       MAX_BYTES_IN_FLIGHT: '8000',
@@ -456,8 +452,7 @@ describe('a gRPC client that does not take its answer', () => {
   });
 
   it.each(['5000', '1000'])('does not fail a drain of %s ms', async (ms) => {
-    const [port] = (await freePorts(1)) as [number];
-    const server = await startServer({ GRPC_PORT: String(port), DRAIN_TIMEOUT_MS: ms });
+    const { port, server } = await startGrpc({ DRAIN_TIMEOUT_MS: ms });
     const { session } = await askWithoutReading(port);
     expect(await server.stop()).toBe(0);
     session.destroy();
@@ -469,11 +464,7 @@ describe('gRPC with tokens', () => {
     const folder = await mkdtemp(join(tmpdir(), 'depthserve-grpc-'));
     const sha256 = '9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08'; // of "test"
     await writeFile(join(folder, 't.json'), JSON.stringify({ tokens: [{ name: 'a', sha256 }] }));
-    const [port] = (await freePorts(1)) as [number];
-    const server = await startServer({
-      GRPC_PORT: String(port),
-      TOKENS_FILE: join(folder, 't.json'),
-    });
+    const { port, server } = await startGrpc({ TOKENS_FILE: join(folder, 't.json') });
     const caller = new Caller(port);
     const headers = { authorization: 'Bearer test' };
     expect(await caller.call('ServerReady', {})).toEqual({ ready: true });

@@ -1,5 +1,6 @@
 import { beforeEach, expect, test, vi } from 'vitest';
 import { InferenceEngine } from '../src/engine/engine.ts';
+import { EngineError } from '../src/engine/protocol.ts';
 import { EngineThread } from '../src/engine/thread.ts';
 
 const OPTIONS = {
@@ -42,4 +43,37 @@ test('CUDA that has memory for one session only is no CUDA', async () => {
   );
   await expect(start).rejects.toThrow('EXECUTION_PROVIDER=cuda, but CUDA did not load: no memory');
   expect(released).toEqual([0]);
+});
+
+test('an engine tells once of a worker that is lost while it runs nothing, and when it is back', async () => {
+  const threads: { alive: boolean; lose: () => void }[] = [];
+  vi.spyOn(EngineThread, 'start').mockImplementation(async (_options, _limitMs, onLost) => {
+    const thread = {
+      alive: true,
+      run: async () => ({ logits: Float32Array.of(0, 1), workMs: 1, waitMs: 0 }),
+      release: async () => {},
+      lose() {
+        thread.alive = false;
+        onLost(new EngineError('its thread ended', 'crash'));
+      },
+    };
+    threads.push(thread);
+    return thread as unknown as EngineThread;
+  });
+  const engine = await InferenceEngine.start(
+    { ...OPTIONS, provider: 'cpu', workers: 2 },
+    { failed() {} },
+  );
+  engine.watch(1000);
+  const lost: number[] = [];
+  engine.onLost = (worker) => lost.push(worker);
+
+  threads[1]!.lose();
+  expect(lost).toEqual([1]);
+  expect(engine.working).toBe(1);
+  await engine.recovered(1);
+  expect(engine.working).toBe(2);
+  expect(threads).toHaveLength(3);
+  expect(lost).toEqual([1]);
+  await engine.release();
 });
