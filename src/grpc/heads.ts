@@ -216,7 +216,8 @@ export class Heads {
     const budget = wish.budgetMs ?? budgetMs ?? Infinity;
     const end = () => {
       stop();
-      const isLate = performance.now() - arrivedAt >= budget;
+      // A timer may be up to 1 ms early.
+      const isLate = performance.now() - arrivedAt >= budget - 1;
       refuse(isLate ? uploadLate() : new ServeError('request-timeout', 'The message is not here.'));
     };
     const due = arrivedAt + Math.min(budget, REQUEST_TIMEOUT_MS);
