@@ -223,7 +223,9 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
 }
 
 function explain({ instancePath, message, params }: ErrorObject): string {
-  const why = params['allowedValues'] ? `must be one of ${params['allowedValues'].join(', ')}` : message;
+  const why = params['allowedValues']
+    ? `must be one of ${params['allowedValues'].join(', ')}`
+    : message;
   const name = instancePath.slice(1);
   return `${name} (--${flagOf(name)}) ${why}`;
 }
