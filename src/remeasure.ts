@@ -1,4 +1,4 @@
-import { evenedOut, median } from './engine/measure.ts';
+import { evenedOut, median, worthTiming } from './engine/measure.ts';
 import type { LatencyTable, MeasuredLatency } from './scheduler/latency.ts';
 import type { Tier } from './scheduler/policy.ts';
 import type { Clock } from './scheduler/scheduler.ts';
@@ -15,7 +15,7 @@ const SETTLED_MS = 600_000;
 const AGREES = 1.15;
 
 export interface Remeasured {
-  /** All that may be run. */
+  /** All that may be chosen. */
   readonly tiers: readonly Tier[];
   /** Whose table is put right. */
   readonly latency: Pick<MeasuredLatency, 'table' | 'restate'>;
@@ -46,11 +46,12 @@ export async function remeasure(
       if (ms !== null) return ms;
     }
   };
+  const timed = worthTiming(tiers, tiers);
   let pauseMs = RETRY_MS;
   try {
     for (;;) {
       const times = new Map<string, number>();
-      for (const tier of tiers) {
+      for (const tier of tiers.filter(({ skip }) => timed.has(skip))) {
         await run(tier);
         const counted: number[] = [];
         while (counted.length < RUNS) counted.push(await run(tier));

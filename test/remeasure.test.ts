@@ -9,10 +9,10 @@ import type { Tier } from '../src/scheduler/policy.ts';
 import { fakeParts, jpegOf } from './fake-deployment.ts';
 
 const NETWORKS = [
-  { skip: 'TT', accuracy: 0, macs: 10 },
-  { skip: 'TF', accuracy: 0, macs: 15 },
-  { skip: 'FT', accuracy: 0, macs: 15 },
-  { skip: 'FF', accuracy: 0, macs: 20 },
+  { skip: 'TT', accuracy: 0.5, macs: 10 },
+  { skip: 'TF', accuracy: 0.6, macs: 15 },
+  { skip: 'FT', accuracy: 0.6, macs: 15 },
+  { skip: 'FF', accuracy: 0.7, macs: 20 },
 ];
 const TRUTH: Record<string, number> = { TT: 10, TF: 15, FT: 15, FF: 20 };
 /** Of TT, three times as long as it takes. */
@@ -24,14 +24,18 @@ const DISTURBED: LatencyTable = {
 };
 
 /** Plays until `ms`, with `trial` instead of the engine. */
-async function play(ms: number, trial: (skip: string, at: number) => number | null) {
+async function play(
+  ms: number,
+  trial: (skip: string, at: number) => number | null,
+  tiers: readonly Tier[] = NETWORKS,
+) {
   const clock = new VirtualClock();
   const end = new AbortController();
   clock.at(ms, () => end.abort(new Error('over')));
   const latency = new MeasuredLatency(DISTURBED);
   const runs: number[] = [];
   const what = {
-    tiers: NETWORKS,
+    tiers,
     latency,
     async trial({ skip }: Tier) {
       const took = trial(skip, clock.now());
@@ -58,6 +62,19 @@ describe('a latency table that was taken beside a busy neighbour', () => {
       expect(table[skip]![1]! / TRUTH[skip]!).toBeCloseTo(1, 1);
       expect(table[skip]![8]! / table[skip]![1]!).toBeCloseTo(4);
     }
+  });
+
+  test('is put right by those that may be chosen: what another is sure to beat does not run', async () => {
+    const beaten = NETWORKS.map((tier) => (tier.skip === 'FT' ? { ...tier, accuracy: 0.4 } : tier));
+    const ran = new Set<string>();
+    const trial = (skip: string) => {
+      ran.add(skip);
+      return 2 * TRUTH[skip]!;
+    };
+    const { table } = await play(60_000, trial, beaten);
+    expect([...ran]).toEqual(['TT', 'TF', 'FF']);
+    // It follows from its MACs.
+    expect(table['FT']![1]! / (2 * TRUTH['FT']!)).toBeCloseTo(1, 1);
   });
 
   test('is replaced as a whole: rows of two measurements do not compare', async () => {

@@ -95,7 +95,10 @@ export async function measureTable(
 }
 
 /** Without those that another sub-network is sure to beat, but for the ends of the line of MACs. */
-function worthTiming(ranked: readonly Tier[], all: MeasureOptions['all']): ReadonlySet<string> {
+export function worthTiming(
+  ranked: readonly Tier[],
+  all: MeasureOptions['all'],
+): ReadonlySet<string> {
   const isBeaten = ({ accuracy, macs }: Tier) =>
     ranked.some((other) => other.accuracy >= accuracy && other.macs <= CHEAPER * macs);
   const byMacs = all.toSorted((a, b) => a.macs - b.macs);
