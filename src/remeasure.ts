@@ -7,8 +7,10 @@ import type { Clock } from './scheduler/scheduler.ts';
 const RUNS = 4;
 /** Pause after each run, as a multiple of its time: the processor is for others. */
 const PAUSE = 19;
-/** Between two tries while there is work, ms; after the first measurement, doubled each time. */
+/** Pause between two tries while there is work, and after the first measurement, ms. */
 const RETRY_MS = 500;
+/** That pause is so many times longer after each further measurement. */
+const SELDOMER = 4;
 /** After two measurements that agree, ms, and at most: a machine does not change often. */
 const SETTLED_MS = 600_000;
 /** Times that differ by less than this factor agree. */
@@ -63,7 +65,7 @@ export async function remeasure(
         changed();
       }
       // Where times scatter too much to agree, it must not go on for ever at this pace.
-      pauseMs = rows ? Math.min(2 * pauseMs, SETTLED_MS) : SETTLED_MS;
+      pauseMs = rows ? Math.min(SELDOMER * pauseMs, SETTLED_MS) : SETTLED_MS;
       await pause(pauseMs);
     }
   } catch (error) {
