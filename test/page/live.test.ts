@@ -131,6 +131,18 @@ describe.skipIf(noBrowser)('the page of another service', () => {
     expect(await open.page.locator('#depths').textContent()).toContain('unknown');
   });
 
+  test('on a phone, the table of depths needs no scrolling, also with long names', async () => {
+    server = await startServer({ MODEL_DIR: 'models/grocery' });
+    open = await OpenPage.open(browser, server.url, PHONE);
+    const { page } = open;
+    // Each row has been asked for.
+    await expect.poll(() => page.locator('#depths td:has-text("%)")').count()).toBeGreaterThan(1);
+    const hidden = await page.evaluate(
+      "[...document.querySelectorAll('.scroll')].map((box) => box.scrollWidth - box.clientWidth)",
+    );
+    expect(hidden).toEqual([0]);
+  });
+
   test('a service that stops is said to have stopped, and goes on when it is back', async () => {
     const [port] = await freePorts(1);
     server = await startServer({ PORT: String(port) });
