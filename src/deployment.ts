@@ -3,6 +3,7 @@ import { ServeError, uploadLate } from './errors.ts';
 import { mostAccurate, paretoFront, rankedTiers, superNetOf } from './model/ladder.ts';
 import { confidenceOf } from './model/logits.ts';
 import type { Manifest, Model } from './model/manifest.ts';
+import { Cancellation } from './pipeline/cancellation.ts';
 import { DecodeError } from './pipeline/decode-stage.ts';
 import type { Decoder } from './pipeline/decode-stage.ts';
 import type { DecodeTimes } from './pipeline/decode-times.ts';
@@ -26,8 +27,8 @@ import type { DeploymentStatus } from './telemetry/status.ts';
 
 /** No request of a rehearsal begins after so many ms. */
 const REHEARSAL_MS = 100;
-/** Their budget, ms: enough for code that is cold. */
-const PATIENT_MS = 60_000;
+/** What they ask for: their budget is enough for code that is cold. */
+const PATIENT = { budgetMs: 60_000, minAccuracy: 0 };
 
 /** Batches that run before the Pareto front is drawn again. */
 const BATCHES_PER_FRONT = 64;
@@ -98,8 +99,8 @@ export class Deployment {
   readonly #shadowStarted: Promise<Shadow | null>;
   /** When images came last, on the clock. */
   #askedAt = -Infinity;
-  /** Nobody else asked for the photo that is under way. */
-  #asksItself = false;
+  /** A photo of its own that is under way; null: there is none. */
+  #own: { readonly skip: string; readonly cancellation: Cancellation } | null = null;
   /** Requests that have come in and are not answered yet. */
   #held = 0;
   #reportIdle: () => void = () => {};
@@ -137,7 +138,7 @@ export class Deployment {
       ...this.#options,
       events: {
         finished: (tier, size, predictedMs, actualMs, workMs) => {
-          const isOwn = this.#asksItself && size === 1;
+          const isOwn = this.#own?.skip === tier.skip && size === 1;
           if (!isOwn) metrics.ranBatch(superNet, tier, size, predictedMs, actualMs);
           this.#sharedCores.ran(size, workMs);
           this.#sinceFront += 1;
@@ -220,12 +221,12 @@ export class Deployment {
     const pipeline = new Pipeline(this.#options);
     const began = clock.now();
     while (clock.now() - began < REHEARSAL_MS) {
-      const request = { arrivedAt: clock.now(), budgetMs: PATIENT_MS, minAccuracy: 0 };
+      const request = { ...PATIENT, arrivedAt: clock.now() };
       await pipeline.classify([{ file: photo, header: headerOf(photo) }], request);
     }
   }
 
-  /** Times the sub-networks while nothing is asked, and a photo that comes alone, until released. */
+  /** While nothing is asked, times the sub-networks and answers photos of its own; until released. */
   keepCurrent(photo: Buffer): void {
     const inputs = [trialImage(this.engine.imageBytes)];
     const what: Remeasured = {
@@ -252,14 +253,13 @@ export class Deployment {
     // Else callers show what a request takes.
     if (!this.pipeline.idle || arrivedAt - this.#askedAt < ALONE_MS) return;
     const letGo = this.hold();
-    this.#asksItself = true;
-    const { skip } = this.#front[0]!;
-    const request = { arrivedAt, budgetMs: PATIENT_MS, minAccuracy: 0, skip };
-    // An engine or a decoder that fails is replaced, and told elsewhere.
-    await this.pipeline
-      .classify([{ file: photo, header: headerOf(photo) }], request)
-      .catch(() => {});
-    this.#asksItself = false;
+    this.#own = { skip: this.#front[0]!.skip, cancellation: new Cancellation() };
+    const request = { ...PATIENT, arrivedAt, format: 'jpeg', ...this.#own };
+    // Without a header: what callers' photos take to decode is remembered, not this one.
+    const answered = this.pipeline.classify([{ file: photo, header: null }], request);
+    // A caller came; or an engine or a decoder failed, is replaced and told elsewhere.
+    await answered.catch(() => {});
+    this.#own = null;
     letGo();
   }
 
@@ -293,6 +293,7 @@ export class Deployment {
   ): Promise<readonly Classified[]> {
     const askedAt = this.#parts.clock.now();
     this.#askedAt = askedAt;
+    this.#own?.cancellation.cancel(new Error('a caller came'));
     try {
       const { manifest } = this;
       return (await answers).map((answer) => ({ ...answer, manifest, best: this.#best }));

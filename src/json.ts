@@ -5,8 +5,8 @@ import type { Options } from 'ajv';
 export const parseJson = (text: string): unknown => JSON.parse(text.replace(/^\uFEFF/, ''));
 
 /**
- * For schemas of ours. That they are schemas is checked by test/schemas.test.ts: Ajv would compile
- * the schema of schemas for it, at every start.
+ * For schemas of ours. Tests check that they are schemas (test/schemas.test.ts, of routes those of
+ * docs/openapi.json): Ajv would compile the schema of schemas for it, at every start.
  */
 export const OWN_SCHEMAS = { meta: false, validateSchema: false } as const;
 

@@ -42,9 +42,6 @@ try {
 async function run(): Promise<number | null> {
   if (args.length > 0) return (await import('./cli/parser.ts')).main(args);
   // As in the image: nothing to read, and the library that reads it takes 0.1 s to load.
-  await import('./v8-tuning.ts');
-  // On one core, it would have to wait, and not take its turns as src/cli/take-turns.ts wants it to.
-  if (availableParallelism() > 1) (await import('./engine/thread.ts')).beginThread();
-  await (await import('./cli/serve.ts')).serve(process.env);
+  await (await import('./cli/serve-early.ts')).serveEarly(process.env);
   return null;
 }

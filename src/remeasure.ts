@@ -7,9 +7,10 @@ import type { Clock } from './scheduler/scheduler.ts';
 const RUNS = 4;
 /** Pause after each run, as a multiple of its time: the processor is for others. */
 const PAUSE = 19;
-/** Pause between two tries while there is work, and after the first measurement, ms. */
+/** Pause between two tries while there is work, ms. */
 const RETRY_MS = 500;
-/** That pause is so many times longer after each further measurement. */
+/** Pause after the first measurement, ms, and so many times as long after each further one. */
+const AGAIN_MS = 2000;
 const SELDOMER = 4;
 /** After two measurements that agree, ms, and at most: a machine does not change often. */
 const SETTLED_MS = 600_000;
@@ -49,7 +50,7 @@ export async function remeasure(
     }
   };
   const timed = worthTiming(tiers, tiers);
-  let pauseMs = RETRY_MS;
+  let pauseMs = AGAIN_MS;
   try {
     for (;;) {
       const times = new Map<string, number>();
@@ -65,8 +66,9 @@ export async function remeasure(
         changed();
       }
       // Where times scatter too much to agree, it must not go on for ever at this pace.
-      pauseMs = rows ? Math.min(SELDOMER * pauseMs, SETTLED_MS) : SETTLED_MS;
+      if (!rows) pauseMs = SETTLED_MS;
       await pause(pauseMs);
+      pauseMs = Math.min(SELDOMER * pauseMs, SETTLED_MS);
     }
   } catch (error) {
     if (!signal.aborted) throw error;

@@ -14,7 +14,6 @@ import { rankedTiers } from './model/ladder.ts';
 import { ModelError } from './model/manifest.ts';
 import type { Model } from './model/manifest.ts';
 import { DecodeTimes } from './pipeline/decode-times.ts';
-import type { Header } from './preprocess/header.ts';
 import { DecoderPool } from './preprocess/pool.ts';
 import type { LatencyTable } from './scheduler/latency.ts';
 import type { Clock } from './scheduler/scheduler.ts';
@@ -76,15 +75,18 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
   };
   // Side by side: threads spend most of their start on loading code.
   const starting = [startEngine(engineOptions, options, failed), startDecoders(options)] as const;
-  const decodeTimes = new DecodeTimes();
-  const warmedUp = starting[1].then((decoder) => warmUp(decoder, decodeTimes, signal));
-  // Where the engine does not start, nobody waits for it.
+  const warmedUp = starting[1].then((decoder) => warmUp(decoder, signal));
+  // Where the engine does not start, its failure is the one that is told.
   warmedUp.catch(() => {});
   try {
     const [engine, decoder] = await Promise.all(starting);
     await assertFits(engine, model);
-    const photo = await warmedUp;
+    const { pictures, decodePictures } = await warmedUp;
     await options.quiet;
+    const decodeTimes = new DecodeTimes();
+    await decodePictures(decoder, pictures, signal, (header, ms, workMs) =>
+      decodeTimes.observe(header, ms, clock.now(), workMs),
+    );
     const sizes = batchSizesOf(config);
     const cache = cacheOf(options, engine, sizes);
     const measuring = {
@@ -120,8 +122,8 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
       remeasured: (better) => void cache?.write(better),
     });
     compileSooner();
-    await deployment.rehearse(photo);
-    deployment.keepCurrent(photo);
+    await deployment.rehearse(pictures.jpeg);
+    deployment.keepCurrent(pictures.jpeg);
     isWarm = true;
     log.info(
       {
@@ -141,6 +143,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
   } catch (error) {
     if (deployment) await deployment.release();
     else {
+      await Promise.allSettled([warmedUp]);
       for (const thread of await Promise.allSettled(starting)) {
         if (thread.status === 'fulfilled') await thread.value.release();
       }
@@ -243,13 +246,13 @@ function startDecoders({ model, config, log }: DeploymentOptions): Promise<Decod
   );
 }
 
-/** @returns a photo. */
-async function warmUp(decoder: DecoderPool, decodeTimes: DecodeTimes, signal: AbortSignal) {
-  const observe = (header: Header, ms: number, workMs?: number) =>
-    decodeTimes.observe(header, ms, clock.now(), workMs);
+/** While the session loads. */
+async function warmUp(decoder: DecoderPool, signal: AbortSignal) {
   // Its library for pictures takes time to load, and is not wanted earlier.
-  const { warmUpDecoders } = await import('./preprocess/decoder-warmup.ts');
-  return warmUpDecoders(decoder, observe, signal);
+  const { drawPictures, decodePictures } = await import('./preprocess/decoder-warmup.ts');
+  const pictures = await drawPictures();
+  await decodePictures(decoder, pictures, signal);
+  return { pictures, decodePictures };
 }
 
 function slowest(table: LatencyTable): number {

@@ -6,6 +6,7 @@ import { remeasure } from '../src/remeasure.ts';
 import { MeasuredLatency } from '../src/scheduler/latency.ts';
 import type { LatencyTable } from '../src/scheduler/latency.ts';
 import type { Tier } from '../src/scheduler/policy.ts';
+import { PIXELS_PER_MS } from '../bench/simulator/run.ts';
 import { fakeParts, jpegOf } from './fake-deployment.ts';
 
 const NETWORKS = [
@@ -184,7 +185,7 @@ describe('the front of a deployment', () => {
   });
 });
 
-test('a server that was never asked knows what a request takes that finds cold caches', async () => {
+describe('a server that nobody asks', () => {
   const profile = {
     name: 'test-model',
     tiers: [
@@ -195,28 +196,56 @@ test('a server that was never asked knows what a request takes that finds cold c
     engineWorkers: 1,
     maxBatch: 8,
   };
-  const clock = new VirtualClock();
-  let ranAt = 0;
-  const slowdown = (now: number) => {
-    const isCold = now - ranAt > 1000;
-    ranAt = now;
-    return isCold ? 2 : 1;
-  };
-  const parts = fakeParts(profile, clock, { slowdown });
-  const deployment = new Deployment(parts);
-  deployment.keepCurrent(jpegOf(1000));
-  const hopeless = { budgetMs: 1, minAccuracy: 0, format: 'jpeg' };
-  const named: number[] = [];
-  for (const at of [1, 30_000]) {
-    clock.at(at, () => {
-      named.push(deployment.pipeline.preview({ ...hopeless, arrivedAt: at })!.smallestBudgetMs);
-    });
-  }
-  clock.at(40_000, () => void deployment.release());
-  await clock.run();
-  expect(named[0]).toBeLessThan(20);
-  // The network takes 20 ms then, besides decoding.
-  expect(named[1]).toBeGreaterThan(20);
-  expect(named[1]).toBeLessThan(21);
-  expect(await parts.metrics.registry.metrics()).not.toMatch(/batch_size_count\{.*\} [1-9]/);
+
+  test('knows what a request takes that finds cold caches', async () => {
+    const clock = new VirtualClock();
+    let ranAt = 0;
+    const slowdown = (now: number) => {
+      const isCold = now - ranAt > 1000;
+      ranAt = now;
+      return isCold ? 2 : 1;
+    };
+    const parts = fakeParts(profile, clock, { slowdown });
+    // What other formats take is no matter of JPEGs.
+    parts.decodeTimes.observe({ format: 'png', pixels: 65_536 }, 50, 0);
+    parts.decodeTimes.observe({ format: 'jpeg', pixels: 65_536 }, 1, 0);
+    const deployment = new Deployment(parts);
+    deployment.keepCurrent(jpegOf(1000));
+    const hopeless = { budgetMs: 1, minAccuracy: 0, format: 'jpeg' };
+    const named: number[] = [];
+    for (const at of [1, 30_000]) {
+      clock.at(at, () => {
+        named.push(deployment.pipeline.preview({ ...hopeless, arrivedAt: at })!.smallestBudgetMs);
+      });
+    }
+    clock.at(40_000, () => void deployment.release());
+    await clock.run();
+    expect(named[0]).toBeLessThan(20);
+    // The network takes 20 ms then, besides decoding.
+    expect(named[1]).toBeGreaterThan(20);
+    expect(named[1]).toBeLessThan(22);
+    expect(await parts.metrics.registry.metrics()).not.toMatch(
+      /(batch|ratio)\w*_count\{.*\} [1-9]/,
+    );
+    expect(parts.decodeTimes.ofAny(0, 'jpeg')).toBe(1);
+  });
+
+  test('gives its own photo up when a caller comes', async () => {
+    const clock = new VirtualClock();
+    const ran: string[] = [];
+    const dispatched = ({ skip }: Tier) => void ran.push(`${skip} ${clock.now()}`);
+    const parts = fakeParts(profile, clock, { decoders: 2, dispatched });
+    const deployment = new Deployment(parts);
+    // It takes 130 ms to decode, from 500 on.
+    deployment.keepCurrent(jpegOf(130 * PIXELS_PER_MS));
+    const pixels = [new Uint8Array(3)];
+    const request = { arrivedAt: 550, budgetMs: 1000, minAccuracy: 0 };
+    clock.at(550, () => void deployment.classifyPixels(pixels, request));
+    clock.at(900, () => void deployment.release());
+    await clock.run();
+    const metrics = await parts.metrics.registry.metrics();
+    expect(metrics).toMatch(/batch_size_count\{.*tier="F".*\} 1/);
+    // At 600 and 800, the engine is timed.
+    expect(ran.slice(-3)).toEqual(['F 550', 'T 600', 'T 800']);
+  });
 });

@@ -49,10 +49,10 @@ export async function main(args: readonly string[]): Promise<number | null> {
       'Serve a model over HTTP (what is done without a command)',
       (command) => withSettings(command, SETTINGS).option('json', json('log as JSON')),
       async (argv) => {
-        const { serve } = await import('./serve.ts');
+        const { serveEarly } = await import('./serve-early.ts');
         code = null;
         const env = settingsOf(argv);
-        await serve(argv.json ? { ...env, LOG_FORMAT: 'json' } : env);
+        await serveEarly(argv.json ? { ...env, LOG_FORMAT: 'json' } : env);
       },
     )
     .command(

@@ -76,7 +76,8 @@ async function makeFolder(folder: string): Promise<void> {
     () => false,
   );
   if (isThere) return;
-  await makeFolder(dirname(folder));
+  const parent = dirname(folder);
+  if (parent !== folder) await makeFolder(parent);
   await mkdir(folder).catch((err: NodeJS.ErrnoException) => {
     // Another replica may have made it meanwhile.
     if (err.code !== 'EEXIST') throw err;

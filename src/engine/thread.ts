@@ -34,7 +34,9 @@ export function beginThread(): void {
   begun = newThread();
   // Nothing is lost with it.
   begun.unref();
-  begun.on('error', () => (begun = null));
+  begun.on('error', () => {});
+  // One that has ended is not taken.
+  begun.on('exit', () => (begun = null));
 }
 
 const stuck = new Set<EngineThread>();
