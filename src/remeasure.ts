@@ -5,7 +5,7 @@ import type { Clock } from './scheduler/scheduler.ts';
 
 /** Runs of each sub-network, after one that is not counted. */
 const RUNS = 4;
-/** Pause after each run, as a multiple of its time: the processor is for others. */
+/** Pause after these, as a multiple of their time: the processor is for others. */
 const PAUSE = 19;
 /** Pause between two tries while there is work, ms. */
 const RETRY_MS = 500;
@@ -41,13 +41,20 @@ export async function remeasure(
   signal: AbortSignal,
 ): Promise<void> {
   const pause = pauses(clock, signal);
-  /** Tries until it is run. */
-  const run = async (tier: Tier): Promise<number> => {
-    for (;;) {
+  /**
+   * As at the start: one run right after the other. After a pause each would show what waking a core
+   * takes, which is the same for all sub-networks: the shallow ones would seem to be worth nothing.
+   */
+  const time = async (tier: Tier): Promise<number> => {
+    const times: number[] = [];
+    while (times.length <= RUNS) {
+      signal.throwIfAborted();
       const ms = await trial(tier);
-      await pause(ms === null ? RETRY_MS : PAUSE * ms);
-      if (ms !== null) return ms;
+      if (ms === null) await pause(RETRY_MS);
+      else times.push(ms);
     }
+    await pause(PAUSE * times.reduce((sum, ms) => sum + ms));
+    return median(times.slice(1));
   };
   const timed = worthTiming(tiers, tiers);
   let pauseMs = AGAIN_MS;
@@ -55,10 +62,7 @@ export async function remeasure(
     for (;;) {
       const times = new Map<string, number>();
       for (const tier of tiers.filter(({ skip }) => timed.has(skip))) {
-        await run(tier);
-        const counted: number[] = [];
-        while (counted.length < RUNS) counted.push(await run(tier));
-        times.set(tier.skip, median(counted));
+        times.set(tier.skip, await time(tier));
       }
       const rows = rescaled(latency.table, evenedOut(tiers, times));
       if (rows) {

@@ -62,7 +62,12 @@ def _calibrate(args: argparse.Namespace) -> None:
     manifest.check_field("version", described["version"])
     command = described["training"]["command"]
     recipe = typed_option(command, "--recipe")
-    is_told = recipe in (None, *shipped_recipes()) or None not in (args.val_per_class, args.seed)
+    # Options that were typed after it hold, whatever it says.
+    after = (command or "").rpartition(f"{recipe}")[2]
+    is_told = recipe in (None, *shipped_recipes()) or all(
+        given is not None or typed_option(after, option) is not None
+        for given, option in ((args.val_per_class, "--val-per-class"), (args.seed, "--seed"))
+    )
     if args.data.suffix == ".npz" and not is_told:
         raise CalibrationError(
             f"{recipe} may say which images were held out: give --val-per-class and --seed"

@@ -342,6 +342,9 @@ def test_calibrate_does_not_guess_what_a_recipe_of_ones_own_held_out(served: Pat
     arguments = ["calibrate", "--model", str(served / "model"), "--data", "photos.npz", "--seed=1"]
     assert "mine.toml may say which" in error_of(arguments, capsys)
     assert "no such file" in error_of([*arguments, "--val-per-class", "9"], capsys)
+    described["training"]["command"] += " --val-per-class 9"
+    write(described, served / "model")
+    assert "no such file" in error_of(arguments, capsys)
 
 
 def test_a_file_with_other_weights_is_not_exported(trained: Path):
