@@ -83,7 +83,7 @@ function drawPanel(panel: Panel, { from, to, ticks }: Page): string {
   const series = panel.stacked ? stack(panel.series, panel.stacked) : panel.series;
   const values = series.flatMap(({ points }) => points.flatMap(([, y]) => y ?? []));
   const [low, high, step] = axis(
-    panel.min ?? Math.min(...values),
+    panel.min ?? (panel.stacked ? 0 : Math.min(...values)),
     panel.max ?? Math.max(...values),
   );
   const right = WIDTH - RIGHT;

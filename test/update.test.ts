@@ -191,13 +191,16 @@ describe('a new version in the model folder', () => {
       reloaded();
       await until(async () => times('model released') === count);
     };
+    // A signal that comes after the update that it asks for has the file opened once more.
+    const oneModel = () => until(async () => (await state()).models === 1);
     await swap(1);
+    await oneModel();
     const before = await state();
     for (const count of [2, 3, 4, 5]) await swap(count);
+    await oneModel();
     const after = await state();
     // Four workers that stayed would be four; others of Node's may still be started.
     expect(after.threads - before.threads).toBeLessThan(4);
-    expect([before.models, after.models]).toEqual([1, 1]);
     // It is 60 to 95 MB with the state of the machine; four sessions that stayed would add 100.
     expect(after.mb - before.mb).toBeLessThan(120);
   });

@@ -16,7 +16,7 @@ const FOLDER = process.env['PICTURES'];
 
 const SECONDS = 180;
 /** Requests/s in the middle; none at the ends. */
-const PEAK = 240;
+const PEAK = 700;
 /** Answered before the picture begins: rates of counters that are near 0 are rough. */
 const BEFORE = 100;
 const BUDGETS = ['25', '50', '100'];
