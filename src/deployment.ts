@@ -138,6 +138,7 @@ export class Deployment {
       ...this.#options,
       events: {
         finished: (tier, size, predictedMs, actualMs, workMs) => {
+          // No caller's: it is in no figure of what answers cost.
           const isOwn = this.#own?.skip === tier.skip && size === 1;
           if (!isOwn) metrics.ranBatch(superNet, tier, size, predictedMs, actualMs);
           this.#sharedCores.ran(size, workMs);

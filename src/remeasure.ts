@@ -11,7 +11,7 @@ const PAUSE = 19;
 const RETRY_MS = 500;
 /** Pause after the first measurement, ms, and so many times as long after each further one. */
 const AGAIN_MS = 2000;
-const SELDOMER = 4;
+const LONGER = 4;
 /** After two measurements that agree, ms, and at most: a machine does not change often. */
 const SETTLED_MS = 600_000;
 /** Times that differ by less than this factor agree. */
@@ -72,16 +72,16 @@ export async function remeasure(
       // Where times scatter too much to agree, it must not go on for ever at this pace.
       if (!rows) pauseMs = SETTLED_MS;
       await pause(pauseMs);
-      pauseMs = Math.min(SELDOMER * pauseMs, SETTLED_MS);
+      pauseMs = Math.min(LONGER * pauseMs, SETTLED_MS);
     }
   } catch (error) {
     if (!signal.aborted) throw error;
   }
 }
 
-/** Pause before the first image that it asks itself, ms; doubled each time, up to the other. */
+/** Pause before the first photo of its own, ms; doubled each time, up to the max. */
 export const ALONE_MS = 500;
-const SELDOM_ALONE_MS = 60_000;
+const MAX_ALONE_MS = 60_000;
 
 /**
  * Has an image answered after ever longer pauses, for as long as the service runs: after a pause
@@ -97,7 +97,7 @@ export async function askAlone(
 ): Promise<void> {
   const pause = pauses(clock, signal);
   try {
-    for (let ms = ALONE_MS; ; ms = Math.min(2 * ms, SELDOM_ALONE_MS)) {
+    for (let ms = ALONE_MS; ; ms = Math.min(2 * ms, MAX_ALONE_MS)) {
       await pause(ms);
       await ask();
     }

@@ -9,6 +9,18 @@ import type { Tier } from '../src/scheduler/policy.ts';
 import { PIXELS_PER_MS } from '../bench/simulator/run.ts';
 import { fakeParts, jpegOf } from './fake-deployment.ts';
 
+/** Of a deployment. */
+const PROFILE = {
+  name: 'test-model',
+  tiers: [
+    { skip: 'T', accuracy: 0.7, macs: 10 },
+    { skip: 'F', accuracy: 0.8, macs: 20 },
+  ],
+  latency: { T: { 1: 10, 8: 40 }, F: { 1: 20, 8: 80 } },
+  engineWorkers: 1,
+  maxBatch: 8,
+};
+
 const NETWORKS = [
   { skip: 'TT', accuracy: 0.5, macs: 10 },
   { skip: 'TF', accuracy: 0.6, macs: 15 },
@@ -126,22 +138,12 @@ describe('a latency table that was taken beside a busy neighbour', () => {
 });
 
 describe('the front of a deployment', () => {
-  const profile = {
-    name: 'test-model',
-    tiers: [
-      { skip: 'T', accuracy: 0.7, macs: 10 },
-      { skip: 'F', accuracy: 0.8, macs: 20 },
-    ],
-    latency: { T: { 1: 10, 8: 40 }, F: { 1: 20, 8: 80 } },
-    engineWorkers: 1,
-    maxBatch: 8,
-  };
   const skips = (deployment: Deployment) => deployment.status().tiers.map(({ skip }) => skip);
 
   /** @param failures batches that fail, the first ones. */
   function start(failures = 0) {
     const clock = new VirtualClock();
-    const parts = fakeParts(profile, clock);
+    const parts = fakeParts(PROFILE, clock);
     let batches = 0;
     const engine: ServingEngine = {
       ...parts.engine,
@@ -150,7 +152,7 @@ describe('the front of a deployment', () => {
         return parts.engine.run(...batch);
       },
     };
-    const table = { ...profile.latency, T: { 1: 25, 8: 100 } };
+    const table = { ...PROFILE.latency, T: { 1: 25, 8: 100 } };
     const deployment = new Deployment({ ...parts, engine, table });
     return { clock, deployment };
   }
@@ -197,17 +199,6 @@ describe('the front of a deployment', () => {
 });
 
 describe('a server that nobody asks', () => {
-  const profile = {
-    name: 'test-model',
-    tiers: [
-      { skip: 'T', accuracy: 0.7, macs: 10 },
-      { skip: 'F', accuracy: 0.8, macs: 20 },
-    ],
-    latency: { T: { 1: 10, 8: 40 }, F: { 1: 20, 8: 80 } },
-    engineWorkers: 1,
-    maxBatch: 8,
-  };
-
   test('knows what a request takes that finds cold caches', async () => {
     const clock = new VirtualClock();
     let ranAt = 0;
@@ -216,7 +207,7 @@ describe('a server that nobody asks', () => {
       ranAt = now;
       return isCold ? 2 : 1;
     };
-    const parts = fakeParts(profile, clock, { slowdown });
+    const parts = fakeParts(PROFILE, clock, { slowdown });
     // What other formats take is no matter of JPEGs.
     parts.decodeTimes.observe({ format: 'png', pixels: 65_536 }, 50, 0);
     parts.decodeTimes.observe({ format: 'jpeg', pixels: 65_536 }, 1, 0);
@@ -245,7 +236,7 @@ describe('a server that nobody asks', () => {
     const clock = new VirtualClock();
     const ran: string[] = [];
     const dispatched = ({ skip }: Tier) => void ran.push(`${skip} ${clock.now()}`);
-    const parts = fakeParts(profile, clock, { decoders: 2, dispatched });
+    const parts = fakeParts(PROFILE, clock, { decoders: 2, dispatched });
     const deployment = new Deployment(parts);
     // It takes 130 ms to decode, from 500 on.
     deployment.keepCurrent(jpegOf(130 * PIXELS_PER_MS));
