@@ -1,9 +1,9 @@
+// First: what is loaded later is compiled as it says.
+import '../v8-tuning.ts';
 import { availableParallelism } from 'node:os';
 
 /** As `serve` of serve.ts, whose libraries load while the first engine thread loads its own. */
 export async function serveEarly(env: NodeJS.ProcessEnv): Promise<void> {
-  // First: what is loaded later is compiled as it says.
-  await import('../v8-tuning.ts');
   // On one core a thread would only wait; and it would not take turns (take-turns.ts).
   if (availableParallelism() > 1) (await import('../engine/thread.ts')).beginThread();
   await (await import('./serve.ts')).serve(env);

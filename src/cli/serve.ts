@@ -1,5 +1,3 @@
-// First: what is loaded later is compiled as it says.
-import '../v8-tuning.ts';
 import closeWithGrace from 'close-with-grace';
 import { readConfig } from '../config.ts';
 import type { Config } from '../config.ts';
