@@ -4,7 +4,7 @@ import { createServer } from 'node:http';
 import type { IncomingHttpHeaders } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { SETTINGS } from '../src/config.ts';
@@ -156,6 +156,22 @@ describe('serve', () => {
     const { code, err } = await depthserve(['serve', ...model, ...flags]);
     expect([code, err]).toEqual([1, `depthserve: ${why}: choose another with --host\n`]);
   });
+
+  // To exit while a thread loads its code can abort the process, too; seldom, so what is asked is
+  // whether it ended by itself. On one core none is begun early.
+  test.skipIf(availableParallelism() === 1).each([
+    ['a wrong setting', ['--port', '70000']],
+    ['a model that is not there', ['--model-dir', 'no/such', '--port', '0']],
+  ])(
+    '%s: the thread that was begun early has ended before the process does',
+    async (_what, flags) => {
+      const watch =
+        "process.on('worker',(thread)=>thread.on('exit',(code)=>console.log('thread ended:',code)))";
+      const NODE_OPTIONS = `--import=data:text/javascript,${watch.replaceAll(' ', '%20')}`;
+      const { out } = await depthserve(['serve', ...flags], { NODE_OPTIONS });
+      expect(out.match(/thread ended: \d+/g)).toEqual(['thread ended: 0']);
+    },
+  );
 
   test.skipIf(lacks('script'))(
     'on a terminal: what it does, then one line where it listens',

@@ -2,7 +2,7 @@ import closeWithGrace from 'close-with-grace';
 import { readConfig } from '../config.ts';
 import type { Config } from '../config.ts';
 import { EngineError } from '../engine/protocol.ts';
-import { stuckThreads } from '../engine/thread.ts';
+import { endBegunThread, stuckThreads } from '../engine/thread.ts';
 import { openLog } from '../log.ts';
 import { openModel } from '../model/manifest.ts';
 import type { Service } from '../service.ts';
@@ -40,6 +40,7 @@ export async function serve(env: NodeJS.ProcessEnv): Promise<void> {
       if (cause.err) log.fatal({ err: cause.err }, 'unexpected error');
       log.info({ signal: cause.signal }, 'draining');
       await server?.close();
+      await endBegunThread();
       log.info('drained');
       // Exit code 1, so that a supervisor knows to replace it.
       if (server?.service.state === 'failed') throw new EngineError('the engine failed');
@@ -61,7 +62,9 @@ export async function serve(env: NodeJS.ProcessEnv): Promise<void> {
     if (server.service.state === 'ready') tell(readyLine(server.service, config, port));
   } catch (error) {
     // Whatever still runs (the listener, a timer) must not keep a server alive that cannot serve.
-    void Promise.resolve(server?.giveUp()).then(() => setTimeout(() => process.exit(), 100));
+    void Promise.all([server?.giveUp(), endBegunThread()]).then(() =>
+      setTimeout(() => process.exit(), 100),
+    );
     throw error;
   }
 }

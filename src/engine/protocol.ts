@@ -18,7 +18,7 @@ export interface WorkerOptions {
 }
 
 export type ToWorker =
-  /** The first one. */
+  /** The first one, unless the thread is not wanted. */
   | { readonly type: 'open'; readonly options: WorkerOptions }
   | {
       readonly type: 'run';

@@ -33,10 +33,19 @@ function newThread(): Worker {
 export function beginThread(): void {
   begun = newThread();
   // Nothing is lost with it.
-  begun.unref();
   begun.on('error', () => {});
   // One that has ended is not taken.
   begun.on('exit', () => (begun = null));
+}
+
+/** Ends it if nobody took it. To exit while it loads its code can abort the process. */
+export async function endBegunThread(): Promise<void> {
+  const thread = begun;
+  begun = null;
+  if (thread === null) return;
+  const exited = new Promise((resolve) => thread.once('exit', resolve));
+  thread.postMessage({ type: 'release' } satisfies ToWorker);
+  await exited;
 }
 
 const stuck = new Set<EngineThread>();
@@ -57,7 +66,6 @@ export class EngineThread {
   ) {
     this.#thread = begun ?? newThread();
     begun = null;
-    this.#thread.ref();
     this.#thread.on('message', (message: FromWorker) => this.#settle(message));
     this.#thread.on('error', (error) => this.#lose('crash', String(error)));
     this.#thread.on('exit', (code) => {

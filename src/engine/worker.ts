@@ -10,7 +10,10 @@ import { processorWait, stopwatch } from './processor-wait.ts';
 import type { FromWorker, ToWorker } from './protocol.ts';
 
 const port = parentPort!;
-const [{ options }] = (await once(port, 'message')) as [Extract<ToWorker, { type: 'open' }>];
+const [first] = (await once(port, 'message')) as [ToWorker];
+// Begun early, and not wanted: this ends the thread only.
+if (first.type !== 'open') process.exit();
+const { options } = first;
 const waited = processorWait();
 const FLAG = {
   T: new ort.Tensor('bool', Uint8Array.of(1), []),
