@@ -2,13 +2,16 @@ import closeWithGrace from 'close-with-grace';
 import { readConfig } from '../config.ts';
 import type { Config } from '../config.ts';
 import { EngineError } from '../engine/protocol.ts';
-import { endBegunThread, stuckThreads } from '../engine/thread.ts';
+import { endBegunThread, endThreads, stuckThreads } from '../engine/thread.ts';
 import { openLog } from '../log.ts';
 import { openModel } from '../model/manifest.ts';
 import type { Service } from '../service.ts';
 import { packageVersion, progress } from './command.ts';
 import { Server } from './server.ts';
 import { takeTurns } from './take-turns.ts';
+
+/** Longest that an exit waits for engine threads that load or run a batch, ms. */
+const MOST_END_MS = 3000;
 
 /**
  * `depthserve serve`: the server as a process, with its log, its signals and its end. Returns when
@@ -26,6 +29,7 @@ export async function serve(env: NodeJS.ProcessEnv): Promise<void> {
     if (isText) process.stdout.write(`${line}\n`);
   };
   let server: Server | undefined;
+  let isClosing = false;
   const log = openLog(
     config.LOG_LEVEL,
     (lines) => server?.service.metrics.logLinesLost.inc(lines),
@@ -37,23 +41,30 @@ export async function serve(env: NodeJS.ProcessEnv): Promise<void> {
   const graceful = closeWithGrace(
     { delay: config.DRAIN_TIMEOUT_MS, logger: log, skip: ['SIGHUP'] },
     async (cause) => {
+      isClosing = true;
       if (cause.err) log.fatal({ err: cause.err }, 'unexpected error');
       log.info({ signal: cause.signal }, 'draining');
       await server?.close();
       await endBegunThread();
+      // The start had failed before, and has said why.
+      if (process.exitCode) process.exit();
       log.info('drained');
       // Exit code 1, so that a supervisor knows to replace it.
       if (server?.service.state === 'failed') throw new EngineError('the engine failed');
     },
   );
   process.once('exit', () => {
-    if (stuckThreads() === 0) return;
+    // None is left after a drain; a second signal, an error or the end of the wait leaves some.
+    const threads = stuckThreads() || endThreads(MOST_END_MS);
+    if (threads === 0) return;
     // Exiting waits for all threads, these included.
-    log.fatal({ threads: stuckThreads() }, 'engine threads hang: killing the process');
+    log.fatal({ threads }, 'engine threads hang: killing the process');
     process.kill(process.pid, 'SIGKILL');
   });
   try {
     const model = await openModel(config.MODEL_DIR);
+    // By a signal meanwhile: what is started now would load when the process exits.
+    if (isClosing) return;
     tell(`DepthServe ${version}: loading ${model.manifest.name} ${model.manifest.version}`);
     const onFailed = () => graceful.close();
     server = new Server({ config, model, version, log, text, onFailed, onProgress });

@@ -1,3 +1,4 @@
+import { performance } from 'node:perf_hooks';
 import { Worker } from 'node:worker_threads';
 import { EngineError } from './protocol.ts';
 import type { Fault, FromWorker, ToWorker, WorkerOptions } from './protocol.ts';
@@ -25,8 +26,30 @@ interface Pending {
 /** A thread that was begun before it was known what it will run; null: there is none, or it is taken. */
 let begun: Worker | null = null;
 
+/** Those that have not ended, and what each sets when it is about to: it shows while nothing is awaited. */
+const running = new Map<Worker, Int32Array>();
+
 function newThread(): Worker {
-  return new Worker(new URL('./worker.js', import.meta.url));
+  const ended = new Int32Array(new SharedArrayBuffer(4));
+  const thread = new Worker(new URL('./worker.js', import.meta.url), { workerData: ended });
+  running.set(thread, ended);
+  thread.once('exit', () => running.delete(thread));
+  return thread;
+}
+
+/**
+ * Ends all threads, whatever they are at, for a process that exits now: terminated while it loads its
+ * code or opens its session, a thread aborts the process. Nothing else runs on this thread meanwhile.
+ *
+ * @param limitMs longest wait.
+ * @returns how many have not ended.
+ */
+export function endThreads(limitMs: number): number {
+  for (const thread of running.keys()) thread.postMessage({ type: 'release' } satisfies ToWorker);
+  const until = performance.now() + limitMs;
+  const left = () => Math.max(0, until - performance.now());
+  return [...running.values()].filter((ended) => Atomics.wait(ended, 0, 0, left()) === 'timed-out')
+    .length;
 }
 
 /** Begins the first thread early: to load its code takes a tenth of a second, whatever it will run. */

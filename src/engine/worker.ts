@@ -4,12 +4,17 @@
  */
 import { availableParallelism, constants, getPriority, setPriority } from 'node:os';
 import { once } from 'node:events';
-import { parentPort } from 'node:worker_threads';
+import { parentPort, workerData } from 'node:worker_threads';
 import * as ort from 'onnxruntime-node';
 import { processorWait, stopwatch } from './processor-wait.ts';
 import type { FromWorker, ToWorker } from './protocol.ts';
 
 const port = parentPort!;
+const ended = workerData as Int32Array;
+process.once('exit', () => {
+  Atomics.store(ended, 0, 1);
+  Atomics.notify(ended, 0);
+});
 const [first] = (await once(port, 'message')) as [ToWorker];
 // Begun early, and not wanted: this ends the thread only.
 if (first.type !== 'open') process.exit();
@@ -62,6 +67,17 @@ async function run(
   post({ type: 'result', logits: copy.buffer, ...took() }, [copy.buffer]);
 }
 
+/**
+ * Closing the port lets the thread end by itself: terminating one that holds a session can abort
+ * the process.
+ */
+function end(session: ort.InferenceSession): void {
+  session
+    .release()
+    .catch(failed)
+    .finally(() => port.close());
+}
+
 function failed(error: unknown): void {
   post({ type: 'failed', message: error instanceof Error ? error.message : String(error) });
 }
@@ -83,22 +99,24 @@ function prioritise(): void {
   }
 }
 
+/** Told to end before it has opened its session: the process exits. */
+let isUnwanted = false;
+const unwanted = () => (isUnwanted = true);
+
 try {
   prioritise();
+  port.on('message', unwanted);
   const session = await createSession();
+  port.off('message', unwanted);
   port.on('message', (message: ToWorker) => {
     if (message.type === 'run') {
       run(session, message).catch(failed);
       return;
     }
-    // Closing the port lets the thread end by itself: terminating one that holds a session
-    // can abort the process.
-    session
-      .release()
-      .catch(failed)
-      .finally(() => port.close());
+    end(session);
   });
-  post({ type: 'ready' });
+  if (isUnwanted) end(session);
+  else post({ type: 'ready' });
 } catch (error) {
   failed(error);
   port.close();
