@@ -64,6 +64,10 @@ const lag = new EventLoopLag();
  */
 export async function startDeployment(options: DeploymentOptions): Promise<Deployment> {
   const { model, config, log, signal, warmUpPause, onProgress } = options;
+  if (signal.aborted) {
+    await model.close();
+    throw signal.reason;
+  }
   const { name, version, subNetworks } = model.manifest;
   const started = performance.now();
   const engineOptions = engineOptionsOf(model, config);

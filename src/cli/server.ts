@@ -31,6 +31,8 @@ export interface ServerOptions {
 export class Server {
   readonly service: Service;
   readonly #updater: Updater;
+  /** All but the warm-up. */
+  #opening: Promise<number> | undefined;
   #starting: Promise<void> | undefined;
   #tracing: Tracing | null = null;
   #app: FastifyInstance | undefined;
@@ -50,6 +52,14 @@ export class Server {
    * @returns the port.
    */
   async start(): Promise<number> {
+    this.#opening = this.#open();
+    const port = await this.#opening;
+    await this.#starting;
+    this.#updater.watch(this.options.config.MODEL_POLL_SECONDS);
+    return port;
+  }
+
+  async #open(): Promise<number> {
     const { config, version, log } = this.options;
     const { service } = this;
     if (config.OTEL_EXPORTER_OTLP_ENDPOINT !== '') {
@@ -85,8 +95,6 @@ export class Server {
       const grpcPort = await freePort(config.HOST, config.GRPC_PORT, 'grpc-port');
       this.#grpc = await GrpcServer.start(parts, config.HOST, grpcPort);
     }
-    await this.#starting;
-    this.#updater.watch(config.MODEL_POLL_SECONDS);
     return port;
   }
 
@@ -98,6 +106,8 @@ export class Server {
   /** Finishes what was accepted. No new work from here on. */
   async close(): Promise<void> {
     this.service.beginDrain();
+    // What opens later would not be closed.
+    await this.#opening?.catch(() => {});
     await waitingTaken();
     await Promise.all([this.#closeHttp(), this.#grpc?.close()]);
     await this.#starting;
@@ -117,6 +127,7 @@ export class Server {
   async giveUp(): Promise<void> {
     this.service.beginDrain();
     await this.#starting?.catch(() => {});
+    await this.service.close();
   }
 
   /** What fails is told to who waits for it, later. */
