@@ -204,14 +204,6 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   if (!ajv.validate<Config>(Settings, config)) {
     throw new ConfigError(ajv.errors!.map(explain).join(', '));
   }
-  // Ajv takes Infinity for an integer, and for one within every range.
-  const endless = Object.entries(config).filter(
-    ([, value]) => typeof value === 'number' && !Number.isFinite(value),
-  );
-  if (endless.length > 0) {
-    const names = endless.map(([name]) => `${name} (--${flagOf(name)})`);
-    throw new ConfigError(`${names.join(', ')} must be a finite number`);
-  }
   const cores = availableParallelism();
   return {
     ...config,
