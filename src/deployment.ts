@@ -1,3 +1,4 @@
+import type { InferenceEngine } from './engine/engine.ts';
 import { trialImage } from './engine/measure.ts';
 import { ServeError, uploadLate } from './errors.ts';
 import { mostAccurate, paretoFront, rankedTiers, superNetOf } from './model/ladder.ts';
@@ -33,22 +34,13 @@ const PATIENT = { budgetMs: 60_000, minAccuracy: 0 };
 /** Batches that run before the Pareto front is drawn again. */
 const BATCHES_PER_FRONT = 64;
 
-/** The engine of a deployment. */
-export interface ServingEngine extends Engine<Uint8Array, Float32Array> {
-  readonly provider: string;
-  /** Of one input. */
-  readonly imageBytes: number;
-  /** Of the processor, that each worker computes with. */
-  readonly threadsEach: number;
-  /** Why it is not the provider that was wanted; null: it is. */
-  readonly fallback: string | null;
-  /** Workers that can run a batch. */
-  readonly working: number;
-  readonly healthy: boolean;
-  /** Told of a worker that is lost, whether it runs a batch or not. */
-  onLost?: (worker: number) => void;
-  release(): Promise<void>;
-}
+/** As much of the engine as a deployment needs. */
+export type ServingEngine = Engine<Uint8Array, Float32Array> &
+  Pick<
+    InferenceEngine,
+    'provider' | 'imageBytes' | 'threadsEach' | 'fallback' | 'working' | 'healthy' | 'release'
+  > &
+  Partial<Pick<InferenceEngine, 'onLost'>>;
 
 /** As much of a deployment as those need whose requests it has let in. */
 export type Classifier = Pick<Deployment, 'manifest' | 'classify' | 'classifyPixels'>;
