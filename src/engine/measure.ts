@@ -47,11 +47,8 @@ export async function measureTable(
   options: MeasureOptions,
 ): Promise<LatencyTable> {
   const { ranked, all, maxBatch, sizes, signal, pause, onProgress } = options;
-  const time = (skip: string, batch: number, runs: number) => {
-    // The first run of a size takes up to five times as long: memory is allocated for it.
-    const timing = { runs, cold: 1, enoughMs: ENOUGH_MS, signal, pause };
-    return timeBatch(engine, skip, batch, timing);
-  };
+  const time = (skip: string, batch: number, runs: number) =>
+    timeBatch(engine, skip, batch, { runs, enoughMs: ENOUGH_MS, signal, pause });
 
   const single = new Map<string, number>();
   const timed = worthTiming(ranked, all);
@@ -118,13 +115,8 @@ export async function stillHolds(
   if (!all.every(({ skip }) => skip in table)) return false;
   const front = paretoFront(ranked, table);
   for (const { skip } of [front[0]!, front.at(-1)!]) {
-    const ms = await timeBatch(engine, skip, 1, {
-      runs: RUNS,
-      cold: 1,
-      enoughMs: Infinity,
-      signal,
-      pause,
-    });
+    const timing = { runs: RUNS, enoughMs: Infinity, signal, pause };
+    const ms = await timeBatch(engine, skip, 1, timing);
     const ratio = ms / table[skip]![1]!;
     if (ratio > HOLDS || ratio < 1 / HOLDS) return false;
   }
@@ -160,9 +152,8 @@ export function evenedOut(
 }
 
 export interface Timing {
+  /** After one that is not counted. */
   readonly runs: number;
-  /** Runs before them, which are not counted. */
-  readonly cold: number;
   /** No further run begins after so many ms of them. */
   readonly enoughMs: number;
   /** Stops between two runs. */
@@ -193,7 +184,7 @@ async function timeRuns(
   worker: number,
   skip: string,
   images: readonly Uint8Array[],
-  { runs, cold, enoughMs, signal, pause }: Timing,
+  { runs, enoughMs, signal, pause }: Timing,
 ): Promise<number[]> {
   const timeRun = async () => {
     signal.throwIfAborted();
@@ -201,7 +192,8 @@ async function timeRuns(
     if (pause > 0) await sleep(pause * workMs, undefined, { signal });
     return workMs;
   };
-  for (let i = 0; i < cold; i++) await timeRun();
+  // The first run of a size takes up to five times as long: memory is allocated for it.
+  await timeRun();
   const times: number[] = [];
   let spent = 0;
   while (times.length < runs && spent < enoughMs) {
