@@ -93,10 +93,7 @@ export function classifyRoute(service: Serving): FastifyPluginAsyncTypebox {
     // The plugin leaves the body alone until the handler asks; ours is read like any other body.
     app.removeContentTypeParser(FORM_TYPE);
     app.addContentTypeParser(FORM_TYPE, async (request: FastifyRequest, body: Readable) =>
-      readForm(request, body, {
-        maxImages: config.MAX_IMAGES_PER_REQUEST,
-        maxBytes: config.MAX_BODY_BYTES,
-      }),
+      readForm(request, body, config),
     );
 
     app.post(

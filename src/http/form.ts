@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream';
 import type { FastifyRequest } from 'fastify';
+import type { Config } from '../config.ts';
 import { ServeError } from '../errors.ts';
 import { Delimiters, boundaryOf } from './delimiters.ts';
 
@@ -16,13 +17,6 @@ const TOO_MANY: ReadonlySet<string> = new Set([
   'FST_FIELDS_LIMIT',
 ]);
 
-export interface FormLimits {
-  /** In one form. */
-  readonly maxImages: number;
-  /** Of the whole body. */
-  readonly maxBytes: number;
-}
-
 /**
  * The images of a multipart form, in their order: every part named `image` that holds bytes, with a
  * file name or without one.
@@ -33,7 +27,7 @@ export interface FormLimits {
 export async function readForm(
   request: FastifyRequest,
   body: Readable,
-  { maxImages, maxBytes }: FormLimits,
+  { MAX_IMAGES_PER_REQUEST: maxImages, MAX_BODY_BYTES: maxBytes }: Config,
 ): Promise<readonly Buffer[]> {
   const images: Buffer[] = [];
   const others = new Set<string>();

@@ -33,8 +33,8 @@ export const FORM_TYPE = 'multipart/form-data';
  * @throws {ServeError} no-image
  */
 export function imagesOf({ body }: FastifyRequest): readonly Buffer[] {
-  const files = Array.isArray(body) ? (body as Buffer[]) : [body as Buffer | undefined];
-  const images = files.filter((file) => file !== undefined && file.length > 0);
-  if (images.length === 0) throw new ServeError('no-image', 'The request holds no image.');
-  return images as Buffer[];
+  if (Array.isArray(body)) return body as Buffer[];
+  const file = body as Buffer | undefined;
+  if (!file?.length) throw new ServeError('no-image', 'The request holds no image.');
+  return [file];
 }

@@ -1,6 +1,7 @@
 import { ServeError } from '../../errors.ts';
 import { isRanked } from '../../model/ladder.ts';
 import type { Manifest } from '../../model/manifest.ts';
+import type { ImageRequest } from '../../pipeline/pipeline.ts';
 import { BUDGET, MIN_ACCURACY, MIN_CONFIDENCE } from '../budget.ts';
 import type { HeadWish, Target } from '../budget.ts';
 import type { InferRequest } from './schemas.ts';
@@ -9,12 +10,7 @@ import type { InferRequest } from './schemas.ts';
  * What a request's `parameters` ask for. Headers of /classify count where they say nothing; of two
  * budgets the smaller one, since the head's may have been refused before the body was read.
  */
-export interface Wish {
-  readonly budgetMs: number;
-  readonly minAccuracy: number;
-  readonly minConfidence: number | undefined;
-  readonly skip: string | undefined;
-}
+type Wish = Pick<ImageRequest, 'budgetMs' | 'minAccuracy' | 'minConfidence' | 'skip'>;
 
 /** @throws {ServeError} bad-budget, bad-min-accuracy, bad-min-confidence, bad-skip */
 export function wishOf(
