@@ -14,23 +14,14 @@ export interface SubNetwork {
   readonly skip: string;
   /** Top-1 accuracy, 0 to 1; null when nobody measured it. */
   readonly top1: number | null;
-  /** 95 % confidence interval of `top1`. */
-  readonly top1CI: readonly [number, number] | null;
   /** Multiply-accumulates per image. */
   readonly macs: number;
-  /** Parameters that this sub-network uses. */
-  readonly params: number;
-  readonly source: 'measured' | 'published' | 'unmeasured';
-  readonly reference?: string;
 }
 
 /** Measured on held-out training images by `adaptive-depth export` or `calibrate`. */
 export interface Confidence {
-  readonly split: string;
-  readonly images: number;
   /** By skip flags: logits are divided by it before the softmax. */
   readonly temperatures: Readonly<Record<string, number>>;
-  readonly calibrationError: Readonly<Record<string, { before: number; after: number }>>;
   /** What a deeper sub-network gains after another one has looked, by how sure that was. */
   readonly secondLooks: readonly {
     readonly first: string;
@@ -39,15 +30,16 @@ export interface Confidence {
   }[];
 }
 
-/** `model.json`, written by `adaptive-depth export`; its schema is models/model.schema.json. */
+/**
+ * As much as the server reads of `model.json`, written by `adaptive-depth export`; all of it is in
+ * models/model.schema.json.
+ */
 export interface Manifest {
-  readonly schemaVersion: 1;
   readonly name: string;
   readonly version: string;
   /** The ONNX file, beside the manifest. */
   readonly file: string;
   readonly sha256: string;
-  readonly bytes: number;
   readonly input: {
     readonly name: string;
     /** px */
@@ -59,20 +51,13 @@ export interface Manifest {
     readonly centre?: number;
     /** Absent: bilinear. */
     readonly interpolation?: 'bilinear' | 'bicubic';
-    /** By channel, 0 to 255: what the graph itself subtracts, and then divides by. */
-    readonly mean?: readonly number[];
-    readonly std?: readonly number[];
   };
   /** Names of the graph's scalar bool inputs, first stage first. */
   readonly flags: readonly string[];
   readonly labels: readonly string[];
   readonly subNetworks: readonly SubNetwork[];
-  /** What the accuracies were measured on; null when nobody measured any. */
-  readonly dataset: Readonly<Record<string, unknown>> | null;
   /** How sure answers may be taken to be; absent: the softmax is taken at its word. */
   readonly confidence?: Confidence;
-  readonly training: Readonly<Record<string, unknown>>;
-  readonly created: string;
 }
 
 /**

@@ -24,7 +24,7 @@ export class ModelFolder {
   }
 
   /** Puts a model there as docs/operations.md tells to: a file of its own, then the manifest. */
-  async put(source: string, changes: Partial<Manifest> = {}, onnx?: Uint8Array): Promise<void> {
+  async put(source: string, changes: object = {}, onnx?: Uint8Array): Promise<void> {
     const bytes = onnx ?? (await readFile(join(source, 'model.onnx')));
     const file = `model-${++this.#count}.onnx`;
     await writeFile(join(this.path, file), bytes);
