@@ -190,9 +190,6 @@ export class ConfigError extends Error {
   override readonly name = 'ConfigError';
 }
 
-/** Settings are text, of which others are none of ours. */
-const AS_TEXT = { coerceTypes: true, useDefaults: true, removeAdditional: 'all' } as const;
-
 /**
  * Reads and checks the settings, and fills in those that depend on the machine.
  *
@@ -200,7 +197,13 @@ const AS_TEXT = { coerceTypes: true, useDefaults: true, removeAdditional: 'all' 
  */
 export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   const config: unknown = lowered(env);
-  const ajv = newAjv({ ...AS_TEXT, allErrors: true });
+  // Settings are text, of which others are none of ours.
+  const ajv = newAjv({
+    coerceTypes: true,
+    useDefaults: true,
+    removeAdditional: 'all',
+    allErrors: true,
+  });
   if (!ajv.validate<Config>(Settings, config)) {
     throw new ConfigError(ajv.errors!.map(explain).join(', '));
   }
@@ -231,8 +234,12 @@ function lowered(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return { ...env, ...Object.fromEntries(named) };
 }
 
-/** What its schema says of a setting. */
-interface Described {
+/** A setting as the command line and docs/settings.md show it: its schema, and its names. */
+export interface Setting {
+  /** The environment variable. */
+  readonly name: string;
+  /** Without the two dashes. */
+  readonly flag: string;
   readonly description: string;
   readonly default: string | number;
   readonly enum?: readonly string[];
@@ -242,14 +249,6 @@ interface Described {
   readonly maximum?: number;
 }
 
-/** A setting as the command line and docs/settings.md show it. */
-export interface Setting extends Described {
-  /** The environment variable. */
-  readonly name: string;
-  /** Without the two dashes. */
-  readonly flag: string;
-}
-
 function flagOf(name: string): string {
   return name.toLowerCase().replaceAll('_', '-');
 }
@@ -257,7 +256,7 @@ function flagOf(name: string): string {
 /** Every setting, in the order of the table above. */
 export const SETTINGS: readonly Setting[] = Object.entries(Settings.properties).map(
   ([name, property]) => {
-    const schema = property as unknown as Described;
+    const schema = property as unknown as Omit<Setting, 'name' | 'flag'>;
     const shown = name === 'MODEL_DIR' ? relative('', SHIPPED_MODEL) : schema.default;
     return { ...schema, name, flag: flagOf(name), default: shown };
   },

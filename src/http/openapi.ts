@@ -29,21 +29,11 @@ function operationIdOf(method: string, url: string): string {
 
 type Json = Record<string, unknown>;
 
-/** Of the parameters that routes share, those in the path of this one. */
-function pathParamsOf(url: string, { properties }: { properties: Json }) {
-  const required = [...url.matchAll(/:(\w+)/g)].map(([, name]) => name!);
-  const named = required.map((name) => [name, properties[name]] as const);
-  return { type: 'object', required, properties: Object.fromEntries(named) };
-}
-
 /** Adds what a route's schema does not say to its part of the document. */
 export const describeRoute: SwaggerTransform = ({ schema, url, route }) => {
   const method = [route.method].flat()[0]!;
   const operationId = operationIdOf(method, url);
-  const documented = { operationId, ...schema, ...route.config?.documented };
-  const shared = schema?.params as { properties: Json } | undefined;
-  if (shared) documented.params = pathParamsOf(url, shared);
-  return { schema: documented, url };
+  return { schema: { operationId, ...schema, ...route.config?.documented }, url };
 };
 
 /** Schemas with a title become components, said once and referred to by name. */

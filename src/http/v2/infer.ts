@@ -10,7 +10,8 @@ import type { Entering, Serving } from '../serving.ts';
 import { infer } from './inference.ts';
 import { rawMessage } from './inputs.ts';
 import { jsonLengthOf, readMessage } from './message.ts';
-import { assertModel, MODEL_PATHS, ModelParams } from './model.ts';
+import { assertModel, MODEL_PATHS } from './model.ts';
+import type { ModelParams } from './model.ts';
 import { InferRequest, InferResponse, v2Errors } from './schemas.ts';
 
 declare module 'fastify' {
@@ -62,7 +63,7 @@ export function inferRoutes(service: Serving): FastifyPluginAsync {
     // binary, and Triton's client sends no Content-Type at all.
     app.removeAllContentTypeParsers();
     app.addContentTypeParser('*', readWhole(app.shared.intake, service.config.MAX_BODY_BYTES));
-    for (const path of MODEL_PATHS) {
+    for (const [path, params] of MODEL_PATHS) {
       app.post(
         `${path}/infer`,
         {
@@ -91,7 +92,7 @@ export function inferRoutes(service: Serving): FastifyPluginAsync {
               'With Inference-Header-Content-Length, the body is that many bytes of JSON and then ' +
               'the binary tensor (0: the tensor alone); answers are binary where binary_data asks ' +
               'for it.',
-            params: ModelParams,
+            params,
             response: {
               200: {
                 description: 'The outputs; application/octet-stream where any of them is binary',

@@ -1,4 +1,5 @@
 import { ServeError } from '../../errors.ts';
+import type { Manifest } from '../../model/manifest.ts';
 import type { Message } from './message.ts';
 import { lengthPrefixed } from './outputs.ts';
 import type { InferInput } from './schemas.ts';
@@ -9,14 +10,8 @@ export type Images =
   | { readonly kind: 'pixels'; readonly images: readonly Uint8Array[] }
   | { readonly kind: 'files'; readonly images: readonly Buffer[] };
 
-export interface InputRules {
-  readonly name: string;
-  /** px */
-  readonly height: number;
-  /** px */
-  readonly width: number;
-  readonly maxImages: number;
-}
+type Pixels = Pick<Manifest['input'], 'name' | 'height' | 'width'>;
+type InputRules = Pixels & { readonly maxImages: number };
 
 /**
  * Reads the one input tensor. Everything about it is checked: neither the engine nor the decoder
@@ -160,7 +155,7 @@ const SIGNATURES = [/^\xff\xd8\xff/, /^\x89PNG/, /^RIFF[^]{4}WEBP/];
  * The message of a body without JSON (Triton's raw binary request), which is the input itself: an
  * encoded image, or pixels of as many images as their number says.
  */
-export function rawMessage(body: Buffer, { name, height, width }: Omit<InputRules, 'maxImages'>) {
+export function rawMessage(body: Buffer, { name, height, width }: Pixels) {
   const start = body.toString('latin1', 0, 12);
   const isFile = SIGNATURES.some((signature) => signature.test(start));
   const count = body.length / (height * width * 3);

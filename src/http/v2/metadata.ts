@@ -5,7 +5,7 @@ import { Type } from '../../json-schema.ts';
 import type { Manifest } from '../../model/manifest.ts';
 import type { Service } from '../../service.ts';
 import { describeConfig, describeModel, describeServer } from './describe.ts';
-import { MODEL_PATHS, ModelParams, assertModel } from './model.ts';
+import { MODEL_PATHS, assertModel } from './model.ts';
 import {
   ModelConfig,
   ModelMetadata,
@@ -70,7 +70,7 @@ export function metadataRoutes(service: Service, version: string): FastifyPlugin
       async () => statistics(service.manifest),
     );
 
-    for (const path of MODEL_PATHS) {
+    for (const [path, params] of MODEL_PATHS) {
       const ofModel = (
         suffix: string,
         { summary, response }: { summary: string; response: Record<number, TSchema> },
@@ -81,12 +81,12 @@ export function metadataRoutes(service: Service, version: string): FastifyPlugin
           {
             schema: {
               summary,
-              params: ModelParams,
+              params,
               response: { ...response, ...v2Errors(401, 404, 429) },
             },
           },
-          async ({ params }, reply) => {
-            assertModel(params, service.manifest);
+          async (request, reply) => {
+            assertModel(request.params, service.manifest);
             return answer(service.manifest, reply);
           },
         );

@@ -1,16 +1,20 @@
-import type { Static } from 'typebox';
 import { ServeError } from '../../errors.ts';
 import { Type } from '../../json-schema.ts';
 import type { Manifest } from '../../model/manifest.ts';
 
-/** Where the protocol lets clients address the model. */
-export const MODEL_PATHS = ['/models/:model', '/models/:model/versions/:version'] as const;
+const model = Type.String({ description: 'The name in the manifest' });
+const version = Type.String({ description: 'The version in the manifest' });
 
-export const ModelParams = Type.Object({
-  model: Type.String({ description: 'The name in the manifest' }),
-  version: Type.Optional(Type.String({ description: 'The version in the manifest' })),
-});
-export type ModelParams = Static<typeof ModelParams>;
+/** Where the protocol lets clients address the model, and the parameters in each path. */
+export const MODEL_PATHS = [
+  ['/models/:model', Type.Object({ model })],
+  ['/models/:model/versions/:version', Type.Object({ model, version })],
+] as const;
+
+export interface ModelParams {
+  readonly model: string;
+  readonly version?: string;
+}
 
 /** @throws {ServeError} no-such-model */
 export function assertModel({ model, version }: ModelParams, manifest: Manifest): void {
