@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import { ServerInterceptingCall, status } from '@grpc/grpc-js';
 import type { Metadata, ServerInterceptor } from '@grpc/grpc-js';
@@ -11,6 +10,7 @@ import type { Access } from '../http/access.ts';
 import { rounded } from '../http/answer.ts';
 import { headWishOf } from '../http/budget.ts';
 import type { HeadWish } from '../http/budget.ts';
+import { requestIdOf } from '../http/common-headers.ts';
 import type { Intake } from '../http/intake.ts';
 import { takePatience } from '../http/listening.ts';
 import { fromRefusal, toServeError } from '../http/problem.ts';
@@ -156,7 +156,7 @@ export class Heads {
         start: (next) =>
           next({
             onReceiveMetadata: (metadata, pass) => {
-              const id = idOf(metadata);
+              const id = requestIdOf(metadata.get('x-request-id')[0]?.toString());
               head = {
                 arrivedAt,
                 id,
@@ -272,12 +272,6 @@ function wishesIn(metadata: Metadata): Record<string, string> {
   const given = WISHES.map((name) => [name, metadata.get(name)] as const);
   const present = given.filter(([, values]) => values.length > 0);
   return Object.fromEntries(present.map(([name, values]) => [name, values.join(', ')]));
-}
-
-/** As with REST: the caller's own, where it is fit for a log. */
-function idOf(metadata: Metadata): string {
-  const given = metadata.get('x-request-id')[0]?.toString();
-  return given !== undefined && /^[\w.-]{1,128}$/.test(given) ? given : randomUUID();
 }
 
 /** A client's deadline comes earlier than ours, by as long as the head was on its way. */

@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
@@ -13,7 +12,7 @@ import type { RequestTrace, Tracing } from '../tracing/trace.ts';
 import { Access } from './access.ts';
 import { rounded } from './answer.ts';
 import { classifyRoute } from './classify.ts';
-import { setCommonHeaders, stamp } from './common-headers.ts';
+import { requestIdOf, setCommonHeaders, stamp } from './common-headers.ts';
 import { boundConnections, endWith } from './connections.ts';
 import { allowOrigins } from './cors.ts';
 import { answerHalfOpen, countUnanswered } from './disconnect.ts';
@@ -107,10 +106,7 @@ export async function buildApp(
     // The two lines about a request name it themselves: a logger for each costs more than they do.
     childLoggerFactory: (logger) => logger,
     requestIdHeader: false,
-    genReqId: (request) => {
-      const given = request.headers['x-request-id'];
-      return typeof given === 'string' && /^[\w.-]{1,128}$/.test(given) ? given : randomUUID();
-    },
+    genReqId: ({ headers }) => requestIdOf(headers['x-request-id']),
     // The drain answers whatever comes by the connections that are open, and closes each then.
     return503OnClosing: false,
     forceCloseConnections: 'idle',

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Serving } from './serving.ts';
 
@@ -15,6 +16,10 @@ export const commonHeaders = (requestId: string): string[] => [
   requestId,
   ...SECURITY_PAIRS,
 ];
+
+/** The caller's own id of a request, where it is fit for a log; else a new one. */
+export const requestIdOf = (given: unknown): string =>
+  typeof given === 'string' && /^[\w.-]{1,128}$/.test(given) ? given : randomUUID();
 
 type Closing = Pick<Serving, 'isClosing'>;
 

@@ -77,7 +77,7 @@ export async function infer(
     model_name: manifest.name,
     model_version: manifest.version,
     parameters: parametersOf(results, wish.budgetMs, totalMs),
-    outputs: [...tensors],
+    outputs: tensors,
   };
   return { response, binary, results, totalMs };
 }

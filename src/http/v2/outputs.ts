@@ -6,12 +6,6 @@ import { topK } from '../answer.ts';
 import type { InferOutput, InferRequest } from './schemas.ts';
 import { shown } from './wish.ts';
 
-/** Output tensors in the order asked for; binary ones' bytes follow the JSON in that order. */
-export interface Outputs {
-  readonly tensors: readonly InferOutput[];
-  readonly binary: readonly Buffer[];
-}
-
 type Result = Pick<Classified, 'output' | 'tier'>;
 type Values = (result: Result, manifest: Manifest) => Float32Array;
 
@@ -69,14 +63,17 @@ function flag(parameters: InferRequest['parameters'], name: string): boolean | u
   throw new ServeError('bad-tensor', `Parameter ${name} is ${shown(value)}, not true or false.`);
 }
 
-/** @param results of each image. */
+/**
+ * @param results of each image.
+ * @returns tensors in the order asked for; the bytes of binary ones follow the JSON in that order.
+ */
 export function outputsOf(
   wanted: readonly Wanted[],
   results: readonly Result[],
   manifest: Manifest,
-): Outputs {
+) {
   const binary: Buffer[] = [];
-  const tensors = wanted.map((want) => {
+  const tensors = wanted.map((want): InferOutput => {
     const { datatype, values, width } = tensorOf(want, results, manifest);
     const head = { name: want.name, shape: [results.length, width], datatype };
     if (!want.binary) return { ...head, data: values };
