@@ -336,7 +336,5 @@ export class Deployment {
 function numbered({ index, count, cause }: DecodeError): unknown {
   if (!(cause instanceof ServeError) || count === 1) return cause;
   const detail = `Image ${index + 1} of ${count}: ${cause.detail}`;
-  return new ServeError(cause.code, detail, { ...cause.extra, image: index }, undefined, {
-    cause,
-  });
+  return new ServeError(cause.code, detail, { extra: { ...cause.extra, image: index }, cause });
 }

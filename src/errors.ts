@@ -81,52 +81,52 @@ export type ErrorCode = keyof typeof ERRORS;
 /** The HTTP status of a code: from 500 on, the service is at fault. */
 export const statusOf = (code: ErrorCode): number => ERRORS[code][0];
 
+/** What an error may have beside its code and detail. */
+interface Details {
+  /** Further members of the problem document. */
+  readonly extra?: Readonly<Record<string, number>>;
+  /** When to try again, for the Retry-After header. */
+  readonly retryAfterMs?: number;
+  /** Instead of the table's, where that does not fit. */
+  readonly advice?: string;
+}
+
 /** What an error is made of: as such it can go to another thread. */
-export type ErrorParts = readonly [
-  code: ErrorCode,
-  detail: string,
-  extra: Readonly<Record<string, number>>,
-  retryAfterMs: number | undefined,
-  options: { readonly advice?: string },
-];
+export type ErrorParts = readonly [code: ErrorCode, detail: string, more: Details];
 
 /** A failure with a code of the table above; thrown anywhere, answered in one place. */
 export class ServeError extends Error {
   override readonly name = 'ServeError';
   readonly status: number;
+  readonly extra: Readonly<Record<string, number>>;
+  readonly retryAfterMs: number | undefined;
 
-  /**
-   * @param detail what happened this time, a full sentence.
-   * @param extra further members of the problem document.
-   * @param retryAfterMs when to try again, for the Retry-After header.
-   */
+  /** @param detail what happened this time, a full sentence. */
   constructor(
     readonly code: ErrorCode,
     readonly detail: string,
-    readonly extra: Readonly<Record<string, number>> = {},
-    readonly retryAfterMs?: number,
-    /** `advice` instead of the table's, where that does not fit. */
-    private readonly options: ErrorOptions & { readonly advice?: string } = {},
+    private readonly more: Details & ErrorOptions = {},
   ) {
     // An answer, not a fault: where it came from matters to nobody (what caused it keeps its own
     // stack), and under overload it would cost more than the decision to refuse.
     const { stackTraceLimit } = Error;
     Error.stackTraceLimit = 0;
-    super(`${code}: ${detail}`, options);
+    super(`${code}: ${detail}`, more);
     Error.stackTraceLimit = stackTraceLimit;
     this.status = ERRORS[code][0];
+    this.extra = more.extra ?? {};
+    this.retryAfterMs = more.retryAfterMs;
   }
 
   /** What happened, and what to do. */
   get explanation(): string {
-    return explain(this.code, this.detail, this.options.advice);
+    return explain(this.code, this.detail, this.more.advice);
   }
 
   /** Without its cause, which is for the log. */
   get parts(): ErrorParts {
-    const { advice } = this.options;
-    const options = advice === undefined ? {} : { advice };
-    return [this.code, this.detail, this.extra, this.retryAfterMs, options];
+    const { cause: _cause, ...more } = this.more;
+    return [this.code, this.detail, more];
   }
 }
 

@@ -20,6 +20,9 @@ import { TritonStatistics } from './telemetry/triton-statistics.ts';
 /** Pauses of a successor's warm-up: it takes a quarter of the time of as many cores as engines. */
 const UPDATE_PAUSE = 3;
 
+/** Of errors that pass: no budget helps, but time may. */
+const RETRY = { retryAfterMs: 1000 };
+
 /** A request that has been let in, as far as its head decides. */
 export interface Entered {
   readonly deployment: Classifier;
@@ -175,12 +178,12 @@ export class Service {
     const deployment = this.#state === 'failed' ? null : this.#deployment;
     if (deployment && deployment.engine.working > 0) return deployment;
     if (this.#state === 'starting') {
-      throw new ServeError('starting', 'The model is being loaded and measured.', {}, 1000);
+      throw new ServeError('starting', 'The model is being loaded and measured.', RETRY);
     }
     if (this.#state === 'draining' && !deployment) {
-      throw new ServeError('draining', 'This replica is shutting down.', {}, 1000);
+      throw new ServeError('draining', 'This replica is shutting down.', RETRY);
     }
-    throw new ServeError('engine-failed', 'No engine works at the moment.', {}, 1000);
+    throw new ServeError('engine-failed', 'No engine works at the moment.', RETRY);
   }
 
   /**

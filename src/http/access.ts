@@ -53,7 +53,7 @@ class Holder {
     const { perSecond, atOnce } = this.entry;
     if (atOnce !== undefined && this.#underWay >= atOnce) {
       const detail = `The token has ${atOnce} requests under way.`;
-      throw new ServeError('too-many-requests', detail, {}, 1000);
+      throw new ServeError('too-many-requests', detail, { retryAfterMs: 1000 });
     }
     if (perSecond !== undefined) {
       const now = performance.now();
@@ -62,8 +62,8 @@ class Holder {
       this.#creditAt = now;
       if (this.#credit < 1) {
         const detail = `The token may send ${perSecond} requests a second.`;
-        const waitMs = ((1 - this.#credit) / perSecond) * 1000;
-        throw new ServeError('too-many-requests', detail, {}, waitMs);
+        const retryAfterMs = ((1 - this.#credit) / perSecond) * 1000;
+        throw new ServeError('too-many-requests', detail, { retryAfterMs });
       }
       this.#credit -= 1;
     }

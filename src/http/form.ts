@@ -86,7 +86,7 @@ export async function readForm(
   if (encodings.size > 0) {
     const detail = `A part has the Content-Transfer-Encoding ${[...encodings][0]!.slice(0, 40)}.`;
     const advice = 'Send the bytes as they are, or base64.';
-    throw new ServeError('bad-multipart', detail, {}, undefined, { advice });
+    throw new ServeError('bad-multipart', detail, { advice });
   }
   if (images.length > maxImages) {
     const detail = `The form has ${images.length} images, the most in a request is ${maxImages}.`;
@@ -94,7 +94,9 @@ export async function readForm(
   }
   // Browsers send an empty part without a name for a file that nobody chose.
   if (images.length > 0 && empty?.name) {
-    throw new ServeError('no-image', 'An image of the form is empty.', { image: empty.place });
+    throw new ServeError('no-image', 'An image of the form is empty.', {
+      extra: { image: empty.place },
+    });
   }
   if (images.length > 0) return images;
   if (empty) throw new ServeError('no-image', 'The "image" of the form is empty.');
@@ -121,11 +123,11 @@ function explain(error: unknown, delimiters: Delimiters, maxImages: number): unk
   const { code } = error as { code?: string };
   if (code !== undefined && TOO_MANY.has(code)) {
     const detail = `The form has more than ${maxImages} images or ${MOST_OTHERS} other parts.`;
-    return new ServeError('too-many-images', detail, {}, undefined, cause);
+    return new ServeError('too-many-images', detail, cause);
   }
   const detail =
     code === 'FST_PROTO_VIOLATION'
       ? 'The form has a field with a name that is not taken, like constructor or toString.'
       : (delimiters.missing ?? 'The body is no whole form.');
-  return new ServeError('bad-multipart', detail, {}, undefined, cause);
+  return new ServeError('bad-multipart', detail, cause);
 }

@@ -41,8 +41,8 @@ export class Intake {
     this.held.add(bytes);
     if (this.held.total > this.maxBytes) {
       // No budget helps.
-      const options = { advice: 'Retry after the Retry-After header.' };
-      throw new ServeError('overloaded', 'Too many uploads are under way.', {}, 1000, options);
+      const more = { retryAfterMs: 1000, advice: 'Retry after the Retry-After header.' };
+      throw new ServeError('overloaded', 'Too many uploads are under way.', more);
     }
   }
 
@@ -265,7 +265,7 @@ function decoderOf({ headers }: FastifyRequest, maxBody: number): CreateDecoder 
   const taken = Object.keys(DECODERS).join(', ');
   const detail = `Content-Encoding is ${header.slice(0, 40)}, not identity or one of ${taken}.`;
   const advice = 'Send the body packed by one of these, or as it is.';
-  throw new ServeError('unsupported-media-type', detail, {}, undefined, { advice });
+  throw new ServeError('unsupported-media-type', detail, { advice });
 }
 
 function unpack(request: FastifyRequest, payload: Readable, decoder: Decoder | null): Readable {

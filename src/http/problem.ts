@@ -37,47 +37,47 @@ export function toServeError(error: unknown): ServeError {
   }
   const cause = { cause: error };
   if (error instanceof EngineError) {
-    return new ServeError('engine-failed', 'The engine could not run the batch.', {}, 1000, cause);
+    const more = { retryAfterMs: 1000, ...cause };
+    return new ServeError('engine-failed', 'The engine could not run the batch.', more);
   }
   const { code, statusCode, message } = error as Partial<FastifyError>;
   const known = code === undefined ? undefined : FASTIFY_CODES[code];
   if (known) {
-    const options = { ...cause, advice: JSON_ADVICE };
-    return new ServeError(known, `${message}.`, {}, undefined, options);
+    return new ServeError(known, `${message}.`, { ...cause, advice: JSON_ADVICE });
   }
   if (code === 'ECONNRESET') {
     return new ServeError('cancelled', 'The client went away before its request was here.');
   }
   if (statusCode === 408) return new ServeError('request-timeout', 'The request took too long.');
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
-    return new ServeError('bad-request', `${message}.`, {}, undefined, cause);
+    return new ServeError('bad-request', `${message}.`, cause);
   }
-  return new ServeError('internal', 'Something went wrong here.', {}, undefined, cause);
+  return new ServeError('internal', 'Something went wrong here.', cause);
 }
 
 /** What an error says of a refusal. */
 function partsOf(refusal: Refusal): ErrorParts {
   if (refusal.reason === 'accuracy-unavailable') {
     const detail = 'The accuracy floor is above every sub-network.';
-    return ['accuracy-unavailable', detail, {}, undefined, {}];
+    return ['accuracy-unavailable', detail, {}];
   }
   // Rounded up, so that a caller who sends exactly this is not refused for a fraction.
   const smallestBudgetMs = Math.ceil(refusal.smallestBudgetMs * 10) / 10;
   const extra = { smallestBudgetMs };
   if (refusal.reason === 'overload') {
     const detail = 'Not even the cheapest sub-network can answer within the budget now.';
-    return ['overloaded', detail, extra, smallestBudgetMs, {}];
+    return ['overloaded', detail, { extra, retryAfterMs: smallestBudgetMs }];
   }
   // No Retry-After: the same budget fails at any time.
   if (refusal.leftMs === undefined) {
     const detail = 'The budget is shorter than decoding and the cheapest sub-network take.';
-    return ['budget-too-small', detail, extra, undefined, {}];
+    return ['budget-too-small', detail, { extra }];
   }
   const detail =
     `The upload left ${refusal.leftMs.toFixed(1)} ms of the budget, ` +
     'less than decoding and the cheapest sub-network take.';
   const advice = 'Send a budget of at least smallestBudgetMs, or the request faster.';
-  return ['budget-too-small', detail, extra, undefined, { advice }];
+  return ['budget-too-small', detail, { extra, advice }];
 }
 
 export const fromRefusal = (refusal: Refusal) => new ServeError(...partsOf(refusal));
@@ -170,7 +170,7 @@ export function refuseEarly(
   reply: FastifyReply,
   isClosing: boolean,
 ): void {
-  const [code, detail, extra, retryAfterMs, { advice }] = partsOf(refusal);
+  const [code, detail, { extra = {}, retryAfterMs, advice }] = partsOf(refusal);
   request.outcome = code;
   const explanation = explain(code, detail, advice);
   const body = JSON.stringify(problemOf({ code, explanation, extra }, request.id));

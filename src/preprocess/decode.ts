@@ -169,13 +169,13 @@ function explain(error: unknown, file: Buffer, options: DecoderOptions): ServeEr
   const cause = { cause: error };
   if (/pixel limit/i.test(message)) {
     const detail = `The image has more than ${options.maxPixels} pixels.`;
-    return new ServeError('too-many-pixels', detail, {}, undefined, cause);
+    return new ServeError('too-many-pixels', detail, cause);
   }
   if (endsEarly(file, message)) {
-    return new ServeError('truncated-image', 'The file ends too early.', {}, undefined, cause);
+    return new ServeError('truncated-image', 'The file ends too early.', cause);
   }
   const detail = 'The file starts like an image, but cannot be decoded.';
-  return new ServeError('not-an-image', detail, {}, undefined, cause);
+  return new ServeError('not-an-image', detail, cause);
 }
 
 /** libvips says so for JPEG only; PNG ends with an IEND chunk, and WebP tells its length. */

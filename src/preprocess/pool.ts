@@ -197,5 +197,5 @@ function take(slot: Slot) {
 
 function crashed(cause: unknown): ServeError {
   const detail = 'The file starts like an image, but the decoder failed on it.';
-  return new ServeError('not-an-image', detail, {}, undefined, { cause });
+  return new ServeError('not-an-image', detail, { cause });
 }

@@ -64,9 +64,7 @@ export function readMessage(
   try {
     json = parseJson(body.toString('utf8', 0, end));
   } catch (error) {
-    throw new ServeError('bad-request', 'The request is not JSON.', {}, undefined, {
-      cause: error,
-    });
+    throw new ServeError('bad-request', 'The request is not JSON.', { cause: error });
   }
   return { json: checked(json), binary: body.subarray(end) };
 }

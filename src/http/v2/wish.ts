@@ -49,7 +49,7 @@ function read(
   const given = parameters[name];
   const value = typeof given === 'number' ? given / divisor : given;
   if (value === undefined || isValid(value)) return value;
-  throw new ServeError(code, `Parameter ${name} is ${shown(given)}.`, {}, undefined, { advice });
+  throw new ServeError(code, `Parameter ${name} is ${shown(given)}.`, { advice });
 }
 
 function skip({ skip: pinned }: Parameters, manifest: Manifest): string | undefined {
