@@ -63,7 +63,7 @@ export const ERRORS = {
   'budget-too-small': [
     503,
     'Budget too small',
-    'Send a budget of at least smallestBudgetMs; even an idle server needs that long.',
+    'Send a budget of at least smallestBudgetMs, which is mostly enough; the same budget fails again.',
   ],
   overloaded: [
     503,

@@ -116,7 +116,8 @@ export function answerClientError(error: ConnectionError, socket: Socket): void 
       CONNECTION_CODES[error.code] ?? 'bad-request',
       'The bytes that arrived are no whole HTTP request.',
     );
-    brokenOff.set(socket, problem.code);
+    // Who ends in the middle of a body has gone away, or wants to hear that it is not whole.
+    if (error.code !== 'HPE_INVALID_EOF_STATE') brokenOff.set(socket, problem.code);
     const id = randomUUID();
     const body = JSON.stringify(problemOf(problem, id));
     const headers = commonHeaders(id)
@@ -133,8 +134,8 @@ export function answerClientError(error: ConnectionError, socket: Socket): void 
 const MOST_DISCARDED = 64 * 1024 * 1024;
 
 /**
- * Resolves when the client has sent the rest of a body that is too large, within reason: few
- * clients read an answer before they have sent everything, and none after the connection is reset.
+ * Resolves when the client has sent the rest of a body, within reason. Where the connection closes
+ * with the answer, few clients read that before they have sent everything, and none after a reset.
  */
 function bodyDiscarded({ raw }: FastifyRequest): Promise<void> {
   return new Promise((resolve) => {
@@ -151,12 +152,12 @@ function bodyDiscarded({ raw }: FastifyRequest): Promise<void> {
 }
 
 /**
- * The answer to a slow upload leaves at once, but the client is still sending: a connection that
- * is closed now would be reset, and the client would see that instead of the answer. What it sends
- * on is read and thrown away, for as long as a request may take.
+ * The answer to an upload that is too slow or too large leaves at once, but the client is still
+ * sending: a connection that is closed now would be reset, and the client would see that instead of
+ * the answer. What it sends on is read and thrown away, for as long as a request may take.
  */
 function keepWhileSending({ code }: ServeError, reply: FastifyReply): void {
-  if (code === 'deadline-passed') reply.removeHeader('connection');
+  if (code === 'deadline-passed' || code === 'body-too-large') reply.removeHeader('connection');
 }
 
 /**
@@ -201,7 +202,8 @@ export function errorHandler(
     reply: FastifyReply,
   ): Promise<FastifyReply> => {
     const settled = settleError(error, request, reply);
-    if (settled.error.code === 'body-too-large') await bodyDiscarded(request);
+    const isClosed = !reply.raw.shouldKeepAlive;
+    if (isClosed && settled.error.code === 'body-too-large') await bodyDiscarded(request);
     keepWhileSending(settled.error, reply);
     return reply.type(type).serializer(JSON.stringify).send(bodyOf(settled));
   };

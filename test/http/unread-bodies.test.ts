@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
-import { afterAll, beforeAll, describe, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { startServer } from '../server.ts';
 import type { Server } from '../server.ts';
 import { RawConnection, bytesOf } from './raw.ts';
@@ -33,4 +34,52 @@ describe('a body that nobody asked for', () => {
     }
     connection.socket.destroy();
   });
+});
+
+describe('a body that is too large by what its head says', () => {
+  const head = (more: string) =>
+    'POST /classify HTTP/1.1\r\nHost: test\r\nContent-Type: image/jpeg\r\n' +
+    `${more}Content-Length: 1000001\r\n\r\n`;
+  const next = 'GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n';
+
+  it('is answered before it has come, and its connection goes on', async () => {
+    const connection = await RawConnection.open(server.url);
+    await connection.send(head('') + 'the first bytes');
+    await connection.received(/^HTTP\/1\.1 413 [^]*"body-too-large"/);
+    await connection.send(Buffer.alloc(1_000_001 - 'the first bytes'.length));
+    await connection.send(next);
+    await connection.received(/HTTP\/1\.1 413[^]*HTTP\/1\.1 200/);
+    connection.socket.destroy();
+  });
+
+  it('is read first where the answer closes the connection: a reset would hide that', async () => {
+    const connection = await RawConnection.open(server.url);
+    await connection.send(head('Connection: close\r\n'));
+    await sleep(200);
+    expect(connection.text).toBe('');
+    await connection.send(Buffer.alloc(1_000_001));
+    expect(await connection.ended()).toMatch(/^HTTP\/1\.1 413 /);
+  });
+});
+
+it.each([
+  ['ends its side', (connection: RawConnection) => void connection.socket.end()],
+  ['closes', (connection: RawConnection) => void connection.socket.destroy()],
+])('a client that %s in the middle of a body has cancelled', async (_what, goAway) => {
+  const cancelled = async () => {
+    const text = await (await fetch(`${server.url}/metrics`)).text();
+    const line = /^depthserve_requests_total\{tier="none",outcome="cancelled",[^}]*\} (\d+)/m.exec(
+      text,
+    );
+    return Number(line?.[1] ?? 0);
+  };
+  const before = await cancelled();
+  const connection = await RawConnection.open(server.url);
+  await connection.send(
+    'POST /classify HTTP/1.1\r\nHost: test\r\nX-Latency-Budget-Ms: 60000\r\n' +
+      'Content-Type: image/jpeg\r\nContent-Length: 5000\r\n\r\nthe first bytes',
+  );
+  await sleep(200);
+  goAway(connection);
+  await vi.waitFor(async () => expect(await cancelled()).toBe(before + 1), 5000);
 });
