@@ -32,8 +32,9 @@ export async function readForm(
   const images: Buffer[] = [];
   const others = new Set<string>();
   const encodings = new Set<string>();
-  /** The first: before which image it comes, and its file name. */
-  let empty: { place: number; name: string | undefined } | null = null;
+  let hasEmpty = false;
+  /** Index of the first image that is empty by mistake. */
+  let emptyAt: number | undefined;
   const options = {
     limits: {
       files: maxImages + MOST_OTHERS,
@@ -67,7 +68,11 @@ export async function readForm(
         const isBase64 = part.encoding === 'base64';
         const image = isBase64 ? Buffer.from(bytes.toString('latin1'), 'base64') : bytes;
         if (image.length > 0) images.push(image);
-        else empty ??= { place: images.length, name: file?.filename };
+        else {
+          hasEmpty = true;
+          // Browsers send an empty part with the file name "" where no file was chosen.
+          if (file?.filename !== '') emptyAt ??= images.length;
+        }
       }
       if (part.encoding !== 'base64' && !AS_IT_IS.has(part.encoding)) encodings.add(part.encoding);
     }
@@ -92,14 +97,13 @@ export async function readForm(
     const detail = `The form has ${images.length} images, the most in a request is ${maxImages}.`;
     throw new ServeError('too-many-images', detail);
   }
-  // Browsers send an empty part without a name for a file that nobody chose.
-  if (images.length > 0 && empty?.name) {
+  if (images.length > 0 && emptyAt !== undefined) {
     throw new ServeError('no-image', 'An image of the form is empty.', {
-      extra: { image: empty.place },
+      extra: { image: emptyAt },
     });
   }
   if (images.length > 0) return images;
-  if (empty) throw new ServeError('no-image', 'The "image" of the form is empty.');
+  if (hasEmpty) throw new ServeError('no-image', 'The "image" of the form is empty.');
   const names = [...others].slice(0, 3).map((name) => JSON.stringify(name.slice(0, 40)));
   throw new ServeError(
     'no-image',

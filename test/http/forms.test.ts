@@ -96,17 +96,26 @@ describe('forms as real clients write them', () => {
 
   const PART = '--b\nContent-Disposition: form-data; name="image"; filename="a"\n\n';
 
-  it('an empty image among others: 400, and told which', async () => {
-    const whole = form(PART, CAT, '\r\n');
-    const body = Buffer.concat([whole, form(PART, Buffer.alloc(0), '\r\n'), form(PART, CAT)]);
-    const { status, json } = await post(body, FORM);
+  // As `curl -F image=` writes it.
+  const NAMELESS = PART.replace('; filename="a"', '');
+  // As browsers write a field for files where none was chosen.
+  const UNCHOSEN = PART.replace('"a"', '""');
+  const whole = form(PART, CAT, '\r\n');
+  const empty = (head: string) => form(head, Buffer.alloc(0), '\r\n');
+
+  it.each([
+    ['between others', [whole, empty(PART), form(PART)]],
+    ['without a file name', [whole, empty(NAMELESS), form(PART)]],
+    ['without a file name, the last', [whole, form(NAMELESS, Buffer.alloc(0))]],
+    ['behind a file that nobody chose', [empty(UNCHOSEN), whole, empty(PART), form(PART)]],
+  ])('an empty image among others: 400, and told which: %s', async (_where, parts) => {
+    const { status, json } = await post(Buffer.concat(parts), FORM);
     expect([status, json['code'], json['image']]).toEqual([400, 'no-image', 1]);
   });
 
   it('a file that nobody chose in a browser is no image', async () => {
-    const unchosen = PART.replace('"a"', '""');
-    const body = Buffer.concat([form(unchosen, Buffer.alloc(0), '\r\n'), form(PART, CAT)]);
-    expect((await post(body, FORM)).status).toBe(200);
+    const { status, json } = await post(Buffer.concat([empty(UNCHOSEN), form(PART)]), FORM);
+    expect([status, json['results']]).toEqual([200, undefined]);
   });
 
   it.each([
