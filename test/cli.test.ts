@@ -269,7 +269,28 @@ describe('classify', () => {
   test('no answer within the budget: 3, and what would have been enough', async () => {
     const args = ['classify', CAT, '--budget', '0.01', '--url', server.url];
     const { code, err } = await depthserve(args);
-    expect([code, err]).toEqual([3, expect.stringMatching(/^depthserve: .+/)]);
+    expect([code, err]).toEqual([
+      3,
+      expect.stringMatching(/^depthserve: .+\. A budget of [\d.]+ ms would do\.\n$/),
+    ]);
+  });
+
+  test.each([
+    ['a service', () => ['--url', server.url]],
+    ['a model of its own', () => []],
+  ])('--json, by %s: the code and what would have been enough', async (_what, where) => {
+    const args = ['classify', CAT, '--budget', '0.01', '--json', ...where()];
+    const { code, err } = await depthserve(args);
+    expect(code).toBe(3);
+    expect(JSON.parse(err)).toEqual({
+      error: {
+        exitCode: 3,
+        status: 503,
+        code: 'budget-too-small',
+        smallestBudgetMs: expect.any(Number) as number,
+        message: expect.stringContaining('would do.') as string,
+      },
+    });
   });
 
   test('no photo at all, no service there: 1', async () => {

@@ -34,8 +34,13 @@ class NoAnswer extends Error {
   constructor(
     message: string,
     readonly status: number,
+    /** Of docs/api.md; absent: no service is there to give one. */
+    readonly code?: string,
+    readonly smallestBudgetMs?: number,
   ) {
-    super(message);
+    const hint =
+      smallestBudgetMs === undefined ? '' : ` A budget of ${smallestBudgetMs} ms would do.`;
+    super(message + hint);
   }
 }
 
@@ -68,13 +73,13 @@ export async function classify(args: ClassifyArguments): Promise<number> {
     return answers.every(({ budget }) => budget.met) ? EXIT.done : EXIT.late;
   } catch (error) {
     if (!(error instanceof NoAnswer)) throw error;
-    const { message, status } = error;
-    const code = status === 503 || status === 504 ? EXIT.late : EXIT.failed;
+    const { message, status, code, smallestBudgetMs } = error;
+    const exitCode = status === 503 || status === 504 ? EXIT.late : EXIT.failed;
     const told = args.json
-      ? JSON.stringify({ error: { exitCode: code, status, message } })
+      ? JSON.stringify({ error: { exitCode, status, code, smallestBudgetMs, message } })
       : `depthserve: ${message}`;
     process.stderr.write(`${told}\n`);
-    return code;
+    return exitCode;
   }
 }
 
@@ -107,7 +112,9 @@ async function askService(
   try {
     return await new DepthServe(url).classifyAll(photos, wish);
   } catch (error) {
-    if (error instanceof DepthServeError) throw new NoAnswer(error.message, error.status);
+    if (error instanceof DepthServeError) {
+      throw new NoAnswer(error.message, error.status, error.code, error.smallestBudgetMs);
+    }
     throw new NoAnswer(
       `${url} does not answer (${(error as Error).message}): is a service running there?`,
       502,
@@ -145,9 +152,7 @@ async function askModel(
   } catch (error) {
     const known = toServeError(error);
     if (known.code === 'internal') throw error;
-    const enough = known.extra['smallestBudgetMs'];
-    const hint = enough === undefined ? '' : ` A budget of ${enough} ms would do.`;
-    throw new NoAnswer(`${known.detail}${hint}`, known.status);
+    throw new NoAnswer(known.detail, known.status, known.code, known.extra['smallestBudgetMs']);
   } finally {
     await service.close();
   }
