@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { IncomingHttpHeaders } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { access, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
@@ -314,8 +314,20 @@ describe('profile', () => {
     await rm(folder, { recursive: true });
   });
 
+  test('a plot that is not made leaves its file as it was', async () => {
+    const [old, none] = [join(folder, 'old.svg'), join(folder, 'none.svg')];
+    await writeFile(old, 'the last one');
+    for (const plot of [old, none]) {
+      const { code } = await depthserve(['profile', '--plot', plot, '--model-dir', 'no/such']);
+      expect(code).toBe(1);
+    }
+    expect(await readFile(old, 'utf8')).toBe('the last one');
+    await expect(access(none)).rejects.toThrow('ENOENT');
+  });
+
   test('prints the latency table as JSON and draws it', async () => {
     const plot = join(folder, 'latency.svg');
+    await writeFile(plot, 'x'.repeat(1_000_000));
     const { code, out } = await depthserve([
       'profile',
       '--json',
@@ -333,5 +345,6 @@ describe('profile', () => {
     expect(Object.keys(latency['FFFF']!)).toEqual(['1', '2']);
     const picture = await readFile(plot, 'utf8');
     for (const { skip } of front) expect(picture).toContain(`>${skip}</text>`);
+    expect(picture).not.toContain('xxx');
   });
 });

@@ -1,5 +1,4 @@
-import { open } from 'node:fs/promises';
-import type { FileHandle } from 'node:fs/promises';
+import { open, rm, writeFile } from 'node:fs/promises';
 import { batchSizesOf, readConfig } from '../config.ts';
 import { InferenceEngine } from '../engine/engine.ts';
 import { timeBatch } from '../engine/measure.ts';
@@ -31,7 +30,7 @@ export interface ProfileArguments {
 export async function profile({ plot, json, env }: ProfileArguments): Promise<number> {
   const config = readConfig(env);
   // Before the minutes of measuring.
-  const picture = plot === undefined ? undefined : await opened(plot);
+  if (plot !== undefined) await assertWritable(plot);
   const model = await openModel(config.MODEL_DIR);
   const { manifest } = model;
   const engine = await InferenceEngine.start(engineOptionsOf(model, config), { failed: () => {} });
@@ -57,8 +56,9 @@ export async function profile({ plot, json, env }: ProfileArguments): Promise<nu
   }
 
   const front = paretoFront(rankedTiers(manifest), latency);
-  await picture?.writeFile(latencyPlot(front, latency, sizes, manifest.name));
-  await picture?.close();
+  if (plot !== undefined) {
+    await writeFile(plot, latencyPlot(front, latency, sizes, manifest.name));
+  }
   const { provider, workers } = engine;
   const of = { model: manifest.name, version: manifest.version, provider, workers };
   process.stdout.write(
@@ -69,10 +69,18 @@ export async function profile({ plot, json, env }: ProfileArguments): Promise<nu
   return EXIT.done;
 }
 
-/** @throws {UsageError} for a file that cannot be written. */
-async function opened(file: string): Promise<FileHandle> {
+/**
+ * Leaves the file as it is, or not there: the measuring may be interrupted.
+ *
+ * @throws {UsageError} for a file that cannot be written.
+ */
+async function assertWritable(file: string): Promise<void> {
   try {
-    return await open(file, 'w');
+    const created = await open(file, 'ax').catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EEXIST') throw error;
+    });
+    await (created ?? (await open(file, 'a'))).close();
+    if (created) await rm(file);
   } catch (error) {
     throw new UsageError(`--plot ${file}: ${fileProblem(error)}`, { cause: error });
   }
