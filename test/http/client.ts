@@ -39,6 +39,12 @@ export async function scrape(url: string): Promise<string> {
     .replaceAll('{}', '');
 }
 
+/** Requests that clients broke off, as `scrape` gives the metrics. */
+export const cancelledIn = (metrics: string) =>
+  Number(
+    /^depthserve_requests_total\{tier="none",outcome="cancelled"\} (\d+)/m.exec(metrics)?.[1] ?? 0,
+  );
+
 /** `POST /classify` with images as multipart fields. */
 export function classifyForm<Body = { results: Answer[] }>(
   url: string,

@@ -4,6 +4,7 @@ import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { startServer } from '../server.ts';
 import type { Server } from '../server.ts';
+import { cancelledIn, scrape } from './client.ts';
 import { RawConnection, bytesOf } from './raw.ts';
 
 let server: Server;
@@ -66,13 +67,7 @@ it.each([
   ['ends its side', (connection: RawConnection) => void connection.socket.end()],
   ['closes', (connection: RawConnection) => void connection.socket.destroy()],
 ])('a client that %s in the middle of a body has cancelled', async (_what, goAway) => {
-  const cancelled = async () => {
-    const text = await (await fetch(`${server.url}/metrics`)).text();
-    const line = /^depthserve_requests_total\{tier="none",outcome="cancelled",[^}]*\} (\d+)/m.exec(
-      text,
-    );
-    return Number(line?.[1] ?? 0);
-  };
+  const cancelled = async () => cancelledIn(await scrape(server.url));
   const before = await cancelled();
   const connection = await RawConnection.open(server.url);
   await connection.send(
