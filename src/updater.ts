@@ -66,16 +66,18 @@ export class Updater {
 
   async #lookUntilDone(): Promise<void> {
     do {
-      if (this.#isAskedAgain) this.#tried = this.#rejected = null;
+      const isAsked = this.#isAskedAgain;
+      if (isAsked) this.#tried = this.#rejected = null;
       this.#isAskedAgain = false;
       const look = await lookInto(this.folder);
       if (isDeepStrictEqual(look, this.#tried)) continue;
       this.#tried = look;
-      await this.#try(look);
+      await this.#try(look, isAsked);
     } while (this.#isAskedAgain && !this.service.isClosing);
   }
 
-  async #try({ manifest: text }: Look): Promise<void> {
+  /** @param isAsked somebody waits for the result, even if it is that nothing changed. */
+  async #try({ manifest: text }: Look, isAsked: boolean): Promise<void> {
     let { version } = claimsOf(text);
     try {
       const model = await openModel(this.folder);
@@ -86,6 +88,7 @@ export class Updater {
       if (isDeepStrictEqual(manifest, served)) {
         await model.close();
         this.#rejected = null;
+        if (isAsked) this.log.info({ version }, 'the model folder is unchanged');
         this.service.updateEnded(null);
         return;
       }

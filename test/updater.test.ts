@@ -20,7 +20,7 @@ afterEach(async () => {
 
 /** An updater of a service that takes every version, and what the service is told. */
 async function updaterOf() {
-  const told = { unchanged: 0, served: [] as string[], rejections: 0 };
+  const told = { unchanged: 0, served: [] as string[], rejections: 0, lines: [] as string[] };
   const service = {
     isClosing: false,
     isWarm: true,
@@ -35,7 +35,8 @@ async function updaterOf() {
       else told.rejections++;
     },
   };
-  const log = { info: () => {}, error: () => {} } as unknown as Log;
+  const info = (_details: object, line: string) => told.lines.push(line);
+  const log = { info, error: () => {} } as unknown as Log;
   const updater = new Updater(service as unknown as Service, folder.path, log);
   return { told, updater };
 }
@@ -68,6 +69,16 @@ test('with a period of 0 looks at the start, and then only when it is told to', 
   updater.reload();
   await until(() => told.served.length > 0);
   expect(told.served).toEqual(['2.0.0']);
+});
+
+test('says that nothing changed to who asked, and not at every look', async () => {
+  const { told, updater } = await updaterOf();
+  updater.watch(10);
+  await updater.stop();
+  expect(told).toMatchObject({ unchanged: 1, lines: [] });
+  updater.reload();
+  await updater.stop();
+  expect(told).toMatchObject({ unchanged: 2, lines: ['the model folder is unchanged'] });
 });
 
 test.each([
