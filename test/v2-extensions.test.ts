@@ -70,6 +70,11 @@ describe("Triton's raw binary request: a body without JSON", () => {
     const answer = await inferRaw(new Uint8Array(length).fill(1));
     expect([answer.status, answer.json.error]).toEqual([status, expect.stringMatching(error)]);
   });
+
+  test('pixels of a wrong length: the error says which are right', async () => {
+    const { json } = await inferRaw(new Uint8Array(PIXELS - 1));
+    expect(json.error).toContain(`PNG or WebP file, or N x ${PIXELS} bytes of RGB pixels.`);
+  });
 });
 
 describe('members that are null count as absent', () => {

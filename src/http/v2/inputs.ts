@@ -154,12 +154,20 @@ const SIGNATURES = [/^\xff\xd8\xff/, /^\x89PNG/, /^RIFF[^]{4}WEBP/];
 /**
  * The message of a body without JSON (Triton's raw binary request), which is the input itself: an
  * encoded image, or pixels of as many images as their number says.
+ *
+ * @throws {ServeError} not-an-image
  */
 export function rawMessage(body: Buffer, { name, height, width }: Pixels) {
   const start = body.toString('latin1', 0, 12);
   const isFile = SIGNATURES.some((signature) => signature.test(start));
-  const count = body.length / (height * width * 3);
-  if (!isFile && count >= 1 && Number.isInteger(count)) {
+  const imageBytes = height * width * 3;
+  const count = body.length / imageBytes;
+  if (!isFile) {
+    if (count < 1 || !Number.isInteger(count)) {
+      const detail = `The body, ${body.length} bytes, is neither a file nor pixels.`;
+      const advice = `Send a JPEG, PNG or WebP file, or N x ${imageBytes} bytes of RGB pixels.`;
+      throw new ServeError('not-an-image', detail, { advice });
+    }
     const parameters = { binary_data_size: body.length };
     const input = { name, shape: [count, height, width, 3], datatype: 'UINT8', parameters };
     return { json: { inputs: [input] }, binary: body };
