@@ -61,12 +61,17 @@ function assertQuery(request: FastifyRequest): void {
   const validate = request.getValidationFunction('querystring')!;
   if (!validate(request.query)) {
     const [error] = validate.errors!;
-    throw new ServeError('bad-request', `querystring${error!.instancePath} ${error!.message}.`);
+    throw badTopK(`querystring${error!.instancePath} ${error!.message}.`);
   }
   // Ajv takes Infinity for an integer, and for one within every range.
   const { topK = 1 } = request.query as { topK?: number };
-  if (!Number.isFinite(topK)) throw new ServeError('bad-request', 'topK is not finite.');
+  if (!Number.isFinite(topK)) throw badTopK('topK is not finite.');
 }
+
+const badTopK = (detail: string) =>
+  new ServeError('bad-request', detail, {
+    advice: 'Send topK once, as a whole number from 1 to 1000.',
+  });
 
 /** `POST /classify`: images and a latency budget in, labels and how they came about out. */
 export function classifyRoute(service: Serving): FastifyPluginAsyncTypebox {

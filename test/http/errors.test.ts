@@ -142,11 +142,12 @@ describe('errors of POST /classify', () => {
     expectProblem(await send(CAT, { 'x-min-accuracy': '1' }), 422, 'accuracy-unavailable');
   });
 
-  it.each(['0', '-1', '1.5', 'all', 'Infinity', '-Infinity'])(
-    'topK=%s: 400 bad-request',
+  it.each(['0', '-1', '1.5', 'all', 'Infinity', '-Infinity', '1001', '1&topK=2'])(
+    'topK=%s: 400 bad-request, which says what is taken',
     async (topK) => {
       const reply = await classify<Problem>(server.url, CAT, {}, `?topK=${topK}`);
       expectProblem(reply, 400, 'bad-request');
+      expect(reply.body.detail).toContain('Send topK once, as a whole number from 1 to 1000.');
     },
   );
 
