@@ -32,8 +32,17 @@ export const ERRORS = {
     'Unknown request id',
     'Give feedback once, soon, and to the replica that answered; see docs/operations.md.',
   ],
-  'bad-request': [400, 'Bad request', 'See GET /docs for what this route takes.'],
-  'not-found': [404, 'No such route', 'GET /docs lists the routes.'],
+  // With INTERNAL_PORT there is no GET /docs on the port that callers know.
+  'bad-request': [
+    400,
+    'Bad request',
+    'docs/openapi.json, shown at GET /docs where that is served, says what each route takes.',
+  ],
+  'not-found': [
+    404,
+    'No such route',
+    'docs/openapi.json, shown at GET /docs where that is served, lists the routes.',
+  ],
   'no-such-model': [404, 'No such model', 'GET /model names the model that is served.'],
   'expectation-failed': [417, 'Expectation not met', 'Send Expect: 100-continue, or none.'],
   'method-not-allowed': [405, 'Method not allowed', 'Use a method that the Allow header names.'],

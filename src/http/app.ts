@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http';
 import { performance } from 'node:perf_hooks';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
@@ -56,6 +57,11 @@ declare module 'fastify' {
 }
 
 const QUIET = { logController: new LogController({ disableRequestLogging: true }) };
+const REQUEST_IDS = {
+  requestIdHeader: false,
+  genReqId: ({ headers }: Pick<IncomingMessage, 'headers'>) => requestIdOf(headers['x-request-id']),
+} as const;
+
 
 /** What is for those who run the service: metrics and the interface's description. */
 function internalRoutes(service: Service): FastifyPluginAsync {
@@ -73,7 +79,7 @@ export async function buildInternalApp(
   described: FastifyInstance,
 ): Promise<FastifyInstance> {
   await described.ready();
-  const app = fastify({ loggerInstance: log, ...QUIET });
+  const app = fastify({ loggerInstance: log, ...QUIET, ...REQUEST_IDS });
   boundConnections(app, service.config);
   setCommonHeaders(app, service);
   app.setErrorHandler(answerError);
@@ -105,8 +111,7 @@ export async function buildApp(
     ajv: { customOptions: OWN_SCHEMAS },
     // The two lines about a request name it themselves: a logger for each costs more than they do.
     childLoggerFactory: (logger) => logger,
-    requestIdHeader: false,
-    genReqId: ({ headers }) => requestIdOf(headers['x-request-id']),
+    ...REQUEST_IDS,
     // The drain answers whatever comes by the connections that are open, and closes each then.
     return503OnClosing: false,
     forceCloseConnections: 'idle',

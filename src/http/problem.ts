@@ -15,7 +15,7 @@ const FASTIFY_CODES: Readonly<Record<string, ErrorCode>> = {
   FST_ERR_CTP_BODY_TOO_LARGE: 'body-too-large',
   FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported-media-type',
 };
-const JSON_ADVICE = 'Send application/json of the form and size that GET /docs says.';
+const JSON_ADVICE = 'Send application/json of the form and lengths that docs/openapi.json says.';
 
 /** Of Node's HTTP server. */
 const CONNECTION_CODES: Readonly<Record<string, ErrorCode>> = {

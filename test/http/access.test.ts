@@ -169,6 +169,14 @@ describe('with a port of its own for operators', () => {
     expect(await document.json()).toHaveProperty('paths./classify');
     const elsewhere = await fetch(`${inside}/classify`, { method: 'POST' });
     expect(elsewhere.status).toBe(404);
+    // Ids are made as on the other port, and a caller's own is taken.
+    expect(elsewhere.headers.get('x-request-id')).toMatch(/^[0-9a-f-]{36}$/);
+    const named = await fetch(`${inside}/nowhere`, { headers: { 'x-request-id': 'mine' } });
+    expect(named.headers.get('x-request-id')).toBe('mine');
+    // Callers are not sent to a page that is not on their port.
+    const lost = await fetch(`${server.url}/nowhere`, { headers: { authorization } });
+    const { detail } = (await lost.json()) as { detail: string };
+    expect(detail).toContain('docs/openapi.json, shown at GET /docs where that is served,');
     expect((await fetch(`${server.url}/health/ready`)).status).toBe(200);
     expect(await server.stop()).toBe(0);
   });
