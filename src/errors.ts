@@ -67,7 +67,11 @@ export const ERRORS = {
   ],
   // Never answered, for nobody is there to read it; it counts in the metrics and the log.
   cancelled: [499, 'Client closed the request', 'Nothing to do.'],
-  'headers-too-large': [431, 'Request head too large', 'Send shorter or fewer headers.'],
+  'headers-too-large': [
+    431,
+    'Request head too large',
+    'Send a shorter URL, or shorter or fewer headers.',
+  ],
   internal: [500, 'Internal error', 'Report the request id to the operators of this service.'],
   'budget-too-small': [
     503,

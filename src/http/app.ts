@@ -62,7 +62,6 @@ const REQUEST_IDS = {
   genReqId: ({ headers }: Pick<IncomingMessage, 'headers'>) => requestIdOf(headers['x-request-id']),
 } as const;
 
-
 /** What is for those who run the service: metrics and the interface's description. */
 function internalRoutes(service: Service): FastifyPluginAsync {
   return async (app) => {

@@ -17,11 +17,15 @@ const FASTIFY_CODES: Readonly<Record<string, ErrorCode>> = {
 };
 const JSON_ADVICE = 'Send application/json of the form and lengths that docs/openapi.json says.';
 
-/** Of Node's HTTP server. */
-const CONNECTION_CODES: Readonly<Record<string, ErrorCode>> = {
-  ERR_HTTP_REQUEST_TIMEOUT: 'request-timeout',
-  HPE_HEADER_OVERFLOW: 'headers-too-large',
+const TOO_SLOW = 'The request took too long.';
+
+/** Of Node's HTTP server and its parser: the error's code and what happened. */
+const CONNECTION_ERRORS: Readonly<Record<string, readonly [ErrorCode, detail: string]>> = {
+  ERR_HTTP_REQUEST_TIMEOUT: ['request-timeout', TOO_SLOW],
+  HPE_HEADER_OVERFLOW: ['headers-too-large', 'The URL and the headers together are too long.'],
+  HPE_INVALID_METHOD: ['bad-request', 'The request begins with a method that is not known.'],
 };
+const NO_REQUEST = ['bad-request', 'The bytes that arrived are no whole HTTP request.'] as const;
 
 const FAULTS: ReadonlySet<ErrorCode> = new Set(['internal', 'engine-failed']);
 
@@ -48,7 +52,7 @@ export function toServeError(error: unknown): ServeError {
   if (code === 'ECONNRESET') {
     return new ServeError('cancelled', 'The client went away before its request was here.');
   }
-  if (statusCode === 408) return new ServeError('request-timeout', 'The request took too long.');
+  if (statusCode === 408) return new ServeError('request-timeout', TOO_SLOW);
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
     return new ServeError('bad-request', `${message}.`, cause);
   }
@@ -112,10 +116,7 @@ export function answerClientError(error: ConnectionError, socket: Socket): void 
   // In the middle of an answer another would be taken for a part of it.
   const canAnswer = socket.writable && !answerOn(socket)?.headersSent;
   if (canAnswer && error.code !== 'ECONNRESET') {
-    const problem = new ServeError(
-      CONNECTION_CODES[error.code] ?? 'bad-request',
-      'The bytes that arrived are no whole HTTP request.',
-    );
+    const problem = new ServeError(...(CONNECTION_ERRORS[error.code] ?? NO_REQUEST));
     // Who ends in the middle of a body has gone away, or wants to hear that it is not whole.
     if (error.code !== 'HPE_INVALID_EOF_STATE') brokenOff.set(socket, problem.code);
     const id = randomUUID();

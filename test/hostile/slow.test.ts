@@ -48,6 +48,7 @@ it('a head that does not end is answered 408, and the connection closed', async 
   await new Promise((resolve) => socket.once('close', resolve));
   clearInterval(dripping);
   expect(socket.received).toMatch(/^HTTP\/1\.1 408 .*"code":"request-timeout"/s);
+  expect(socket.received).toContain('The request took too long. Send the whole request faster.');
   await answersWell();
 });
 

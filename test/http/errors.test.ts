@@ -6,6 +6,7 @@ import { startServer } from '../server.ts';
 import type { Server } from '../server.ts';
 import { CAT, classify, classifyForm, scrape } from './client.ts';
 import type { Problem, Reply } from './client.ts';
+import { RawConnection } from './raw.ts';
 
 const MAX_BODY_BYTES = 200_000;
 const MAX_IMAGE_PIXELS = 1_000_000;
@@ -205,6 +206,17 @@ describe('errors of POST /classify', () => {
     // Its route ends in a wildcard.
     const wild = await fetch(`${server.url}/docs/static/x`, { method: 'POST' });
     expect([wild.status, wild.headers.get('allow')]).toEqual([405, 'HEAD, GET']);
+  });
+
+  it.each([
+    ['an unknown method', 'FOO', '/classify', 400, 'a method that is not known'],
+    ['a URL of 20,000 characters', 'GET', `/${'a'.repeat(20_000)}`, 431, 'Send a shorter URL'],
+  ])('%s: told as what it is', async (_what, method, path, status, told) => {
+    const connection = await RawConnection.open(server.url);
+    await connection.send(`${method} ${path} HTTP/1.1\r\nHost: test\r\n\r\n`);
+    const answer = await connection.ended();
+    expect(answer).toContain(`HTTP/1.1 ${status} `);
+    expect(answer).toContain(told);
   });
 
   it('survives a client that hangs up in the middle of its upload', async () => {
