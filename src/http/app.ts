@@ -22,6 +22,7 @@ import { Ending } from './ending.ts';
 import { feedbackRoute } from './feedback.ts';
 import { infoRoutes, metricsRoute } from './info.ts';
 import { Intake, limitIntake } from './intake.ts';
+import { INTERFACE_PAGE } from './interface-page.ts';
 import { answerNotFoundEarly, notFoundHandler } from './notfound.ts';
 import { loadReports } from './orca.ts';
 import { describeRoute, nameComponents } from './openapi.ts';
@@ -56,18 +57,19 @@ declare module 'fastify' {
   }
 }
 
-const QUIET = { logController: new LogController({ disableRequestLogging: true }) };
 const REQUEST_IDS = {
   requestIdHeader: false,
   genReqId: ({ headers }: Pick<IncomingMessage, 'headers'>) => requestIdOf(headers['x-request-id']),
 } as const;
+
+const QUIET = { logController: new LogController({ disableRequestLogging: true }) };
 
 /** What is for those who run the service: metrics and the interface's description. */
 function internalRoutes(service: Service): FastifyPluginAsync {
   return async (app) => {
     await app.register(metricsRoute(service));
     app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
-    await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true });
+    await app.register(swaggerUi, INTERFACE_PAGE);
   };
 }
 
