@@ -2,10 +2,18 @@ import { readFileSync } from 'node:fs';
 import type { Worker } from 'node:worker_threads';
 import pino from 'pino';
 import { expect, test, vi } from 'vitest';
-import { Server } from '../dist/cli/server.js';
-import { readConfig } from '../dist/config.js';
-import { openModel } from '../dist/model/manifest.js';
-import { startDeployment } from '../dist/start-deployment.js';
+
+/** What was built: engine threads are of it. Types are those of the sources, which are there before. */
+const built = (file: string): Promise<unknown> =>
+  import(new URL(file, new URL('../dist/', import.meta.url)).href);
+const { Server } = (await built('cli/server.js')) as typeof import('../src/cli/server.ts');
+const { readConfig } = (await built('config.js')) as typeof import('../src/config.ts');
+const { openModel } = (await built(
+  'model/manifest.js',
+)) as typeof import('../src/model/manifest.ts');
+const { startDeployment } = (await built(
+  'start-deployment.js',
+)) as typeof import('../src/start-deployment.ts');
 
 const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
 const MODEL_DIR = 'models/cifar10';
