@@ -157,8 +157,14 @@ function bodyDiscarded({ raw }: FastifyRequest): Promise<void> {
  * sending: a connection that is closed now would be reset, and the client would see that instead of
  * the answer. What it sends on is read and thrown away, for as long as a request may take.
  */
-function keepWhileSending({ code }: ServeError, reply: FastifyReply): void {
-  if (code === 'deadline-passed' || code === 'body-too-large') reply.removeHeader('connection');
+function keepWhileSending(
+  { code }: ServeError,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): void {
+  if (code !== 'deadline-passed' && code !== 'body-too-large') return;
+  reply.removeHeader('connection');
+  request.raw.resume();
 }
 
 /**
@@ -205,7 +211,7 @@ export function errorHandler(
     const settled = settleError(error, request, reply);
     const isClosed = !reply.raw.shouldKeepAlive;
     if (isClosed && settled.error.code === 'body-too-large') await bodyDiscarded(request);
-    keepWhileSending(settled.error, reply);
+    keepWhileSending(settled.error, request, reply);
     return reply.type(type).serializer(JSON.stringify).send(bodyOf(settled));
   };
 }
