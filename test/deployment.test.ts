@@ -164,7 +164,7 @@ describe('a budget that was used up while the request came in', () => {
     for (const wish of [{ minAccuracy: 0.75 }, { skip: 'F' }]) {
       expect(await told(2, 15, wish)).toMatchObject({
         code: 'budget-too-small',
-        explanation: expect.stringMatching(/even an idle server/),
+        explanation: expect.stringMatching(/the same budget fails again/),
       });
     }
   });
@@ -173,7 +173,7 @@ describe('a budget that was used up while the request came in', () => {
     for (const at of [0, 4, 600]) {
       expect(await told(at, 5)).toMatchObject({
         code: 'budget-too-small',
-        explanation: expect.stringMatching(/even an idle server/),
+        explanation: expect.stringMatching(/the same budget fails again/),
       });
     }
   });
