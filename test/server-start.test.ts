@@ -47,8 +47,7 @@ test.each(['1', '2'])(
   'closed while it starts, it does not listen afterwards, FRONTS=%s',
   async (FRONTS) => {
     const { running } = threads();
-    const starting = server({ FRONTS });
-    const it = await starting;
+    const it = await server({ FRONTS });
     const port = it.start();
     await it.close();
     // It has listened, or been told that it may not.

@@ -21,6 +21,19 @@ export const commonHeaders = (requestId: string): string[] => [
 export const requestIdOf = (given: unknown): string =>
   typeof given === 'string' && /^[\w.-]{1,128}$/.test(given) ? given : randomUUID();
 
+/**
+ * Content-Security-Policy of a page that needs nothing from elsewhere.
+ *
+ * @param pictures where they may come from beside this server.
+ */
+export const pagePolicy = (pictures: string): string =>
+  [
+    "default-src 'none'",
+    ...['script-src', 'style-src', 'connect-src'].map((kind) => `${kind} 'self'`),
+    `img-src 'self' ${pictures}`,
+    ...['base-uri', 'form-action', 'frame-ancestors'].map((kind) => `${kind} 'none'`),
+  ].join('; ');
+
 type Closing = Pick<Serving, 'isClosing'>;
 
 /** Sets them when an answer leaves: those that are refused early do without Fastify's way. */

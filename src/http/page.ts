@@ -7,17 +7,11 @@ import { ServeError } from '../errors.ts';
 import { Type } from '../json-schema.ts';
 import type { Service } from '../service.ts';
 import { steadyNow } from '../telemetry/history.ts';
+import { pagePolicy } from './common-headers.ts';
 import { Live, problems } from './schemas.ts';
 
 /** Plain files, served as they are: the page needs no build and nothing from elsewhere. */
 const FOLDER = fileURLToPath(new URL('../../src/page', import.meta.url));
-
-const POLICY = [
-  "default-src 'none'",
-  ...['script-src', 'style-src', 'connect-src'].map((kind) => `${kind} 'self'`),
-  "img-src 'self' blob: data:",
-  ...['base-uri', 'form-action', 'frame-ancestors'].map((kind) => `${kind} 'none'`),
-].join('; ');
 
 /** In the model's folder `samples`: the list `[{ name, file, attribution }]`, and its photos. */
 const SAMPLE_FILE = /^(index\.json|[\w-][\w.-]*\.(jpe?g|png|webp))$/i;
@@ -37,7 +31,7 @@ export function pageRoutes(service: Service): FastifyPluginAsyncTypebox {
       cacheControl: false,
       setHeaders(response) {
         response.setHeader('cache-control', 'no-cache');
-        response.setHeader('content-security-policy', POLICY);
+        response.setHeader('content-security-policy', pagePolicy('blob: data:'));
       },
     });
 
