@@ -1,4 +1,5 @@
 import { spawn, spawnSync } from 'node:child_process';
+import type { Duplex } from 'node:stream';
 import { describe, expect, test } from 'vitest';
 
 /** A program that runs `script` with `log` open, and tells of its writes. */
@@ -28,14 +29,17 @@ function run(script: string) {
   return { told: stderr, messages: messagesIn(stdout) };
 }
 
-/** The same through a pipe that does not wait for its reader, who begins after 200 ms. */
+/** The same through a pipe that does not wait for its reader, who begins at `readNow()`. */
 async function runWithSlowReader(script: string) {
-  const program = programOf(`process.stdout; ${script}`);
-  const shell = `node --input-type=module -e "$0" | (sleep 0.2; cat)`;
-  const child = spawn('sh', ['-c', shell, program], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const program = programOf(`process.stdout; const readNow = () => writeSync(3, '\\n'); ${script}`);
+  const shell = `node --input-type=module -e "$0" | (read -r _ <&3; cat)`;
+  const child = spawn('sh', ['-c', shell, program], { stdio: ['ignore', 'pipe', 'pipe', 'pipe'] });
   let [stdout, stderr] = ['', ''];
-  child.stdout.on('data', (data: Buffer) => (stdout += data.toString()));
-  child.stderr.on('data', (data: Buffer) => (stderr += data.toString()));
+  child.stdout!.on('data', (data: Buffer) => (stdout += data.toString()));
+  child.stderr!.on('data', (data: Buffer) => (stderr += data.toString()));
+  // The program and the reader share one end of this; what one writes comes back to the other.
+  const echo = child.stdio[3] as Duplex;
+  echo.pipe(echo);
   await new Promise((resolve) => child.once('close', resolve));
   return { told: stderr, messages: messagesIn(stdout) };
 }
@@ -65,6 +69,7 @@ describe('the log', () => {
     const { told, messages } = await runWithSlowReader(`
       for (let i = 0; i < 3000; i++) log.info('line ' + i);
       log.flush();
+      readNow();
       setTimeout(() => log.info('last'), 300);`);
     expect(messages).toEqual([...Array.from({ length: 3000 }, (_, i) => `line ${i}`), 'last']);
     expect(told).toBe('');
@@ -74,7 +79,8 @@ describe('the log', () => {
     const { told, messages } = await runWithSlowReader(`
       const filling = 'x'.repeat(1000);
       for (let i = 0; i < 3000; i++) log.info(filling);
-      setTimeout(() => log.info('last'), 300);`);
+      readNow();
+      setTimeout(() => log.info('last'), 1000);`);
     const lost = [...told.matchAll(/lost (\d+)/g)].reduce(
       (sum, [, lines]) => sum + Number(lines),
       0,
@@ -102,6 +108,7 @@ describe('the log', () => {
   test('of several threads is whole lines, whatever the reader does', async () => {
     const { messages } = await runWithSlowReader(`
       const { Worker } = await import('node:worker_threads');
+      setTimeout(readNow, 200);
       const others = "import('./dist/log.js').then(({ openLog }) => {" +
         "const log = openLog('info', () => {});" +
         "for (let i = 0; i < 2000; i++) log.info('line ' + i); })";

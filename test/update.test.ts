@@ -196,13 +196,14 @@ describe('a new version in the model folder', () => {
     await swap(1);
     await oneModel();
     const before = await state();
-    for (const count of [2, 3, 4, 5]) await swap(count);
+    for (let count = 2; count <= 10; count++) await swap(count);
     await oneModel();
     const after = await state();
-    // Four workers that stayed would be four; others of Node's may still be started.
+    // Nine workers that stayed would be nine; others of Node's may still be started.
     expect(after.threads - before.threads).toBeLessThan(4);
-    // It is 60 to 95 MB with the state of the machine; four sessions that stayed would add 100.
-    expect(after.mb - before.mb).toBeLessThan(120);
+    // The heaps that the first few leave to the others are 45 to 125 MB with the state of the
+    // machine; nine sessions that stayed would add 225.
+    expect(after.mb - before.mb).toBeLessThan(200);
   });
 });
 
