@@ -2,7 +2,7 @@ import { performance } from 'node:perf_hooks';
 import { ServerInterceptingCall, status } from '@grpc/grpc-js';
 import type { Metadata, ServerInterceptor } from '@grpc/grpc-js';
 import type { FastifyBaseLogger } from 'fastify';
-import type { Deployment } from '../deployment.ts';
+import type { Classifier } from '../deployment.ts';
 import { ServeError, uploadLate } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 import { readingSince } from '../event-loop-lag.ts';
@@ -41,7 +41,7 @@ export interface Head {
   readonly arrivedAt: number;
   readonly id: string;
   /** Of an inference: the version of the model that it is judged and answered by. */
-  deployment: Deployment | null;
+  deployment: Classifier | null;
   /** The deadline, as a budget; absent: none. */
   readonly budgetMs: number | undefined;
   /** What deadline and metadata ask for. */
@@ -252,14 +252,13 @@ export class Heads {
     }
     if (!INFERS.test(path)) return;
     if (head.budgetMs !== undefined) head.trace?.asks(head.budgetMs);
-    head.deployment = service.serving();
-    head.leave.push(head.deployment.hold());
     const { arrivedAt, budgetMs: untilDeadline = Infinity } = head;
     head.wish = headWishOf(wishesIn(metadata));
     const budgetMs = Math.min(untilDeadline, head.wish.budgetMs ?? Infinity);
-    if (budgetMs === Infinity) return;
-    head.wish = { ...head.wish, budgetMs };
-    const refusal = head.deployment.pipeline.preview({ arrivedAt, budgetMs, minAccuracy: 0 });
+    const asks = budgetMs < Infinity ? { arrivedAt, budgetMs, minAccuracy: 0 } : null;
+    if (asks) head.wish = { ...head.wish, budgetMs };
+    const { deployment, refusal } = service.enter(asks, head.leave);
+    head.deployment = deployment;
     if (refusal) throw fromRefusal(refusal);
   }
 }
