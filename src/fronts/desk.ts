@@ -2,7 +2,7 @@ import { performance } from 'node:perf_hooks';
 import type { FastifyInstance } from 'fastify';
 import type { Classifier } from '../deployment.ts';
 import { clientGone } from '../errors.ts';
-import { isFault, toServeError } from '../http/problem.ts';
+import { logged } from '../http/problem.ts';
 import type { Log } from '../log.ts';
 import type { Manifest } from '../model/manifest.ts';
 import { Cancellation } from '../pipeline/cancellation.ts';
@@ -84,12 +84,9 @@ export class Desk {
     try {
       this.outbox.post({ type: 'result', id, result: await result() });
     } catch (error) {
-      const known = toServeError(error);
       // What was thrown stays here: its stack is for the log.
-      if (isFault(known.code) && known !== error) {
-        this.parts.log.error({ err: error }, known.detail);
-      }
-      this.outbox.post({ type: 'failed', id, error: known.parts });
+      const { parts } = logged(error, this.parts.log, {});
+      this.outbox.post({ type: 'failed', id, error: parts });
     }
   }
 

@@ -1,6 +1,6 @@
 import type { ServerUnaryCall, UntypedServiceImplementation, sendUnaryData } from '@grpc/grpc-js';
 import { ServeError } from '../errors.ts';
-import { isFault, toServeError } from '../http/problem.ts';
+import { logged, toServeError } from '../http/problem.ts';
 import { describeConfig, describeModel, describeServer } from '../http/v2/describe.ts';
 import { infer } from '../http/v2/inference.ts';
 import { assertModel } from '../http/v2/model.ts';
@@ -34,10 +34,7 @@ export function handlers(parts: GrpcParts, heads: Heads): UntypedServiceImplemen
       heads.over(head, null, subNetwork);
       callback(null, response);
     } catch (thrown) {
-      const error = toServeError(thrown);
-      if (isFault(error.code) && thrown !== error) {
-        parts.log.error({ err: thrown, reqId: head.id }, error.detail);
-      }
+      const error = logged(thrown, parts.log, { reqId: head.id });
       heads.over(head, error);
       callback(grpcStatus(error));
     }

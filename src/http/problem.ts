@@ -5,6 +5,7 @@ import type { ConnectionError, FastifyError, FastifyReply, FastifyRequest } from
 import { EngineError } from '../engine/protocol.ts';
 import { ServeError, explain, problemOf, statusOf } from '../errors.ts';
 import type { ErrorCode, ErrorParts } from '../errors.ts';
+import type { Log } from '../log.ts';
 import type { Refusal } from '../scheduler/policy.ts';
 import { ExpiredError, RefusedError } from '../scheduler/scheduler.ts';
 import { commonHeaders } from './common-headers.ts';
@@ -27,10 +28,19 @@ const CONNECTION_ERRORS: Readonly<Record<string, readonly [ErrorCode, detail: st
 };
 const NO_REQUEST = ['bad-request', 'The bytes that arrived are no whole HTTP request.'] as const;
 
+/** Which the operators should look into. */
 const FAULTS: ReadonlySet<ErrorCode> = new Set(['internal', 'engine-failed']);
 
-/** Whether the operators should look into an error. */
-export const isFault = (code: ErrorCode) => FAULTS.has(code);
+/** As `toServeError`; logs what was thrown if the operators should look into it. */
+export function logged(thrown: unknown, log: Pick<Log, 'error'>, context: object): ServeError {
+  const error = toServeError(thrown);
+  // Refusals are the scheduler at work: under load, a stack for each would be a load of its own.
+  // Nor is it news to each request that no engine works: the engine's fault was logged.
+  if (FAULTS.has(error.code) && error !== thrown) {
+    log.error({ ...context, err: thrown }, error.detail);
+  }
+  return error;
+}
 
 /** Turns whatever was thrown into an error with a code; the unknown becomes `internal`. */
 export function toServeError(error: unknown): ServeError {
@@ -91,12 +101,7 @@ const wholeSeconds = (ms: number) => Math.ceil(ms / 1000);
 
 /** Logs an error, notes the outcome, and sets what every protocol's answer has in common. */
 function settleError(error: unknown, request: FastifyRequest, reply: FastifyReply) {
-  const problem = toServeError(error);
-  // Refusals are the scheduler at work: under load, a stack for each would be a load of its own.
-  // Nor is it news to each request that no engine works: the engine's fault was logged.
-  if (isFault(problem.code) && error !== problem) {
-    request.log.error({ reqId: request.id, err: error }, problem.detail);
-  }
+  const problem = logged(error, request.log, { reqId: request.id });
   request.outcome = problem.code;
   if (problem.retryAfterMs !== undefined) {
     reply.header('retry-after', wholeSeconds(problem.retryAfterMs));
