@@ -167,15 +167,14 @@ export class Deployment {
       tiers: front.map((tier) => ({ ...tier, budgetMs: this.#idleMs(tier) })),
       latency,
       decodeMs: decodeTimes.ofAny(0.5),
-      get predictions() {
-        return front.flatMap((tier) =>
+      predictions: () =>
+        front.flatMap((tier) =>
           Object.keys(latency.table[tier.skip]!).map((size) => {
             const batch = Number(size);
             const ms = latency.predict(tier, batch);
             return { tier, batch, ms, busyMs: latency.typical(tier, batch) };
           }),
-        );
-      },
+        ),
     };
   }
 

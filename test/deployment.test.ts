@@ -189,7 +189,7 @@ describe('the status of a deployment', () => {
   });
 
   test('predicts each tier in use at each measured batch size', () => {
-    const { predictions } = deploy().deployment.status();
+    const predictions = deploy().deployment.status().predictions();
     expect(predictions.map(({ tier, batch, ms }) => [tier.skip, batch, ms])).toEqual([
       ['T', 1, 10],
       ['T', 8, 12],

@@ -87,14 +87,17 @@ export function defineStatusGauges(registry: Registry, status: () => ServiceStat
     'Time that the scheduler expects now of a batch, by tier and batch size',
     ['tier', 'batch'],
     ({ deployment }) =>
-      deployment.predictions.map(({ tier, batch, ms }) => [{ tier: tier.skip, batch }, ms / 1000]),
+      deployment
+        .predictions()
+        .map(({ tier, batch, ms }) => [{ tier: tier.skip, batch }, ms / 1000]),
   );
 }
 
-function fullDepthCapacity({ engines, predictions }: DeploymentStatus): number {
+function fullDepthCapacity(deployment: DeploymentStatus): number {
+  const predictions = deployment.predictions();
   const deepest = predictions.reduce((most, { tier }) => Math.max(most, tier.accuracy), 0);
   const perMs = predictions
     .filter(({ tier }) => tier.accuracy === deepest)
     .map(({ batch, busyMs }) => batch / busyMs);
-  return 1000 * engines * Math.max(0, ...perMs);
+  return 1000 * deployment.engines * Math.max(0, ...perMs);
 }

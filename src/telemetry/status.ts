@@ -52,8 +52,8 @@ export interface DeploymentStatus {
   >;
   /** Median of decoding an image. */
   readonly decodeMs: number;
-  /** For every tier in use and measured batch size; computed when it is read. */
-  readonly predictions: readonly Prediction[];
+  /** For every tier in use and measured batch size. */
+  predictions(): readonly Prediction[];
 }
 
 /** The service at one moment: what `/model`, load reports, v2 and the gauges tell of it. */
@@ -76,6 +76,6 @@ export function notWarm(manifest: Manifest): DeploymentStatus {
     tiers: [],
     latency: new MeasuredLatency({}),
     decodeMs: 0,
-    predictions: [],
+    predictions: () => [],
   };
 }

@@ -165,7 +165,7 @@ describe('the state at scrape time', () => {
       waiting: 3,
       oldestAgeMs: 250,
       latency: { table: {}, present: {}, slowdown: 1.5, spread: 1, delay: 20, holdUp: 0.4 },
-      predictions: [{ tier: baseNet, batch: 8, ms: 12, busyMs: 9 }],
+      predictions: () => [{ tier: baseNet, batch: 8, ms: 12, busyMs: 9 }],
     };
     const metrics = servingMetrics(status, 'recovering');
     expect(await read(metrics, 'depthserve_ready')).toBe(0);
@@ -188,7 +188,7 @@ describe('the capacity at full depth', () => {
       { tier: superNet, batch: 1, ms: 3, busyMs: 2 },
       { tier: superNet, batch: 8, ms: 15, busyMs: 10 },
     ];
-    const metrics = servingMetrics({ ...calm, predictions });
+    const metrics = servingMetrics({ ...calm, predictions: () => predictions });
     // Two engines, each occupied by 8 images for 10 ms; deadlines leave more.
     expect(await read(metrics, 'depthserve_full_depth_capacity')).toBe(1600);
   });
