@@ -5,7 +5,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
-import { depthserve } from '../src/scheduler/depthserve/policy.ts';
+import { depthserve } from '../src/scheduler/depthserve/depthserve.ts';
 import { MeasuredLatency } from '../src/scheduler/latency.ts';
 import type { View, Waiting } from '../src/scheduler/policy.ts';
 import { Random } from './simulator/random.ts';

@@ -13,7 +13,7 @@ import type { ImageAnswer, ImageRequest, PipelineOptions } from './pipeline/pipe
 import { headerOf } from './preprocess/header.ts';
 import { ALONE_MS, askAlone, remeasure } from './remeasure.ts';
 import type { Remeasured } from './remeasure.ts';
-import { depthserve } from './scheduler/depthserve/policy.ts';
+import { depthserve } from './scheduler/depthserve/depthserve.ts';
 import { MeasuredLatency } from './scheduler/latency.ts';
 import type { LatencyTable } from './scheduler/latency.ts';
 import { withPins } from './scheduler/pin.ts';

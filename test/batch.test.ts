@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { depthserve } from '../src/scheduler/depthserve/policy.ts';
+import { depthserve } from '../src/scheduler/depthserve/depthserve.ts';
 import { MeasuredLatency } from '../src/scheduler/latency.ts';
 import { withPins } from '../src/scheduler/pin.ts';
 import { RefusedError, Scheduler } from '../src/scheduler/scheduler.ts';

@@ -8,7 +8,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { MOST_RUNS, TIME_PER_PAIR_MS as PAIR_MS } from '../../src/cli/profile.ts';
 import type { LatencyTable } from '../../src/scheduler/latency.ts';
-import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
+import { depthserve } from '../../src/scheduler/depthserve/depthserve.ts';
 import { parseTrace } from '../simulator/arrivals.ts';
 import { simulateFleet } from '../simulator/fleet.ts';
 import type { FleetSetup, Metric, Rule } from '../simulator/fleet.ts';

@@ -15,7 +15,7 @@ import { availableParallelism, cpus } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import type { LatencyTable } from '../../src/scheduler/latency.ts';
-import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
+import { depthserve } from '../../src/scheduler/depthserve/depthserve.ts';
 import { median } from '../median.ts';
 import { constant, parseTrace, renewal } from '../simulator/arrivals.ts';
 import type { Request } from '../simulator/arrivals.ts';

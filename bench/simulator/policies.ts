@@ -1,5 +1,5 @@
 import { UsageError } from '../../src/cli/command.ts';
-import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
+import { depthserve } from '../../src/scheduler/depthserve/depthserve.ts';
 import { edf } from './rivals/edf.ts';
 import type { Policy, Tier } from '../../src/scheduler/policy.ts';
 import { bentoml } from './rivals/bentoml.ts';

@@ -4,7 +4,7 @@ import { DecodeTimes } from '../../src/pipeline/decode-times.ts';
 import { DecodeError } from '../../src/pipeline/decode-stage.ts';
 import { Pipeline } from '../../src/pipeline/pipeline.ts';
 import type { ImageAnswer } from '../../src/pipeline/pipeline.ts';
-import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
+import { depthserve } from '../../src/scheduler/depthserve/depthserve.ts';
 import { MeasuredLatency } from '../../src/scheduler/latency.ts';
 import { ExpiredError, RefusedError } from '../../src/scheduler/scheduler.ts';
 import { VirtualClock } from '../../bench/simulator/clock.ts';

@@ -14,7 +14,7 @@ import type { Setup } from '../../bench/simulator/run.ts';
 import { capacity, parseProfile } from '../../bench/simulator/tables.ts';
 import type { Profile } from '../../bench/simulator/tables.ts';
 import { Deployment } from '../../src/deployment.ts';
-import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
+import { depthserve } from '../../src/scheduler/depthserve/depthserve.ts';
 import { ExpiredError, RefusedError } from '../../src/scheduler/scheduler.ts';
 import { fakeParts, jpegOf } from '../fake-deployment.ts';
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
+import { depthserve } from '../../src/scheduler/depthserve/depthserve.ts';
 import { MeasuredLatency } from '../../src/scheduler/latency.ts';
 import type { LatencyModel } from '../../src/scheduler/policy.ts';
 import { TIERS, linear, view, waiting } from './support.ts';

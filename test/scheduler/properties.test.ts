@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
+import { depthserve } from '../../src/scheduler/depthserve/depthserve.ts';
 import type { Decision, Tier, View, Waiting } from '../../src/scheduler/policy.ts';
 import { Random } from '../../bench/simulator/random.ts';
 import { exact, linear, TIERS, view, waiting, withQueue } from './support.ts';

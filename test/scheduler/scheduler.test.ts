@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
+import { depthserve } from '../../src/scheduler/depthserve/depthserve.ts';
 import { MeasuredLatency } from '../../src/scheduler/latency.ts';
 import { ExpiredError, RefusedError, Scheduler } from '../../src/scheduler/scheduler.ts';
 import type { Engine, SchedulerOptions, Served } from '../../src/scheduler/scheduler.ts';

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { VirtualClock } from '../../bench/simulator/clock.ts';
 import { cascade } from '../../bench/simulator/rivals/cascades.ts';
-import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
+import { depthserve } from '../../src/scheduler/depthserve/depthserve.ts';
 import { MeasuredLatency } from '../../src/scheduler/latency.ts';
 import type { Policy, Tier, Unsure } from '../../src/scheduler/policy.ts';
 import { RefusedError, Scheduler } from '../../src/scheduler/scheduler.ts';

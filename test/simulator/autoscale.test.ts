@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { day, DAY_SECONDS } from '../../bench/autoscale/day.ts';
 import { byProcessor, hpa, keda, pod, settings } from '../../bench/autoscale/manifests.ts';
-import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
+import { depthserve } from '../../src/scheduler/depthserve/depthserve.ts';
 import { Autoscaler, replicasWanted } from '../../bench/simulator/autoscale.ts';
 import type { Limits, PodState } from '../../bench/simulator/autoscale.ts';
 import { constant, renewal } from '../../bench/simulator/arrivals.ts';

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { depthserve } from '../../src/scheduler/depthserve/policy.ts';
+import { depthserve } from '../../src/scheduler/depthserve/depthserve.ts';
 import { constant, renewal, requests } from '../../bench/simulator/arrivals.ts';
 import { balance } from '../../bench/simulator/balance.ts';
 import { replicasFor } from '../../bench/simulator/capacity.ts';
