@@ -19,7 +19,7 @@ const integer = (
 ) => Type.Integer({ description, ...range });
 
 /** Unless more are asked for: a container sees all cores of its node, whatever it may use. */
-const MOST_FRONTS = 4;
+const MAX_FRONTS = 4;
 
 /** Taken in upper or lower case. */
 const oneOf = <Name extends string>(description: string, fallback: Name, names: readonly Name[]) =>
@@ -95,7 +95,7 @@ export const Settings = Type.Object({
   }),
   FRONTS: integer(
     'Threads that speak HTTP; 1: the main thread does (always so with TOKENS_FILE or tracing); ' +
-      `0: one for every four cores, max. ${MOST_FRONTS}`,
+      `0: one for every four cores, max. ${MAX_FRONTS}`,
     { default: 0, minimum: 0, maximum: 64 },
   ),
   HEAD_TIMEOUT_MS: integer('Max. time for the head of a request to arrive, in ms', {
@@ -210,7 +210,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   const cores = availableParallelism();
   return {
     ...config,
-    FRONTS: config.FRONTS || Math.min(MOST_FRONTS, Math.max(1, Math.floor(cores / 4))),
+    FRONTS: config.FRONTS || Math.min(MAX_FRONTS, Math.max(1, Math.floor(cores / 4))),
     // The other half of the cores decodes images and speaks HTTP.
     ENGINE_WORKERS: config.ENGINE_WORKERS || Math.max(1, Math.floor(cores / 2)),
     MAX_DECODES: config.MAX_DECODES || cores,

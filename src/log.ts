@@ -14,9 +14,9 @@ export interface Log {
 /** Longest that a line waits for others, ms: a system call for each costs more than the line. */
 const GATHER_MS = 10;
 /** Characters that are not kept back any longer. */
-const MOST = 16 * 1024;
+const MAX_GATHERED = 16 * 1024;
 /** Bytes that wait for a reader who is behind; lines beyond them are lost. */
-const MOST_BEHIND = 1024 * 1024;
+const MAX_BEHIND = 1024 * 1024;
 /** Longest that the end of a thread waits for one, ms. */
 const LAST_MS = 500;
 /** Bytes that a pipe never takes a part of (`man 7 pipe`). */
@@ -53,7 +53,7 @@ export function openLog(
 
   function write(line: string): void {
     gathered += format(line);
-    if (stream.lastLevel >= pino.levels.values['warn']! || gathered.length > MOST) flush();
+    if (stream.lastLevel >= pino.levels.values['warn']! || gathered.length > MAX_GATHERED) flush();
     else if (gathered !== '') later();
   }
 
@@ -66,7 +66,7 @@ export function openLog(
     timer = null;
     const lines = piecesOf(Buffer.from(gathered));
     gathered = '';
-    if (bytesIn(behind) + bytesIn(lines) > MOST_BEHIND) onLost(linesIn(lines));
+    if (bytesIn(behind) + bytesIn(lines) > MAX_BEHIND) onLost(linesIn(lines));
     else behind.push(...lines);
     let written = 0;
     try {

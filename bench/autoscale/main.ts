@@ -6,7 +6,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { MOST_RUNS, TIME_PER_PAIR_MS as PAIR_MS } from '../../src/cli/profile.ts';
+import { MAX_RUNS, TIME_PER_PAIR_MS as PAIR_MS } from '../../src/cli/profile.ts';
 import type { LatencyTable } from '../../src/scheduler/latency.ts';
 import { depthserve } from '../../src/scheduler/depthserve/depthserve.ts';
 import { parseTrace } from '../simulator/arrivals.ts';
@@ -121,7 +121,7 @@ function warmUpSeconds(table: LatencyTable): number {
   const rows = Object.values(table);
   const ms = rows
     .flatMap((row) => Object.values(row))
-    .reduce((sum, each) => sum + each * (1 + Math.min(MOST_RUNS, Math.ceil(PAIR_MS / each))), 0);
+    .reduce((sum, each) => sum + each * (1 + Math.min(MAX_RUNS, Math.ceil(PAIR_MS / each))), 0);
   return ((ms / rows.length) * SUB_NETWORKS) / 1000;
 }
 

@@ -60,7 +60,7 @@ const RIGHT = 0.7;
 const CHECK = { rate: 20, seconds: 3, budgetMs: 1000 };
 /** Before the first measurement: V8 compiles for as long what has become hot. */
 const FIRST = { rate: 150, seconds: 24 };
-const MOST_TRIES = 3;
+const MAX_TRIES = 3;
 
 const budgetMs = Number(values.budget);
 const { labels, flags } = JSON.parse(readFileSync(`${values.model}/model.json`, 'utf8')) as {
@@ -192,7 +192,7 @@ async function hold(program: string): Promise<() => Promise<void>> {
 /** The least disturbed of a few tries. */
 async function quietly(server: PeerServer, load: number, rate: number, round: number) {
   let best = await measure(server, load, rate, round, generator);
-  for (let tries = 1; tries < MOST_TRIES && best.otherCores > Number(values.quiet); tries++) {
+  for (let tries = 1; tries < MAX_TRIES && best.otherCores > Number(values.quiet); tries++) {
     await sleep(SETTLE_MS);
     const again = await measure(server, load, rate, round, generator);
     if (again.otherCores < best.otherCores) best = again;

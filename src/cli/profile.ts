@@ -10,7 +10,7 @@ import { EXIT, UsageError, progress } from './command.ts';
 import { latencyPlot } from './plot.ts';
 
 /** Timed runs of each sub-network and batch size on every worker, at most. */
-export const MOST_RUNS = 7;
+export const MAX_RUNS = 7;
 /** None of them begins after so many ms: large networks are measured fewer times. */
 export const TIME_PER_PAIR_MS = 60;
 
@@ -38,7 +38,7 @@ export async function profile({ plot, json, env }: ProfileArguments): Promise<nu
   process.once('SIGINT', () => interrupted.abort(new Error('interrupted')));
   const sizes = batchSizesOf(config);
   const { signal } = interrupted;
-  const timing = { runs: MOST_RUNS, enoughMs: TIME_PER_PAIR_MS, signal, pause: 0 };
+  const timing = { runs: MAX_RUNS, enoughMs: TIME_PER_PAIR_MS, signal, pause: 0 };
   const latency: Record<string, Record<number, number>> = {};
   try {
     await assertFits(engine, model);

@@ -11,7 +11,7 @@ import { Server } from './server.ts';
 import { takeTurns } from './take-turns.ts';
 
 /** Longest that an exit waits for engine threads that load or run a batch, ms. */
-const MOST_END_MS = 3000;
+const MAX_END_MS = 3000;
 
 /**
  * `depthserve serve`: the server as a process, with its log, its signals and its end. Returns when
@@ -55,7 +55,7 @@ export async function serve(env: NodeJS.ProcessEnv): Promise<void> {
   );
   process.once('exit', () => {
     // None is left after a drain; a second signal, an error or the end of the wait leaves some.
-    const threads = stuckThreads() || endThreads(MOST_END_MS);
+    const threads = stuckThreads() || endThreads(MAX_END_MS);
     if (threads === 0) return;
     // Exiting waits for all threads, these included.
     log.fatal({ threads }, 'engine threads hang: killing the process');

@@ -28,13 +28,13 @@ export interface EngineEvents {
 }
 
 /** Replacements in a row before the engine gives up, each after a longer pause. */
-const MOST_REPLACEMENTS = 4;
+const MAX_REPLACEMENTS = 4;
 const FIRST_PAUSE_MS = 100;
 const PAUSE_GROWTH = 4;
 /** A worker that has run for this long since it was replaced starts to count anew. */
 const STEADY_MS = 60_000;
 /** Threads that hang hold a session each; more than this many are a device that hangs. */
-const MOST_STUCK = 4;
+const MAX_STUCK = 4;
 
 interface Slot {
   thread: EngineThread;
@@ -252,9 +252,9 @@ export class InferenceEngine implements Engine<Uint8Array, Float32Array> {
   /** @throws {EngineError} when the engine should give up. */
   async #replace(slot: Slot): Promise<void> {
     for (;;) {
-      if (stuckThreads() > MOST_STUCK) throw new EngineError(`${stuckThreads()} workers hang`);
+      if (stuckThreads() > MAX_STUCK) throw new EngineError(`${stuckThreads()} workers hang`);
       if (performance.now() - slot.replacedAt > STEADY_MS) slot.replacements = 0;
-      if (slot.replacements === MOST_REPLACEMENTS) {
+      if (slot.replacements === MAX_REPLACEMENTS) {
         throw new EngineError(`an engine worker was lost again after ${slot.replacements} others`);
       }
       const pause = FIRST_PAUSE_MS * PAUSE_GROWTH ** slot.replacements;

@@ -11,7 +11,7 @@ import { handlers } from './handlers.ts';
 const PROTO = fileURLToPath(new URL('../../src/grpc/inference.proto', import.meta.url));
 
 /** Calls that one connection may have under way. */
-const MOST_STREAMS = 1000;
+const MAX_STREAMS = 1000;
 
 /** Peers that have vanished without a word do not answer a ping. */
 const PING_EVERY_MS = 60_000;
@@ -46,7 +46,7 @@ export class GrpcServer {
     const heads = new Heads(parts);
     const server = new Server({
       'grpc.max_receive_message_length': config.MAX_BODY_BYTES + MESSAGE_ROOM,
-      'grpc.max_concurrent_streams': MOST_STREAMS,
+      'grpc.max_concurrent_streams': MAX_STREAMS,
       'grpc.keepalive_time_ms': PING_EVERY_MS,
       'grpc.keepalive_timeout_ms': PING_TIMEOUT_MS,
       'grpc.max_connection_age_ms': LONGEST_CONNECTION_MS,

@@ -14,7 +14,7 @@ export const answerOn = (socket: Socket): ServerResponse | null =>
   (socket as unknown as Record<string, ServerResponse | null | undefined>)['_httpMessage'] ?? null;
 
 /** Requests of one connection that may wait behind another; gRPC takes as many calls. */
-const MOST_PIPELINED = 1000;
+const MAX_PIPELINED = 1000;
 
 /** Of connections with pipelined requests: what those hold whose answers wait behind another. */
 const pipelined = new WeakMap<Socket, Set<Ending>>();
@@ -37,7 +37,7 @@ export function endWith(answer: ServerResponse, socket: Socket, ending: Ending):
   waiting.add(ending);
   ending.push(() => waiting.delete(ending));
   // Nothing else would stop it: what is read costs memory whether it is answered or not.
-  if (waiting.size > MOST_PIPELINED) socket.destroy();
+  if (waiting.size > MAX_PIPELINED) socket.destroy();
 }
 
 /** Looks at all connections within the time for one: a timer for each request would cost more. */

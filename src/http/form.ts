@@ -8,7 +8,7 @@ import { Delimiters, boundaryOf } from './delimiters.ts';
 const AS_IT_IS: ReadonlySet<string> = new Set(['', '7bit', '8bit', 'binary']);
 
 /** Fields beside the images that a form may have. */
-const MOST_OTHERS = 16;
+const MAX_OTHERS = 16;
 
 /** What the errors of @fastify/multipart mean. */
 const TOO_MANY: ReadonlySet<string> = new Set([
@@ -37,9 +37,9 @@ export async function readForm(
   let emptyAt: number | undefined;
   const options = {
     limits: {
-      files: maxImages + MOST_OTHERS,
-      fields: MOST_OTHERS,
-      parts: maxImages + MOST_OTHERS,
+      files: maxImages + MAX_OTHERS,
+      fields: MAX_OTHERS,
+      parts: maxImages + MAX_OTHERS,
       fieldSize: 4096,
       headerPairs: 32,
       fileSize: maxBytes,
@@ -126,7 +126,7 @@ function explain(error: unknown, delimiters: Delimiters, maxImages: number): unk
   const cause = { cause: error };
   const { code } = error as { code?: string };
   if (code !== undefined && TOO_MANY.has(code)) {
-    const detail = `The form has more than ${maxImages} images or ${MOST_OTHERS} other parts.`;
+    const detail = `The form has more than ${maxImages} images or ${MAX_OTHERS} other parts.`;
     return new ServeError('too-many-images', detail, cause);
   }
   const detail =

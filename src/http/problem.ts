@@ -137,7 +137,7 @@ export function answerClientError(error: ConnectionError, socket: Socket): void 
 }
 
 /** Bytes of a refused body that are still read, and thrown away. */
-const MOST_DISCARDED = 64 * 1024 * 1024;
+const MAX_DISCARDED = 64 * 1024 * 1024;
 
 /**
  * Resolves when the client has sent the rest of a body, within reason. Where the connection closes
@@ -147,7 +147,7 @@ function bodyDiscarded({ raw }: FastifyRequest): Promise<void> {
   return new Promise((resolve) => {
     // One that waits to be told to go on has sent nothing.
     if (raw.complete || raw.destroyed || raw.headers.expect !== undefined) return resolve();
-    let left = MOST_DISCARDED;
+    let left = MAX_DISCARDED;
     raw.unpipe();
     raw.on('data', (chunk: Buffer) => {
       left -= chunk.length;

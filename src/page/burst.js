@@ -11,9 +11,9 @@ const STEP_MS = 400;
 const TICK_MS = 25;
 /** Browsers open six connections to one server, and the live strip needs one. */
 const CONNECTIONS = 5;
-const MOST_IMAGES = 16;
+const MAX_IMAGES = 16;
 /** Larger bodies would keep the processor from the network. */
-const MOST_BYTES = 4 * 1024 * 1024;
+const MAX_BYTES = 4 * 1024 * 1024;
 
 /** @typedef {{ answered: Map<string, number>, refused: number }} Tally */
 
@@ -27,7 +27,7 @@ export async function burst(model, pixels, budgetMs, stepped) {
   const capacity = (/** @type {string | undefined} */ skip) =>
     capacityOf(model.latencyNow[skip ?? ''] ?? { 1: 10 }, model.engineWorkers);
   const pace = new Pace(capacity(model.tiers.at(-1)?.skip), capacity(model.tiers[0]?.skip));
-  const most = Math.max(1, Math.min(MOST_IMAGES, Math.floor(MOST_BYTES / pixels.length)));
+  const most = Math.max(1, Math.min(MAX_IMAGES, Math.floor(MAX_BYTES / pixels.length)));
   /** @type {Tally} */
   let tally = { answered: new Map(), refused: 0 };
   /** What goes on elsewhere: requests under way, and why the burst must end. */

@@ -9,10 +9,10 @@ const FALL = 0.75;
 /** Share of refusals from which the pace falls. */
 const TOO_MANY = 0.03;
 /** Of what the shallowest can do: more would only be refused. */
-const MOST = 1.1;
+const MAX_SHARE = 1.1;
 
 export class Pace {
-  #most;
+  #max;
 
   /**
    * @param {number} deepest images a second that the super-net can answer
@@ -21,7 +21,7 @@ export class Pace {
   constructor(deepest, shallowest) {
     /** Images a second. */
     this.rate = deepest * START;
-    this.#most = Math.max(shallowest * MOST, deepest * START);
+    this.#max = Math.max(shallowest * MAX_SHARE, deepest * START);
   }
 
   /**
@@ -32,7 +32,7 @@ export class Pace {
    */
   step(answered, refused) {
     if (refused > (answered + refused) * TOO_MANY) this.rate *= FALL;
-    else if (answered > 0) this.rate = Math.min(this.#most, this.rate * RISE);
+    else if (answered > 0) this.rate = Math.min(this.#max, this.rate * RISE);
   }
 }
 

@@ -3,7 +3,7 @@ import type { FailOnOptions, Sharp } from 'sharp';
 import { ServeError } from '../errors.ts';
 import { formatOf, headerOf } from './header.ts';
 import type { Header } from './header.ts';
-import { JpegDecoder, MOST, MOST_PIXELS, MOST_WHOLE } from './jpeg.ts';
+import { JpegDecoder, LIMITS, MAX_PIXELS, MAX_WHOLE } from './jpeg.ts';
 import { Resizer } from './resize.ts';
 import type { Original, Size } from './resize.ts';
 import type { DecoderOptions } from './decoder-messages.ts';
@@ -38,15 +38,15 @@ const MARGIN_OF_EVEN = 1.5;
 const isEven = ({ format, width, height }: Header) =>
   format === 'jpeg' && width % 8 === 0 && height % 8 === 0;
 /** Bytes. A picture that stays larger than this is so long that the network sees only its middle. */
-const MOST_COPIED = 16 * 1024 * 1024;
+const MAX_COPIED = 16 * 1024 * 1024;
 /** px on either side that filters may reach even where a few are all that the network sees. */
 const REACH = 16;
 
 /** Makes the function that turns an image file into the network's input. */
 export function createDecoder(options: DecoderOptions): Decode {
   const resizer = new Resizer();
-  const most = { ...MOST, pixels: Math.min(MOST.pixels, options.maxPixels) };
-  const jpeg = new JpegDecoder(options, most, resizer);
+  const limits = { ...LIMITS, pixels: Math.min(LIMITS.pixels, options.maxPixels) };
+  const jpeg = new JpegDecoder(options, limits, resizer);
   return async (file, pixels) => {
     const header = headerOf(file);
     const quick = header?.format === 'jpeg' ? jpeg.decode(file, pixels) : 'refused';
@@ -126,7 +126,7 @@ function middleOf(size: Size, { width, height, centre = 1, resize }: DecoderOpti
   // No more is seen, whether it has to be turned or not.
   const seen = short * Math.max(width / height, height / width);
   const cut = Math.floor(long / 2 - seen - REACH);
-  const isSmall = 3 * short * long * scale ** 2 <= MOST_COPIED;
+  const isSmall = 3 * short * long * scale ** 2 <= MAX_COPIED;
   if (resize === 'stretch' || isSmall || cut <= 0) return null;
   return size.width === long
     ? { left: cut, top: 0, width: long - 2 * cut, height: short }
@@ -135,8 +135,7 @@ function middleOf(size: Size, { width, height, centre = 1, resize }: DecoderOpti
 
 /** Large pictures are made smaller: JPEG while it is decoded, by far the quickest. */
 function smaller(image: Sharp, header: Header | null, options: DecoderOptions): Sharp {
-  if (header && header.pixels <= (header.format === 'jpeg' ? MOST_WHOLE : MOST_PIXELS))
-    return image;
+  if (header && header.pixels <= (header.format === 'jpeg' ? MAX_WHOLE : MAX_PIXELS)) return image;
   const { width, height, centre = 1, resize } = options;
   const margin = (header && isEven(header) ? MARGIN_OF_EVEN : MARGIN) / centre;
   return image.resize(Math.ceil(margin * width), Math.ceil(margin * height), {

@@ -45,12 +45,12 @@ export function headerOf(file: Buffer): Header | null {
 }
 
 /** More than any photo has before its first scan; a file of nothing else must not take long. */
-const MOST_SEGMENTS = 1000;
+const MAX_SEGMENTS = 1000;
 export const FIRST_SCAN = 0xffda;
 
 /** Of a JPEG: markers (two bytes) and where they are, to the first scan, or where the file is broken. */
 export function* segmentsOf(file: Buffer) {
-  for (let at = 2, step = 0; step < MOST_SEGMENTS && at + 4 <= file.length; step++) {
+  for (let at = 2, step = 0; step < MAX_SEGMENTS && at + 4 <= file.length; step++) {
     const marker = file.readUInt16BE(at);
     if (marker >> 8 !== 0xff) return;
     // Any number of 0xff may fill the space before a marker.

@@ -5,16 +5,16 @@ import { Resizer } from './resize.ts';
 import type { Frame } from './resize.ts';
 
 /** Above this, libvips is quicker: it lets libjpeg leave detail out that resizing would drop. */
-export const MOST_PIXELS = 1600 * 1200;
+export const MAX_PIXELS = 1600 * 1200;
 
 /** Of a JPEG that libvips decodes: above this it leaves detail out, and damage is not looked for. */
-export const MOST_WHOLE = 640 * 640;
+export const MAX_WHOLE = 640 * 640;
 
 /**
  * Photos have a dozen scans at most. libjpeg goes through the whole picture for each, of which a
  * hostile file may have one in every twelve bytes. libvips has the same limit.
  */
-export const MOST = { pixels: MOST_PIXELS, scans: 100 };
+export const LIMITS = { pixels: MAX_PIXELS, scans: 100 };
 const SCAN = Buffer.of(0xff, 0xda);
 
 /** Quick path: done; not for it; or the file is damaged, as far as libjpeg says. */
@@ -28,17 +28,17 @@ export type Quick = 'done' | 'refused' | 'damaged';
  * last, which is most damage: `isDamaged` does.
  */
 export class JpegDecoder {
-  /** @param most what has more pixels or scans is refused. */
+  /** @param limits what has more pixels or scans is refused. */
   constructor(
     private readonly frame: Frame,
-    private readonly most: { readonly pixels: number; readonly scans: number } = MOST,
+    private readonly limits: { readonly pixels: number; readonly scans: number } = LIMITS,
     private readonly resizer = new Resizer(),
   ) {}
 
   /** @param pixels uint8 `[height, width, 3]`, written when done. */
   decode(file: Buffer, pixels: Uint8Array): Quick {
-    const found = surveyed(file, this.most.scans);
-    if (found === null || found.size > this.most.pixels) return 'refused';
+    const found = surveyed(file, this.limits.scans);
+    if (found === null || found.size > this.limits.pixels) return 'refused';
     if (!found.isPlain) return 'refused';
     const scratch = this.resizer.room(found.size * 3);
     try {
@@ -52,8 +52,8 @@ export class JpegDecoder {
 
   /** Whether libjpeg complains about a file that was refused. False, too: it was not looked through. */
   isDamaged(file: Buffer): boolean {
-    const found = surveyed(file, this.most.scans);
-    if (found === null || found.isPlain || found.size > MOST_WHOLE) return false;
+    const found = surveyed(file, this.limits.scans);
+    if (found === null || found.isPlain || found.size > MAX_WHOLE) return false;
     try {
       // Grey takes half the time.
       const scratch = this.resizer.room(found.size * 3);

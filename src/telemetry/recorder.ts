@@ -48,7 +48,7 @@ export const isInTime = ({ totalMs, budgetMs }: Pick<Answered, 'totalMs' | 'budg
 /** Longest that an outcome waits for others, in ms. */
 const GATHER_MS = 100;
 /** So many are passed on at once. */
-const MOST = 64;
+const MAX_GATHERED = 64;
 
 /**
  * Told once what became of each request, whatever its protocol; tells all subscribers. Outcomes
@@ -84,6 +84,6 @@ export class Recorder {
   #record(outcome: Outcome): void {
     const count = this.#gathered.push(outcome);
     if (count === 1) setTimeout(() => this.flush(), GATHER_MS).unref();
-    if (count === MOST) this.flush();
+    if (count === MAX_GATHERED) this.flush();
   }
 }
