@@ -32,18 +32,18 @@ function scheduler({ maxBatch = 4 } = {}) {
   return { queue, batches, finishOne: () => finish.shift()?.() };
 }
 
-const wish = (deadline: number) => ({ arrivedAt: 0, deadline, minAccuracy: 0 });
+const needs = (deadline: number) => ({ arrivedAt: 0, deadline, minAccuracy: 0 });
 const settled = () => new Promise(setImmediate);
 
 test('the images of one request become one batch, not a first image alone', async () => {
   const { queue, batches } = scheduler();
-  void submitAll(queue, ['a', 'b', 'c'], wish(1000));
+  void submitAll(queue, ['a', 'b', 'c'], needs(1000));
   expect(batches).toEqual(['F:abc']);
 });
 
 test('more images than a batch holds are split, in order', async () => {
   const { queue, batches, finishOne } = scheduler({ maxBatch: 2 });
-  const answers = submitAll(queue, ['a', 'b', 'c'], wish(1000));
+  const answers = submitAll(queue, ['a', 'b', 'c'], needs(1000));
   finishOne();
   await settled();
   finishOne();
@@ -53,7 +53,7 @@ test('more images than a batch holds are split, in order', async () => {
 
 test('a request of which one image cannot be in time is refused as a whole', async () => {
   const { queue, batches } = scheduler({ maxBatch: 1 });
-  await expect(submitAll(queue, ['a', 'b', 'c'], wish(25))).rejects.toThrow(RefusedError);
+  await expect(submitAll(queue, ['a', 'b', 'c'], needs(25))).rejects.toThrow(RefusedError);
   expect(queue.queueLength).toBe(0);
   expect(batches).toEqual([]);
 });
@@ -61,9 +61,9 @@ test('a request of which one image cannot be in time is refused as a whole', asy
 test('an abort takes a request out of the queue, and leaves the others', async () => {
   const { queue, batches, finishOne } = scheduler({ maxBatch: 1 });
   const client = new AbortController();
-  const running = submit(queue, 'a', wish(1000));
-  const gone = submitAll(queue, ['b', 'c'], wish(1000), client.signal);
-  const stays = submit(queue, 'd', wish(1000));
+  const running = submit(queue, 'a', needs(1000));
+  const gone = submitAll(queue, ['b', 'c'], needs(1000), client.signal);
+  const stays = submit(queue, 'd', needs(1000));
   client.abort(new Error('gone'));
   await expect(gone).rejects.toThrow('gone');
   expect(queue.queueLength).toBe(1);
@@ -78,18 +78,18 @@ test('an abort takes a request out of the queue, and leaves the others', async (
 test('who was gone before submitting is not queued', async () => {
   const { queue, batches } = scheduler();
   await expect(
-    submit(queue, 'a', wish(1000), AbortSignal.abort(new Error('gone'))),
+    submit(queue, 'a', needs(1000), AbortSignal.abort(new Error('gone'))),
   ).rejects.toThrow('gone');
   expect(batches).toEqual([]);
 });
 
 test('a pin decides the sub-network, even off the front, and pins are not mixed', async () => {
   const { queue, batches, finishOne } = scheduler();
-  void submit(queue, 'a', wish(1000));
-  void submit(queue, 'b', { ...wish(1000), skip: 'X' });
-  void submit(queue, 'c', { ...wish(1000), skip: 'T' });
-  void submit(queue, 'd', { ...wish(1000), skip: 'X' });
-  void submit(queue, 'e', wish(1000));
+  void submit(queue, 'a', needs(1000));
+  void submit(queue, 'b', { ...needs(1000), skip: 'X' });
+  void submit(queue, 'c', { ...needs(1000), skip: 'T' });
+  void submit(queue, 'd', { ...needs(1000), skip: 'X' });
+  void submit(queue, 'e', needs(1000));
   for (let batch = 0; batch < 4; batch++) {
     finishOne();
     await settled();

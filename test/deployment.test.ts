@@ -134,11 +134,11 @@ describe('a deployment', () => {
 
 describe('a budget that was used up while the request came in', () => {
   /** What is told of a request that arrives at 0 and is here at `at`. */
-  async function told(at: number, budgetMs: number, wish = {}): Promise<unknown> {
+  async function told(at: number, budgetMs: number, needs = {}): Promise<unknown> {
     const { clock, deployment } = deploy();
     let outcome: Promise<unknown> | undefined;
     clock.at(at, () => {
-      const answers = deployment.classify([PHOTO], { ...PATIENT, budgetMs, ...wish });
+      const answers = deployment.classify([PHOTO], { ...PATIENT, budgetMs, ...needs });
       outcome = answers.then(
         () => 'answered',
         (error: unknown) => toServeError(error),
@@ -161,8 +161,8 @@ describe('a budget that was used up while the request came in', () => {
   });
 
   test('is called too small for the sub-network that was asked for, whatever others take', async () => {
-    for (const wish of [{ minAccuracy: 0.75 }, { skip: 'F' }]) {
-      expect(await told(2, 15, wish)).toMatchObject({
+    for (const needs of [{ minAccuracy: 0.75 }, { skip: 'F' }]) {
+      expect(await told(2, 15, needs)).toMatchObject({
         code: 'budget-too-small',
         explanation: expect.stringMatching(/the same budget fails again/),
       });

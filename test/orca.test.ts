@@ -82,10 +82,10 @@ describe('the real server', () => {
     'eps',
   ];
   const ask = async (format?: string) => {
-    const wish = format === undefined ? {} : { 'endpoint-load-metrics-format': format };
+    const asked = format === undefined ? {} : { 'endpoint-load-metrics-format': format };
     const { status, headers } = await classify(server.url, CAT, {
       'x-latency-budget-ms': '60000',
-      ...wish,
+      ...asked,
     });
     expect(status).toBe(200);
     return headers.get('endpoint-load-metrics');

@@ -156,8 +156,8 @@ export async function simulateFleet(setup: FleetSetup): Promise<FleetResult> {
         pod.wanted++;
       } else throw error;
     };
-    const wish = { arrivedAt, deadline: arrivedAt + budget, minAccuracy: 0 };
-    submit(pod.scheduler, index, wish).then(({ tier }) => answered(tier), failed);
+    const needs = { arrivedAt, deadline: arrivedAt + budget, minAccuracy: 0 };
+    submit(pod.scheduler, index, needs).then(({ tier }) => answered(tier), failed);
     if (index + 1 < times.length) clock.at(times[index + 1]!, () => arrive(index + 1));
   };
 

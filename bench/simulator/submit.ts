@@ -1,4 +1,5 @@
-import type { Ready, Scheduler, Served, Settle, Wish } from '../../src/scheduler/scheduler.ts';
+import type { Ready, Requirements, Served, Settle } from '../../src/scheduler/contract.ts';
+import type { Scheduler } from '../../src/scheduler/scheduler.ts';
 
 /**
  * Has a scheduler answer inputs of one request that need no decoding: all together, or none.
@@ -9,11 +10,11 @@ import type { Ready, Scheduler, Served, Settle, Wish } from '../../src/scheduler
 export async function submitAll<Input, Output>(
   scheduler: Scheduler<Input, Output>,
   inputs: readonly Input[],
-  wish: Wish,
+  needs: Requirements,
   signal?: AbortSignal,
 ): Promise<readonly Served<Output>[]> {
   signal?.throwIfAborted();
-  const places = scheduler.reserve(inputs.length, wish);
+  const places = scheduler.reserve(inputs.length, needs);
   signal?.addEventListener('abort', () => scheduler.withdraw(places, signal.reason), {
     once: true,
   });
@@ -31,9 +32,9 @@ export async function submitAll<Input, Output>(
 export async function submit<Input, Output>(
   scheduler: Scheduler<Input, Output>,
   input: Input,
-  wish: Wish,
+  needs: Requirements,
   signal?: AbortSignal,
 ): Promise<Served<Output>> {
-  const [served] = await submitAll(scheduler, [input], wish, signal);
+  const [served] = await submitAll(scheduler, [input], needs, signal);
   return served!;
 }

@@ -24,7 +24,7 @@ export interface ClassifyArguments {
   readonly env: NodeJS.ProcessEnv;
 }
 
-type Wish = Pick<ImageRequest, 'budgetMs' | 'minAccuracy'> & {
+type Requirements = Pick<ImageRequest, 'budgetMs' | 'minAccuracy'> & {
   readonly minConfidence: number;
   readonly topK: number;
 };
@@ -51,7 +51,7 @@ class NoAnswer extends Error {
  * @returns the exit code.
  */
 export async function classify(args: ClassifyArguments): Promise<number> {
-  const wish: Wish = {
+  const asks: Requirements = {
     budgetMs: within('budget', args.budget, 0.001, 3_600_000),
     minAccuracy: within('min-accuracy', args.minAccuracy, 0, 1),
     minConfidence: within('min-confidence', args.minConfidence, 0, 1),
@@ -63,7 +63,7 @@ export async function classify(args: ClassifyArguments): Promise<number> {
     throw new UsageError(`--url must begin with http:// or https://: ${url}`);
   }
   try {
-    const answers = await (url ? askService(url, photos, wish) : askModel(photos, wish, args.env));
+    const answers = await (url ? askService(url, photos, asks) : askModel(photos, asks, args.env));
     answers.forEach((answer, index) => {
       const photo = args.photos[index]!;
       process.stdout.write(
@@ -107,10 +107,10 @@ async function readPhoto(path: string): Promise<Uint8Array<ArrayBuffer>> {
 async function askService(
   url: string,
   photos: readonly Uint8Array<ArrayBuffer>[],
-  wish: Wish,
+  asks: Requirements,
 ): Promise<readonly Answer[]> {
   try {
-    return await new DepthServe(url).classifyAll(photos, wish);
+    return await new DepthServe(url).classifyAll(photos, asks);
   } catch (error) {
     if (error instanceof DepthServeError) {
       throw new NoAnswer(error.message, error.status, error.code, error.smallestBudgetMs);
@@ -125,7 +125,7 @@ async function askService(
 /** Loads and measures the model as a server would, with no larger batches than are needed. */
 async function askModel(
   photos: readonly Uint8Array[],
-  wish: Wish,
+  asks: Requirements,
   env: NodeJS.ProcessEnv,
 ): Promise<readonly Answer[]> {
   const config = readConfig(env);
@@ -144,10 +144,10 @@ async function askModel(
   try {
     const arrivedAt = performance.now();
     const files = photos.map((photo) => Buffer.from(photo.buffer));
-    const results = await service.serving().classify(files, { ...wish, arrivedAt });
+    const results = await service.serving().classify(files, { ...asks, arrivedAt });
     const totalMs = performance.now() - arrivedAt;
     return results.map((result, index) =>
-      answerOf(String(index), result, wish.budgetMs, totalMs, wish.topK),
+      answerOf(String(index), result, asks.budgetMs, totalMs, asks.topK),
     );
   } catch (error) {
     const known = toServeError(error);

@@ -89,7 +89,7 @@ async function inferred(parts: GrpcParts, head: Head, call: Call<ModelInferReque
     message,
     {
       arrivedAt: head.arrivedAt,
-      head: head.wish,
+      head: head.needs,
       id: head.id,
       cancellation: endOf(call, head),
       allBinary: true,

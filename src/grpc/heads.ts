@@ -8,8 +8,8 @@ import type { ErrorCode } from '../errors.ts';
 import { readingSince } from '../event-loop-lag.ts';
 import type { Access } from '../http/access.ts';
 import { rounded } from '../http/answer.ts';
-import { headWishOf } from '../http/budget.ts';
-import type { HeadWish } from '../http/budget.ts';
+import { headRequirementsOf } from '../http/budget.ts';
+import type { HeadRequirements } from '../http/budget.ts';
 import { requestIdOf } from '../http/common-headers.ts';
 import type { Intake } from '../http/intake.ts';
 import { takePatience } from '../http/listening.ts';
@@ -45,7 +45,7 @@ export interface Head {
   /** The deadline, as a budget; absent: none. */
   readonly budgetMs: number | undefined;
   /** What deadline and metadata ask for. */
-  wish: HeadWish;
+  needs: HeadRequirements;
   outcome: 'met' | 'late' | ErrorCode | null;
   /** Its message has come, and a handler has it. */
   isTaken: boolean;
@@ -162,7 +162,7 @@ export class Heads {
                 id,
                 deployment: null,
                 budgetMs,
-                wish: {},
+                needs: {},
                 leave,
                 outcome: null,
                 isTaken: false,
@@ -211,9 +211,9 @@ export class Heads {
   }
 
   /** Refuses a call whose message takes longer than its budget, or a request. @returns stops that. */
-  #waitForMessage({ arrivedAt, budgetMs, wish }: Head, refuse: (late: ServeError) => void) {
+  #waitForMessage({ arrivedAt, budgetMs, needs }: Head, refuse: (late: ServeError) => void) {
     const { REQUEST_TIMEOUT_MS } = this.#parts.service.config;
-    const budget = wish.budgetMs ?? budgetMs ?? Infinity;
+    const budget = needs.budgetMs ?? budgetMs ?? Infinity;
     const end = () => {
       stop();
       // A timer may be up to 1 ms early.
@@ -253,10 +253,10 @@ export class Heads {
     if (!INFERS.test(path)) return;
     if (head.budgetMs !== undefined) head.trace?.asks(head.budgetMs);
     const { arrivedAt, budgetMs: untilDeadline = Infinity } = head;
-    head.wish = headWishOf(wishesIn(metadata));
-    const budgetMs = Math.min(untilDeadline, head.wish.budgetMs ?? Infinity);
+    head.needs = headRequirementsOf(headersIn(metadata));
+    const budgetMs = Math.min(untilDeadline, head.needs.budgetMs ?? Infinity);
     const asks = budgetMs < Infinity ? { arrivedAt, budgetMs, minAccuracy: 0 } : null;
-    if (asks) head.wish = { ...head.wish, budgetMs };
+    if (asks) head.needs = { ...head.needs, budgetMs };
     const { deployment, refusal } = service.enter(asks, head.leave);
     head.deployment = deployment;
     if (refusal) throw fromRefusal(refusal);
@@ -264,11 +264,11 @@ export class Heads {
 }
 
 /** Metadata that mean what the headers of HTTP with their names do. */
-const WISHES = ['x-latency-budget-ms', 'x-min-accuracy', 'x-min-confidence'];
+const HEADERS = ['x-latency-budget-ms', 'x-min-accuracy', 'x-min-confidence'];
 
 /** Values of what is given more than once are joined, as by HTTP. */
-function wishesIn(metadata: Metadata): Record<string, string> {
-  const given = WISHES.map((name) => [name, metadata.get(name)] as const);
+function headersIn(metadata: Metadata): Record<string, string> {
+  const given = HEADERS.map((name) => [name, metadata.get(name)] as const);
   const present = given.filter(([, values]) => values.length > 0);
   return Object.fromEntries(present.map(([name, values]) => [name, values.join(', ')]));
 }

@@ -37,7 +37,7 @@ export const MIN_ACCURACY = share('X-Min-Accuracy', 'bad-min-accuracy');
 export const MIN_CONFIDENCE = share('X-Min-Confidence', 'bad-min-confidence');
 
 /** What the head of a request asks for: headers, or deadline and metadata of gRPC. */
-export interface HeadWish {
+export interface HeadRequirements {
   /** For the whole stay in the service. */
   readonly budgetMs?: number | undefined;
   /** The lowest accuracy that the caller accepts, 0 to 1. */
@@ -53,7 +53,7 @@ export interface HeadWish {
  * @param headers or metadata of gRPC with the same names.
  * @throws {ServeError} bad-budget, bad-min-accuracy, bad-min-confidence
  */
-export function headWishOf(headers: IncomingHttpHeaders): HeadWish {
+export function headRequirementsOf(headers: IncomingHttpHeaders): HeadRequirements {
   return {
     budgetMs: read(BUDGET, headers['x-latency-budget-ms']),
     minAccuracy: read(MIN_ACCURACY, headers['x-min-accuracy']),

@@ -7,7 +7,7 @@ import { ServeError } from '../errors.ts';
 import { Type } from '../json-schema.ts';
 import type { ImageRequest } from '../pipeline/pipeline.ts';
 import { answerOf, serverTimingOf, subNetworksOf } from './answer.ts';
-import { headWishOf } from './budget.ts';
+import { headRequirementsOf } from './budget.ts';
 import { boundaryOf } from './delimiters.ts';
 import { cancelOnDisconnect } from './disconnect.ts';
 import { readForm } from './form.ts';
@@ -77,13 +77,13 @@ const badTopK = (detail: string) =>
 export function classifyRoute(service: Serving): FastifyPluginAsyncTypebox {
   const { config } = service;
   const imageRequestOf = (request: FastifyRequest): ImageRequest => {
-    const wish = headWishOf(request.headers);
+    const needs = headRequirementsOf(request.headers);
     return {
       arrivedAt: request.arrivedAt,
-      budgetMs: wish.budgetMs ?? config.DEFAULT_BUDGET_MS,
-      minAccuracy: wish.minAccuracy ?? 0,
+      budgetMs: needs.budgetMs ?? config.DEFAULT_BUDGET_MS,
+      minAccuracy: needs.minAccuracy ?? 0,
       skip: undefined,
-      minConfidence: wish.minConfidence,
+      minConfidence: needs.minConfidence,
       format: FORMAT_OF_TYPE.get(request.raw.headers['content-type']),
       cancellation: undefined,
     };

@@ -2,10 +2,11 @@
  * The life of a request: preview → admit → decode → run → answer. The server and the simulator run
  * this same code; only clock, decoder and engine differ. Start reading here.
  */
+import type { Requirements } from '../scheduler/contract.ts';
 import type { Refusal, Waiting } from '../scheduler/policy.ts';
 import { SlidingWindow } from '../scheduler/sliding-window.ts';
 import { ExpiredError, Scheduler } from '../scheduler/scheduler.ts';
-import type { SchedulerEvents, SchedulerOptions, Served, Wish } from '../scheduler/scheduler.ts';
+import type { SchedulerEvents, SchedulerOptions, Served } from '../scheduler/scheduler.ts';
 import type { Cancellation } from './cancellation.ts';
 import { DecodeError, DecodeStage } from './decode-stage.ts';
 import type { Decoder, Finished, Job } from './decode-stage.ts';
@@ -152,16 +153,16 @@ export class Pipeline<File, Pixels, Output> {
    * image took no time to decode, once its turn comes. Null: read on.
    */
   preview(request: ImageRequest): Refusal | null {
-    const wish = this.#wishOf(request);
-    const { mostlyMs, atMostMs } = this.#unseen(wish, request.format);
+    const needs = this.#requirementsOf(request);
+    const { mostlyMs, atMostMs } = this.#unseen(needs, request.format);
     const elsewhereMs = this.#elsewhere.quantile(0.5);
     const preparation = { mostlyMs, atMostMs: atMostMs + elsewhereMs };
-    return this.scheduler.preview(wish, preparation);
+    return this.scheduler.preview(needs, preparation);
   }
 
   /** Ms until an image is decoded of which nothing but the format is known. */
-  #unseen(wish: Wish, format: string | undefined) {
-    const waitMs = this.#decoding.waitMs(0, this.scheduler.latestReady(wish));
+  #unseen(needs: Requirements, format: string | undefined) {
+    const waitMs = this.#decoding.waitMs(0, this.scheduler.latestReady(needs));
     const decodeMs = this.#options.decodeTimes.ofAny(0.95, format);
     return { mostlyMs: waitMs, atMostMs: waitMs + decodeMs };
   }
@@ -178,12 +179,12 @@ export class Pipeline<File, Pixels, Output> {
     request: ImageRequest,
   ): Promise<readonly ImageAnswer<Output>[]> {
     return this.#fly(files.length, request, (flight) => {
-      const wish = this.#wishOf(request);
-      const due = this.scheduler.latestReady(wish);
+      const needs = this.#requirementsOf(request);
+      const due = this.scheduler.latestReady(needs);
       if (files.length === 1 && this.idle) {
-        flight.named = this.scheduler.enough(wish, this.#unseen(wish, request.format));
+        flight.named = this.scheduler.enough(needs, this.#unseen(needs, request.format));
       }
-      this.#admit(flight, wish, this.#preparation(files, due));
+      this.#admit(flight, needs, this.#preparation(files, due));
       const enteredAt = this.#options.clock.now();
       const jobs = files.map(({ file, header }, index) => ({
         flight,
@@ -207,7 +208,7 @@ export class Pipeline<File, Pixels, Output> {
     request: ImageRequest,
   ): Promise<readonly ImageAnswer<Output>[]> {
     return this.#fly(images.length, request, (flight) => {
-      this.#admit(flight, this.#wishOf(request));
+      this.#admit(flight, this.#requirementsOf(request));
       const now = this.#options.clock.now();
       const decoding = { ms: 0, enteredAt: now, decodedAt: now };
       this.scheduler.enqueue(
@@ -217,7 +218,7 @@ export class Pipeline<File, Pixels, Output> {
   }
 
   /** What a request asks of the scheduler for each of its images. */
-  #wishOf({ arrivedAt: readAt, budgetMs, ...rest }: ImageRequest): Wish {
+  #requirementsOf({ arrivedAt: readAt, budgetMs, ...rest }: ImageRequest): Requirements {
     const { unreadMs = this.#options.unreadMs?.() ?? 0, minAccuracy, skip, minConfidence } = rest;
     const arrivedAt = readAt - unreadMs;
     return { arrivedAt, deadline: arrivedAt + budgetMs, minAccuracy, skip, minConfidence };
@@ -250,11 +251,11 @@ export class Pipeline<File, Pixels, Output> {
 
   #admit(
     flight: Flight<Output>,
-    wish: Wish,
+    needs: Requirements,
     preparation?: Parameters<Scheduler<Pixels, Output>['reserve']>[2],
   ): void {
     const evicted = (error: unknown) => this.#fail(flight, error);
-    flight.places = this.scheduler.reserve(flight.left, wish, preparation, evicted);
+    flight.places = this.scheduler.reserve(flight.left, needs, preparation, evicted);
   }
 
   /** Ms until images that come now are decoded. */

@@ -89,7 +89,7 @@ export interface Ready<Input, Output> {
 }
 
 /** What an image asks of the scheduler. */
-export type Wish = Omit<Waiting, 'id'>;
+export type Requirements = Omit<Waiting, 'id'>;
 
 /** Time in ms until an input is ready: mostly, and at most (95th percentile). */
 export interface Preparation {

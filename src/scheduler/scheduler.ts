@@ -1,6 +1,6 @@
 import { ArrivalEstimator } from './arrivals.ts';
 import { ExpiredError, RefusedError } from './contract.ts';
-import type { Preparation, Ran, Ready, SchedulerOptions, Wish } from './contract.ts';
+import type { Preparation, Ran, Ready, Requirements, SchedulerOptions } from './contract.ts';
 import { InHand, Running } from './in-hand.ts';
 import type { Held } from './in-hand.ts';
 import { Places } from './places.ts';
@@ -72,28 +72,28 @@ export class Scheduler<Input, Output> {
   }
 
   /** When the input must be ready for the cheapest sub-network allowed to answer in time. */
-  latestReady(wish: Wish): number {
-    return wish.deadline - this.#options.latency.typical(this.#cheapest(wish), 1);
+  latestReady(needs: Requirements): number {
+    return needs.deadline - this.#options.latency.typical(this.#cheapest(needs), 1);
   }
 
-  #cheapest({ minAccuracy, skip }: Wish): Tier {
+  #cheapest({ minAccuracy, skip }: Requirements): Tier {
     if (skip !== undefined) return { skip, accuracy: 0, macs: 0 };
     const tiers = this.#options.tiers();
     return tiers.find(({ accuracy }) => accuracy >= minAccuracy) ?? tiers[0]!;
   }
 
   /** What `reserve` would refuse if it were called now; null: nothing. */
-  preview(wish: Wish, preparation: Preparation = READY): Refusal | null {
-    const refusal = this.#refusalOf(wish, preparation);
+  preview(needs: Requirements, preparation: Preparation = READY): Refusal | null {
+    const refusal = this.#refusalOf(needs, preparation);
     // Demand that is turned away is demand, too; what is let in is counted when it is admitted.
-    if (refusal) this.#observe(wish.deadline - preparation.mostlyMs);
+    if (refusal) this.#observe(needs.deadline - preparation.mostlyMs);
     return refusal && this.#told(refusal);
   }
 
   /** The smallest budget that the policy would name now, and what it holds for the engine, in ms. */
-  enough(wish: Wish, preparation: Preparation): { enoughMs: number; cheapestMs: number } {
-    const refusal = this.#refusalOf({ ...wish, deadline: -Infinity }, preparation)!;
-    const cheapestMs = this.#options.latency.predict(this.#cheapest(wish), 1);
+  enough(needs: Requirements, preparation: Preparation): { enoughMs: number; cheapestMs: number } {
+    const refusal = this.#refusalOf({ ...needs, deadline: -Infinity }, preparation)!;
+    const cheapestMs = this.#options.latency.predict(this.#cheapest(needs), 1);
     return { enoughMs: refusal.smallestBudgetMs, cheapestMs };
   }
 
@@ -106,13 +106,13 @@ export class Scheduler<Input, Output> {
    */
   reserve(
     count: number,
-    wish: Wish,
+    needs: Requirements,
     preparation: Preparation = READY,
     evicted: (error: RefusedError) => void = () => {},
   ): readonly Waiting[] {
     const places: Waiting[] = [];
     for (let i = 0; i < count; i++) {
-      const place: Waiting = { ...wish, id: this.#nextId++ };
+      const place: Waiting = { ...needs, id: this.#nextId++ };
       this.#observe(place.deadline - preparation.mostlyMs);
       const refusal = this.#refusalOf(place, preparation, place.id);
       if (refusal) {
@@ -148,10 +148,10 @@ export class Scheduler<Input, Output> {
     this.#arrivals.observe(now, deadline - now);
   }
 
-  #refusalOf(wish: Wish, { mostlyMs, atMostMs }: Preparation, id = -1): Refusal | null {
+  #refusalOf(needs: Requirements, { mostlyMs, atMostMs }: Preparation, id = -1): Refusal | null {
     const view = this.#view();
     const [readyAt, readyAtMost] = [view.now + mostlyMs, view.now + atMostMs];
-    return this.#options.policy.admit(view, { ...wish, id, readyAt, readyAtMost });
+    return this.#options.policy.admit(view, { ...needs, id, readyAt, readyAtMost });
   }
 
   #told(refusal: Refusal): Refusal {

@@ -180,16 +180,20 @@ describe('gRPC', () => {
   });
 
   it('metadata ask for accuracy and confidence as headers do, and parameters win', async () => {
-    const wished = (headers: Record<string, string>) => ({ ...within(60_000), headers });
-    const tooMuch = wished({ 'x-min-accuracy': '0.999' });
+    const withHeaders = (headers: Record<string, string>) => ({ ...within(60_000), headers });
+    const tooMuch = withHeaders({ 'x-min-accuracy': '0.999' });
     const error = await caller.error('ModelInfer', photo(), tooMuch);
     expect(error.details).toMatch(/^accuracy-unavailable: /);
     const parameters = { min_accuracy: { double_param: 0 } };
     await caller.call('ModelInfer', photo({ parameters }), tooMuch);
-    const unsure = await caller.error('ModelInfer', photo(), wished({ 'x-min-confidence': '2' }));
+    const unsure = await caller.error(
+      'ModelInfer',
+      photo(),
+      withHeaders({ 'x-min-confidence': '2' }),
+    );
     expect(unsure.code).toBe(status.INVALID_ARGUMENT);
     expect(unsure.details).toMatch(/^bad-min-confidence: /);
-    await caller.call('ModelInfer', photo(), wished({ 'x-min-confidence': '0.9' }));
+    await caller.call('ModelInfer', photo(), withHeaders({ 'x-min-confidence': '0.9' }));
   });
 
   it('a hopeless budget is refused with what would work', async () => {

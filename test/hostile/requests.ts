@@ -255,29 +255,29 @@ const tensor: fc.Arbitrary<Hostile> = fc
     headers: oddHeaders,
     spoil: fc.option(fc.double({ min: 0, max: 1, noNaN: true }), { freq: 9 }),
   })
-  .map((wish) => {
-    const { values, binary } = wish.content;
+  .map((spec) => {
+    const { values, binary } = spec.content;
     const input = {
-      name: wish.name,
-      shape: wish.shape,
-      datatype: wish.datatype,
+      name: spec.name,
+      shape: spec.shape,
+      datatype: spec.datatype,
       ...(values !== undefined && { data: values }),
-      ...(binary && { parameters: { binary_data_size: binary.length + wish.sizeLie } }),
+      ...(binary && { parameters: { binary_data_size: binary.length + spec.sizeLie } }),
     };
-    const { parameters, outputs } = wish;
+    const { parameters, outputs } = spec;
     let head = Buffer.from(JSON.stringify({ inputs: [input], parameters, outputs }));
-    if (wish.spoil !== null) head = head.subarray(0, Math.floor(wish.spoil * head.length));
+    if (spec.spoil !== null) head = head.subarray(0, Math.floor(spec.spoil * head.length));
     const plain = binary ? Buffer.concat([head, binary]) : head;
     const headers: [string, string][] = [];
     if (binary)
-      headers.push(['Inference-Header-Content-Length', String(head.length + wish.headLie)]);
-    if (wish.encoding) headers.push(['Content-Encoding', wish.encoding.split(' ').at(0)!]);
-    if (wish.encoding === 'not gzip') headers[headers.length - 1]![1] = 'gzip';
+      headers.push(['Inference-Header-Content-Length', String(head.length + spec.headLie)]);
+    if (spec.encoding) headers.push(['Content-Encoding', spec.encoding.split(' ').at(0)!]);
+    if (spec.encoding === 'not gzip') headers[headers.length - 1]![1] = 'gzip';
     return {
       method: 'POST',
       path: '/v2/models/cifar10-small-resnet/infer',
-      headers: [...headers, ...wish.headers],
-      body: packed(wish.encoding, plain),
+      headers: [...headers, ...spec.headers],
+      body: packed(spec.encoding, plain),
     };
   });
 

@@ -77,8 +77,8 @@ describe('with tokens', () => {
 
   it('only those who have one are told the load', async () => {
     const loadAt = async (path: string, headers: Record<string, string> = {}) => {
-      const wish = { 'endpoint-load-metrics-format': 'text' };
-      const answer = await fetch(`${server.url}${path}`, { headers: { ...wish, ...headers } });
+      const asked = { 'endpoint-load-metrics-format': 'text' };
+      const answer = await fetch(`${server.url}${path}`, { headers: { ...asked, ...headers } });
       return answer.headers.get('endpoint-load-metrics');
     };
     for (const path of ['/model', '/nowhere', '/health/live']) {

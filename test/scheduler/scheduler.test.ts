@@ -252,8 +252,8 @@ describe('an engine that is lost', () => {
       { maxBatch: 1 },
     );
     const ask = (count: number) => {
-      const wish = { arrivedAt: clock.now(), deadline: clock.now() + 30, minAccuracy: 0.9 };
-      for (let input = 0; input < count; input++) void submit(scheduler, input, wish);
+      const needs = { arrivedAt: clock.now(), deadline: clock.now() + 30, minAccuracy: 0.9 };
+      for (let input = 0; input < count; input++) void submit(scheduler, input, needs);
     };
     return { scheduler, ran, ask };
   }
@@ -300,8 +300,8 @@ test('a slow patch that made every budget look hopeless ends, though refusals te
   const outcomes: boolean[] = [];
   const ask = async () => {
     const arrivedAt = clock.now();
-    const wish = { arrivedAt, deadline: arrivedAt + 50, minAccuracy: 0 };
-    await submit(scheduler, 0, wish).then(
+    const needs = { arrivedAt, deadline: arrivedAt + 50, minAccuracy: 0 };
+    await submit(scheduler, 0, needs).then(
       () => outcomes.push(true),
       () => outcomes.push(false),
     );
@@ -322,8 +322,8 @@ test('a delay on the way counts against deadlines, but makes no batch look slowe
     echo(clock, inputs, truth.predict(tier, inputs.length), 5);
   const scheduler = schedulerOn(clock, { run }, { latency });
   for (let i = 0; i < 25; i++) {
-    const wish = { arrivedAt: clock.now(), deadline: clock.now() + 50, minAccuracy: 0 };
-    const answer = submit(scheduler, 0, wish);
+    const needs = { arrivedAt: clock.now(), deadline: clock.now() + 50, minAccuracy: 0 };
+    const answer = submit(scheduler, 0, needs);
     await clock.run();
     await answer;
   }
@@ -429,24 +429,24 @@ describe('places reserved for inputs that are still being made ready', () => {
 
   test('must leave the time that making ready takes', () => {
     const scheduler = scheduled(new VirtualClock());
-    const wish = { ...patient, deadline: 10 };
+    const needs = { ...patient, deadline: 10 };
     const readyIn = (ms: number) => ({ mostlyMs: ms, atMostMs: ms });
-    expect(() => scheduler.reserve(1, wish, readyIn(9))).toThrow(RefusedError);
-    expect(scheduler.preview(wish, readyIn(9))?.smallestBudgetMs).toBeCloseTo(11);
-    expect(scheduler.reserve(1, wish, readyIn(8))).toHaveLength(1);
+    expect(() => scheduler.reserve(1, needs, readyIn(9))).toThrow(RefusedError);
+    expect(scheduler.preview(needs, readyIn(9))?.smallestBudgetMs).toBeCloseTo(11);
+    expect(scheduler.reserve(1, needs, readyIn(8))).toHaveLength(1);
   });
 
   test('but not twice: others have their turn while an input is made ready', () => {
     const clock = new VirtualClock();
     const scheduler = scheduled(clock);
-    const wish = { ...patient, deadline: 20 };
-    const idle = scheduler.preview({ ...wish, deadline: 1 })!.smallestBudgetMs;
+    const needs = { ...patient, deadline: 20 };
+    const idle = scheduler.preview({ ...needs, deadline: 1 })!.smallestBudgetMs;
     // Five ms of work, with no room for another before it.
-    scheduler.reserve(4, { ...wish, deadline: 6 });
-    const busy = scheduler.preview({ ...wish, deadline: 1 })!.smallestBudgetMs;
+    scheduler.reserve(4, { ...needs, deadline: 6 });
+    const busy = scheduler.preview({ ...needs, deadline: 1 })!.smallestBudgetMs;
     expect(busy).toBeGreaterThan(idle);
     const readyIn = (ms: number) => ({ mostlyMs: ms, atMostMs: ms });
-    const inTime = { ...wish, deadline: busy };
+    const inTime = { ...needs, deadline: busy };
     expect(scheduler.preview(inTime, readyIn(busy - idle))).toBeNull();
     expect(scheduler.preview(inTime, readyIn(busy - idle + 0.1))).not.toBeNull();
   });
@@ -457,8 +457,8 @@ test('a budget that is named holds the time that the cheapest tier hardly ever e
   const latency = Object.assign(new MeasuredLatency(TABLE), linear(1, 2.5));
   const run = () => new Promise<never>(() => {});
   const scheduler = schedulerOn(new VirtualClock(), { run }, { latency });
-  const wish = { arrivedAt: 0, deadline: 20, minAccuracy: 0 };
-  const named = scheduler.enough(wish, { mostlyMs: 0, atMostMs: 0 });
+  const needs = { arrivedAt: 0, deadline: 20, minAccuracy: 0 };
+  const named = scheduler.enough(needs, { mostlyMs: 0, atMostMs: 0 });
   expect(named).toEqual({ enoughMs: 5, cheapestMs: 5 });
 });
 
@@ -467,9 +467,9 @@ test('an owner may withdraw others of a decision as soon as it learns of one', a
   // It takes ten times as long as the table says: what waits behind it is late.
   const run: Engine<number, number>['run'] = (_worker, _tier, inputs) => echo(clock, inputs, 60);
   const scheduler = schedulerOn(clock, { run });
-  const wish = { arrivedAt: 0, deadline: 30, minAccuracy: 0 };
-  void submit(scheduler, 0, wish);
-  const places = scheduler.reserve(3, wish);
+  const needs = { arrivedAt: 0, deadline: 30, minAccuracy: 0 };
+  void submit(scheduler, 0, needs);
+  const places = scheduler.reserve(3, needs);
   let told = 0;
   const settle = {
     resolve: () => expect.fail(),

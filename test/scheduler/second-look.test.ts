@@ -75,9 +75,9 @@ async function ask(
   rest: { minConfidence?: number } = {},
 ): Promise<Served<number> & { at: number }> {
   const arrivedAt = clock.now();
-  const wish = { arrivedAt, deadline: arrivedAt + budget, minAccuracy: 0, ...rest };
+  const needs = { arrivedAt, deadline: arrivedAt + budget, minAccuracy: 0, ...rest };
   let at = NaN;
-  const answer = submit(scheduler, confidence, wish).then((served) => {
+  const answer = submit(scheduler, confidence, needs).then((served) => {
     at = clock.now();
     return served;
   });
@@ -110,8 +110,8 @@ describe('an image that has an answer', () => {
   test('tells of each look the batch that it was in', async () => {
     const clock = new VirtualClock();
     const { scheduler } = started(clock);
-    const wish = { arrivedAt: 0, deadline: 100, minAccuracy: 0 };
-    const answers = submitAll(scheduler, [0.4, ...Array.from({ length: 7 }, () => 0.9)], wish);
+    const needs = { arrivedAt: 0, deadline: 100, minAccuracy: 0 };
+    const answers = submitAll(scheduler, [0.4, ...Array.from({ length: 7 }, () => 0.9)], needs);
     await clock.run();
     const looks = (await answers).map((answer) =>
       answer.looks.map(({ batchSize, batchMs }) => `${batchSize} in ${batchMs} ms`),
@@ -170,8 +170,8 @@ describe('an image that has an answer', () => {
     const clock = new VirtualClock();
     const { scheduler, ran } = started(clock);
     const controller = new AbortController();
-    const wish = { arrivedAt: 0, deadline: 100, minAccuracy: 0 };
-    const answer = submit(scheduler, 0.4, wish, controller.signal);
+    const needs = { arrivedAt: 0, deadline: 100, minAccuracy: 0 };
+    const answer = submit(scheduler, 0.4, needs, controller.signal);
     // An urgent one comes when the first look is about to end, so the second one has to wait.
     clock.at(1.9, () => {
       void submit(scheduler, 0.9, { arrivedAt: 1.9, deadline: 9, minAccuracy: 0 });
@@ -266,8 +266,8 @@ describe('whatever comes', () => {
           const arrivedAt = at;
           clock.at(arrivedAt, () => {
             const deadline = arrivedAt + budget;
-            const wish = { arrivedAt, deadline, minAccuracy: 0, minConfidence };
-            submit(scheduler, confidence, wish).then(
+            const needs = { arrivedAt, deadline, minAccuracy: 0, minConfidence };
+            submit(scheduler, confidence, needs).then(
               () => {
                 if (clock.now() > deadline + 1e-6) late.push(index);
                 return settled[index]!++;
@@ -293,9 +293,14 @@ describe('whatever comes', () => {
     let at = 0;
     requests.forEach(({ gap, budget, confidence, minConfidence }, index) => {
       const arrivedAt = (at += gap);
-      const wish = { arrivedAt, deadline: arrivedAt + budget, minAccuracy: 0, minConfidence };
+      const needs = {
+        arrivedAt,
+        deadline: arrivedAt + budget,
+        minAccuracy: 0,
+        minConfidence,
+      };
       clock.at(arrivedAt, () => {
-        submit(scheduler, confidence, wish).then(
+        submit(scheduler, confidence, needs).then(
           ({ tier }) => (outcomes[index] = tier.skip),
           (error: Error) => (outcomes[index] = error.name),
         );
@@ -327,11 +332,11 @@ describe('whatever comes', () => {
     const ready: Ready<number, number>[] = [];
     clock.at(1, () => {
       for (const budget of budgets) {
-        const wish = { arrivedAt: 1, deadline: looked + budget, minAccuracy: 0 };
+        const needs = { arrivedAt: 1, deadline: looked + budget, minAccuracy: 0 };
         const readyMs = looked + decodeMs - 1;
         const preparation = { mostlyMs: readyMs, atMostMs: readyMs };
         try {
-          const [place] = scheduler.reserve(1, wish, preparation, () => void lost++);
+          const [place] = scheduler.reserve(1, needs, preparation, () => void lost++);
           ready.push({ place: place!, input: 0.9, settle });
         } catch (error) {
           expect(error).toBeInstanceOf(RefusedError);

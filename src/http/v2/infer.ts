@@ -1,7 +1,7 @@
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify';
 import { serverTimingOf } from '../answer.ts';
-import { headWishOf } from '../budget.ts';
-import type { HeadWish } from '../budget.ts';
+import { headRequirementsOf } from '../budget.ts';
+import type { HeadRequirements } from '../budget.ts';
 import { cancelOnDisconnect } from '../disconnect.ts';
 import { readWhole } from '../intake.ts';
 import { fromRefusal } from '../problem.ts';
@@ -17,7 +17,7 @@ import { InferRequest, InferResponse, v2Errors } from './schemas.ts';
 declare module 'fastify' {
   interface FastifyRequest {
     /** What the head of a request to /infer asks for. */
-    headWish: HeadWish | null;
+    headRequirements: HeadRequirements | null;
   }
 }
 
@@ -39,7 +39,7 @@ export function inferRoutes(service: Serving): FastifyPluginAsync {
     );
     const call = {
       arrivedAt: request.arrivedAt,
-      head: request.headWish!,
+      head: request.headRequirements!,
       id: request.id,
       cancellation: cancelOnDisconnect(request, reply),
       allBinary: false,
@@ -58,7 +58,7 @@ export function inferRoutes(service: Serving): FastifyPluginAsync {
   }
 
   return async (app) => {
-    app.decorateRequest('headWish', null);
+    app.decorateRequest('headRequirements', null);
     // One parser for whatever the client calls its body, or doesn't: the header tells JSON from
     // binary, and Triton's client sends no Content-Type at all.
     app.removeAllContentTypeParsers();
@@ -74,8 +74,8 @@ export function inferRoutes(service: Serving): FastifyPluginAsync {
             // Whatever the body is called: see the parser.
             request.raw.headers['content-type'] = 'application/octet-stream';
             const { arrivedAt } = request;
-            request.headWish = headWishOf(request.headers);
-            const { budgetMs } = request.headWish;
+            request.headRequirements = headRequirementsOf(request.headers);
+            const { budgetMs } = request.headRequirements;
             const asks = budgetMs === undefined ? null : { arrivedAt, budgetMs, minAccuracy: 0 };
             const entered: Entering = (error, refusal) => {
               if (error) return done(error);

@@ -5,20 +5,20 @@ import type { Cancellation } from '../../pipeline/cancellation.ts';
 import { isInTime } from '../../telemetry/recorder.ts';
 import type { Classified } from '../../telemetry/recorder.ts';
 import { rounded } from '../answer.ts';
-import type { HeadWish } from '../budget.ts';
+import type { HeadRequirements } from '../budget.ts';
 import type { Serving } from '../serving.ts';
 import type { RequestTrace } from '../../tracing/trace.ts';
 import { readImages } from './inputs.ts';
 import type { Message } from './message.ts';
 import { outputsOf, wantedOutputs } from './outputs.ts';
 import type { InferResponse } from './schemas.ts';
-import { wishOf } from './wish.ts';
+import { requirementsOf } from './requirements.ts';
 
 export interface InferCall {
   /** When the head arrived, as `performance.now()`. */
   readonly arrivedAt: number;
   /** What it asked for. */
-  readonly head: HeadWish;
+  readonly head: HeadRequirements;
   /** Of the answer, where the message names none. */
   readonly id: string;
   readonly cancellation: Cancellation;
@@ -49,8 +49,8 @@ export async function infer(
 ): Promise<Inferred> {
   const { manifest } = deployment;
   const { json } = message;
-  const wish = wishOf(call.head, json, manifest, config.DEFAULT_BUDGET_MS);
-  call.trace?.asks(wish.budgetMs);
+  const needs = requirementsOf(call.head, json, manifest, config.DEFAULT_BUDGET_MS);
+  call.trace?.asks(needs.budgetMs);
   const wanted = wantedOutputs(json, manifest.labels.length, call.allBinary);
   const input = readImages(message, {
     ...manifest.input,
@@ -58,7 +58,7 @@ export async function infer(
   });
 
   const { arrivedAt, cancellation } = call;
-  const imageRequest = { ...wish, arrivedAt, cancellation };
+  const imageRequest = { ...needs, arrivedAt, cancellation };
   const results =
     input.kind === 'pixels'
       ? await deployment.classifyPixels(input.images, imageRequest)
@@ -67,16 +67,16 @@ export async function infer(
   const totalMs = performance.now() - arrivedAt;
   const id = json.id ?? call.id;
   const ids = results.map((_, index) => (results.length === 1 ? id : `${id}-${index}`));
-  const { budgetMs } = wish;
-  const isPinned = wish.skip !== undefined;
+  const { budgetMs } = needs;
+  const isPinned = needs.skip !== undefined;
   recorder.answered({ ids, images: results, isPinned, budgetMs, totalMs });
-  call.trace?.ran(results, wish.budgetMs);
+  call.trace?.ran(results, needs.budgetMs);
   const { tensors, binary } = outputsOf(wanted, results, manifest);
   const response = {
     id,
     model_name: manifest.name,
     model_version: manifest.version,
-    parameters: parametersOf(results, wish.budgetMs, totalMs),
+    parameters: parametersOf(results, needs.budgetMs, totalMs),
     outputs: tensors,
   };
   return { response, binary, results, totalMs };

@@ -3,7 +3,7 @@ import type { Manifest } from '../../model/manifest.ts';
 import type { Message } from './message.ts';
 import { lengthPrefixed } from './outputs.ts';
 import type { InferInput } from './schemas.ts';
-import { shown } from './wish.ts';
+import { shown } from './requirements.ts';
 
 /** The images of a request: pixels of the network's size, or files that need decoding. */
 export type Images =

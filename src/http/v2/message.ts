@@ -3,7 +3,7 @@ import { ServeError } from '../../errors.ts';
 import { newAjv, parseJson } from '../../json.ts';
 import { refuseUnoffered } from './offered.ts';
 import { InferRequest } from './schemas.ts';
-import { shown } from './wish.ts';
+import { shown } from './requirements.ts';
 
 /** Deeper than any request needs. */
 const DEEPEST = 32;

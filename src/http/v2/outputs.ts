@@ -4,7 +4,7 @@ import type { Manifest } from '../../model/manifest.ts';
 import type { Classified } from '../../telemetry/recorder.ts';
 import { topK } from '../answer.ts';
 import type { InferOutput, InferRequest } from './schemas.ts';
-import { shown } from './wish.ts';
+import { shown } from './requirements.ts';
 
 type Result = Pick<Classified, 'output' | 'tier'>;
 type Values = (result: Result, manifest: Manifest) => Float32Array;

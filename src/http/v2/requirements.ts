@@ -3,22 +3,22 @@ import { isRanked } from '../../model/ladder.ts';
 import type { Manifest } from '../../model/manifest.ts';
 import type { ImageRequest } from '../../pipeline/pipeline.ts';
 import { BUDGET, MIN_ACCURACY, MIN_CONFIDENCE } from '../budget.ts';
-import type { HeadWish, Target } from '../budget.ts';
+import type { HeadRequirements, Target } from '../budget.ts';
 import type { InferRequest } from './schemas.ts';
 
 /**
  * What a request's `parameters` ask for. Headers of /classify count where they say nothing; of two
  * budgets the smaller one, since the head's may have been refused before the body was read.
  */
-type Wish = Pick<ImageRequest, 'budgetMs' | 'minAccuracy' | 'minConfidence' | 'skip'>;
+type Requirements = Pick<ImageRequest, 'budgetMs' | 'minAccuracy' | 'minConfidence' | 'skip'>;
 
 /** @throws {ServeError} bad-budget, bad-min-accuracy, bad-min-confidence, bad-skip */
-export function wishOf(
-  head: HeadWish,
+export function requirementsOf(
+  head: HeadRequirements,
   { parameters = {} }: InferRequest,
   manifest: Manifest,
   defaultBudgetMs: number,
-): Wish {
+): Requirements {
   const asked =
     read(BUDGET, parameters, 'latency_budget_ms') ??
     // 0 is how Triton's clients say "none".

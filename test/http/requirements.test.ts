@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { Manifest } from '../../src/model/manifest.ts';
-import { wishOf } from '../../src/http/v2/wish.ts';
+import { requirementsOf } from '../../src/http/v2/requirements.ts';
 
 const manifest = {
   subNetworks: [
@@ -9,7 +9,8 @@ const manifest = {
     { skip: 'TT', top1: 0.8 },
   ],
 } as unknown as Manifest;
-const named = (skip: string) => wishOf({}, { inputs: [], parameters: { skip } }, manifest, 100);
+const named = (skip: string) =>
+  requirementsOf({}, { inputs: [], parameters: { skip } }, manifest, 100);
 
 // It has no place on the ladder, which the scheduler took for an accuracy floor above all.
 test('a sub-network of unknown accuracy cannot be named among others that are known', () => {
