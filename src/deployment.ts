@@ -111,8 +111,8 @@ export class Deployment {
     this.#latency = new MeasuredLatency(table);
     const superNet = superNetOf(tiers);
     const { workers, threadsEach } = engine;
-    this.#sharedCores = new SharedCores({ workers, threadsEach }, (besides) => {
-      this.#latency.observeBesides(besides);
+    this.#sharedCores = new SharedCores({ workers, threadsEach }, (overhead) => {
+      this.#latency.observeOverhead(overhead);
     });
     this.#options = {
       policy: withPins(depthserve, tiers),

@@ -16,7 +16,7 @@ const LONGEST_MS = 2000;
 const BATCH_PART = 0.5;
 
 /** Other work that holds an engine up, in ms. */
-export interface Besides {
+export interface Overhead {
   readonly perBatch: number;
   readonly perImage: number;
 }
@@ -63,7 +63,7 @@ export class SharedCores {
    */
   constructor(
     private readonly engines: { readonly workers: number; readonly threadsEach: number },
-    private readonly learned: (besides: Besides) => void,
+    private readonly learned: (overhead: Overhead) => void,
     private readonly machine = THIS_MACHINE,
   ) {}
 
@@ -80,8 +80,8 @@ export class SharedCores {
     const tookMs = this.machine.now() - window.since;
     if (window.images < WINDOW_IMAGES || tookMs < WINDOW_MS) return;
     const othersMs = this.machine.cpuMs() - window.cpuMs - window.engineMs;
-    const besides = tookMs > LONGEST_MS ? 0 : Math.max(0, othersMs) / window.images / threadsEach;
-    this.#msPerImage = this.#msPerImage === null ? besides : (this.#msPerImage + besides) / 2;
+    const overhead = tookMs > LONGEST_MS ? 0 : Math.max(0, othersMs) / window.images / threadsEach;
+    this.#msPerImage = this.#msPerImage === null ? overhead : (this.#msPerImage + overhead) / 2;
     const size = window.images / window.batches;
     this.#begin();
     this.learned({

@@ -199,7 +199,7 @@ export function replica(
     machine &&
     new SharedCores(
       { workers: engines, threadsEach: 1 },
-      (besides) => latency.observeBesides(besides),
+      (overhead) => latency.observeOverhead(overhead),
       machine,
     );
   return new Pipeline({

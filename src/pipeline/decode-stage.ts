@@ -58,7 +58,7 @@ export interface DecodeStageOptions<File, Pixels, J extends Job<File>> {
   readonly decoder: Decoder<File, Pixels>;
   readonly clock: Clock;
   /** How many more decoded images are of use now. */
-  readonly appetite: () => number;
+  readonly wanted: () => number;
   /** Told of each group that is done: its images may become a batch. */
   readonly finished: (group: readonly Finished<File, Pixels, J>[]) => void;
 }
@@ -112,7 +112,7 @@ export class DecodeStage<File, Pixels, J extends Job<File> = Job<File>> {
     }
   }
 
-  /** To be called when the appetite may have grown. */
+  /** To be called when more may be wanted. */
   stepSoon(): void {
     if (this.#soon || this.#waiting.length === 0) return;
     this.#soon = true;
@@ -132,13 +132,13 @@ export class DecodeStage<File, Pixels, J extends Job<File> = Job<File>> {
 
   #step(): void {
     this.#expire();
-    let appetite = this.#options.appetite() - this.#underWay;
+    let wanted = this.#options.wanted() - this.#underWay;
     for (let worker = 0; worker < this.#running.length; worker++) {
       if (this.#running[worker] !== null) continue;
-      if (appetite <= 0 || this.#waiting.length === 0) break;
+      if (wanted <= 0 || this.#waiting.length === 0) break;
       const free = this.#running.filter((group) => group === null).length;
-      const group = this.#group(Math.ceil(Math.min(appetite, this.#waiting.length) / free));
-      appetite -= group.length;
+      const group = this.#group(Math.ceil(Math.min(wanted, this.#waiting.length) / free));
+      wanted -= group.length;
       void this.#decode(worker, group);
     }
     this.#watch();

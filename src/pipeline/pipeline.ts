@@ -133,7 +133,7 @@ export class Pipeline<File, Pixels, Output> {
     this.#decoding = new DecodeStage({
       decoder,
       clock,
-      appetite: () => this.scheduler.appetite,
+      wanted: () => this.scheduler.wantedInputs,
       finished: (group) => this.#decoded(group),
     });
   }

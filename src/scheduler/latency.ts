@@ -70,7 +70,7 @@ export class MeasuredLatency implements LatencyModel {
   #typicalDelay = 0;
   #holdUp = 0;
   #revision = 0;
-  #besides = { perBatch: 0, perImage: 0 };
+  #overhead = { perBatch: 0, perImage: 0 };
   #table: LatencyTable;
 
   /**
@@ -120,8 +120,8 @@ export class MeasuredLatency implements LatencyModel {
    * Learns that batches cost the engine's core this much other work, in ms: one ends later
    * by that, or by the delay and hold-up that batches have seen, which are mostly the same work.
    */
-  observeBesides(besides: { readonly perBatch: number; readonly perImage: number }): void {
-    this.#besides = besides;
+  observeOverhead(overhead: { readonly perBatch: number; readonly perImage: number }): void {
+    this.#overhead = overhead;
     this.#revision++;
   }
 
@@ -132,13 +132,13 @@ export class MeasuredLatency implements LatencyModel {
   predict(tier: Tier, batch: number): number {
     const work = this.#corrected(this.#row(tier), batch) * this.#slowdown;
     const beyond = this.#delay + work * this.#holdUp;
-    return work * this.#spread + Math.max(beyond, this.#besidesMs(batch));
+    return work * this.#spread + Math.max(beyond, this.#overheadMs(batch));
   }
 
   typical(tier: Tier, batch: number): number {
     const work = this.#corrected(this.#row(tier), batch) * this.#slowdown;
     const beyond = this.#typicalDelay + work * this.#holdUp;
-    return work + Math.max(beyond, this.#besidesMs(batch));
+    return work + Math.max(beyond, this.#overheadMs(batch));
   }
 
   /** What the table would be if it were measured now: typical ms of work, without delay. */
@@ -196,14 +196,14 @@ export class MeasuredLatency implements LatencyModel {
     this.#scatter.map(fade);
     this.#delays.map((delay) => delay * kept);
     this.#holdUps.map((share) => share * kept);
-    const { perBatch, perImage } = this.#besides;
-    this.#besides = { perBatch: perBatch * kept, perImage: perImage * kept };
+    const { perBatch, perImage } = this.#overhead;
+    this.#overhead = { perBatch: perBatch * kept, perImage: perImage * kept };
     this.#summarise();
     this.#revision++;
   }
 
-  #besidesMs(batch: number): number {
-    return this.#besides.perBatch + batch * this.#besides.perImage;
+  #overheadMs(batch: number): number {
+    return this.#overhead.perBatch + batch * this.#overhead.perImage;
   }
 
   #summarise(): void {

@@ -66,7 +66,7 @@ export class Scheduler<Input, Output> {
    * How many more ready inputs are of use now: engines should find the batch that they could run,
    * twice over, and what is made ready beyond that may be in vain.
    */
-  get appetite(): number {
+  get wantedInputs(): number {
     const { workers } = this.#options.engine;
     return 2 * Math.max(this.#lastBatch, 2 * workers) - this.queueLength;
   }

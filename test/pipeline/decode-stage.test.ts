@@ -3,14 +3,14 @@ import { DecodeStage } from '../../src/pipeline/decode-stage.ts';
 import { VirtualClock } from '../../bench/simulator/clock.ts';
 
 /** Decoders that take what each job expects; groups are noted by the names of their files. */
-function stageOf({ workers = 1, appetite = (): number => 100 } = {}) {
+function stageOf({ workers = 1, wanted = (): number => 100 } = {}) {
   const clock = new VirtualClock();
   const groups: string[] = [];
   const expired: string[] = [];
   const times = new Map<string, number>();
   const stage = new DecodeStage<string, string>({
     clock,
-    appetite,
+    wanted,
     decoder: {
       workers,
       decode: (_worker, files) => {
@@ -76,24 +76,24 @@ describe('the decode stage', () => {
   });
 
   test('no more is decoded than is of use', async () => {
-    let appetite = 2;
-    const { clock, stage, groups, enter } = stageOf({ appetite: () => appetite });
+    let wanted = 2;
+    const { clock, stage, groups, enter } = stageOf({ wanted: () => wanted });
     for (const file of 'abcd') enter(file, 1, 1000);
-    clock.at(0.5, () => (appetite = 0));
+    clock.at(0.5, () => (wanted = 0));
     clock.at(20, () => {
-      appetite = 1;
+      wanted = 1;
       stage.stepSoon();
-      clock.at(20.5, () => (appetite = 0));
+      clock.at(20.5, () => (wanted = 0));
     });
     clock.at(30, () => expect(groups).toEqual(['ab', 'c']));
-    clock.at(30, () => (appetite = 5));
+    clock.at(30, () => (wanted = 5));
     clock.at(31, () => stage.stepSoon());
     await clock.run();
     expect(groups).toEqual(['ab', 'c', 'd']);
   });
 
   test('what is late is told so at once, and not decoded', async () => {
-    const { clock, groups, expired, enter } = stageOf({ appetite: () => 0 });
+    const { clock, groups, expired, enter } = stageOf({ wanted: () => 0 });
     enter('a', 1, 20);
     clock.at(19, () => expect(expired).toEqual([]));
     clock.at(21, () => expect(expired).toEqual(['a']));
@@ -131,7 +131,7 @@ describe('the decode stage', () => {
   });
 
   test('the wait is that of the place that an image would get', () => {
-    const { clock, stage, enter } = stageOf({ appetite: () => 1 });
+    const { clock, stage, enter } = stageOf({ wanted: () => 1 });
     expect(stage.waitMs(10, 20)).toBe(0);
     enter('a', 10, 500);
     enter('b', 10, 100);

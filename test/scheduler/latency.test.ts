@@ -129,7 +129,7 @@ describe('hold-up', () => {
 describe('other work of the core that an engine computes on', () => {
   test('holds up a batch for as long as it and its images cost', () => {
     const latency = model();
-    latency.observeBesides({ perBatch: 2, perImage: 3 });
+    latency.observeOverhead({ perBatch: 2, perImage: 3 });
     expect(latency.typical(shallow, 4)).toBe(5 + 2 + 4 * 3);
     expect(latency.predict(shallow, 4)).toBe(5 + 2 + 4 * 3);
   });
@@ -137,7 +137,7 @@ describe('other work of the core that an engine computes on', () => {
   test('is not counted again where the delay of batches shows it', () => {
     const latency = model();
     for (let i = 0; i < 256; i++) latency.observe(shallow, 4, 5, 20);
-    latency.observeBesides({ perBatch: 0, perImage: 3 });
+    latency.observeOverhead({ perBatch: 0, perImage: 3 });
     expect(latency.typical(shallow, 1)).toBeCloseTo(2 + 20);
     expect(latency.typical(shallow, 8)).toBeCloseTo(9 + 8 * 3);
   });
