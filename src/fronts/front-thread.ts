@@ -8,7 +8,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { EventLoopLag } from '../event-loop-lag.ts';
 import { buildApp } from '../http/app.ts';
 import { listenOptions, waitingTaken } from '../http/listening.ts';
-import { Tally } from '../http/tally.ts';
+import { SharedCounter } from '../http/shared-counter.ts';
 import { openLog } from '../log.ts';
 import type { Service } from '../service.ts';
 import { elsewhere } from './elsewhere.ts';
@@ -30,8 +30,8 @@ const log = openLog(
   text ? (await import('../terminal-log.ts')).terminalFormat(text.colours) : undefined,
 );
 const app = await buildApp(service as unknown as Service, log, version, null, {
-  bytes: new Tally(options.bytes, place),
-  connections: new Tally(options.connections, place),
+  bytes: new SharedCounter(options.bytes, place),
+  connections: new SharedCounter(options.connections, place),
   aside: elsewhere(service),
 });
 

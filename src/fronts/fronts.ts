@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
-import { Tally } from '../http/tally.ts';
+import { SharedCounter } from '../http/shared-counter.ts';
 import { alone } from '../http/threads.ts';
 import type { Threads } from '../http/threads.ts';
-import { Desk } from './desk.ts';
-import type { DeskParts } from './desk.ts';
+import { FrontRequests } from './front-requests.ts';
+import type { MainParts } from './front-requests.ts';
 import { Outbox, clockOrigin } from './messages.ts';
 import type { FromFront, FrontOptions, ToFront } from './messages.ts';
 
@@ -26,8 +26,8 @@ export function sharedCounts(fronts: number) {
 /** How the HTTP server of the main thread sees them. */
 export const seenFromMain = (counts: ReturnType<typeof sharedCounts>): Threads => ({
   ...alone(),
-  bytes: new Tally(counts.bytes, 0),
-  connections: new Tally(counts.connections, 0),
+  bytes: new SharedCounter(counts.bytes, 0),
+  connections: new SharedCounter(counts.connections, 0),
 });
 
 /** Threads that speak HTTP for a service that is on this one. One that is lost is replaced. */
@@ -38,7 +38,7 @@ export class Fronts {
 
   private constructor(
     private readonly options: FrontsOptions,
-    private readonly parts: DeskParts,
+    private readonly parts: MainParts,
     private readonly count: number,
   ) {}
 
@@ -46,7 +46,7 @@ export class Fronts {
    * @returns when all of them listen.
    * @throws {Error} when one cannot.
    */
-  static async start(options: FrontsOptions, parts: DeskParts, count: number): Promise<Fronts> {
+  static async start(options: FrontsOptions, parts: MainParts, count: number): Promise<Fronts> {
     const fronts = new Fronts(options, parts, count);
     await Promise.all(Array.from({ length: count }, (_, index) => fronts.#start(index)));
     return fronts;
@@ -69,7 +69,7 @@ export class Fronts {
       workerData: workerData satisfies FrontOptions,
     });
     const outbox = new Outbox<ToFront>(thread);
-    const desk = new Desk(this.parts, outbox);
+    const requests = new FrontRequests(this.parts, outbox);
     this.#outboxes[index] = outbox;
     return new Promise((resolve, reject) => {
       let listens = false;
@@ -79,16 +79,16 @@ export class Fronts {
           if (message.type === 'listening') {
             listens = true;
             resolve();
-          } else desk.receive(message);
+          } else requests.receive(message);
         }
       });
       thread.on('error', (error) => {
         reason = error;
       });
       const lost = () => {
-        desk.lost();
-        new Tally(bytes, place).clear();
-        new Tally(connections, place).clear();
+        requests.lost();
+        new SharedCounter(bytes, place).clear();
+        new SharedCounter(connections, place).clear();
         reject(reason);
         if (!this.#isClosing && listens) void this.#replace(index, reason);
       };

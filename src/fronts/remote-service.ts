@@ -1,7 +1,7 @@
 import type { Config } from '../config.ts';
 import type { Classifier } from '../deployment.ts';
 import { ServeError, clientGone } from '../errors.ts';
-import type { Ending } from '../http/ending.ts';
+import type { Cleanup } from '../http/cleanup.ts';
 import type { Serving } from '../http/serving.ts';
 import type { Manifest } from '../model/manifest.ts';
 import type { ImageRequest } from '../pipeline/pipeline.ts';
@@ -65,7 +65,7 @@ export class RemoteService implements Serving {
 
   enter(
     asks: ImageRequest | null,
-    atClose: Pick<Ending, 'push'>,
+    atClose: Pick<Cleanup, 'push'>,
     canWait: boolean,
   ): Entered | Promise<Entered> {
     const visit: Visit = { id: this.#nextId++, isKnown: false, isAnswered: false, isOver: false };

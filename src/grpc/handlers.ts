@@ -77,13 +77,13 @@ function unary<Request>(answer: (request: Request) => object) {
 }
 
 async function inferred(parts: GrpcParts, head: Head, call: Call<ModelInferRequest>) {
-  const { service, intake } = parts;
+  const { service, inFlight } = parts;
   const { request } = call;
   const { model_name: model, model_version: version } = request;
   const deployment = head.deployment!;
   assertModel({ model, ...(version !== '' && { version }) }, deployment.manifest);
   const message = messageOf(request);
-  head.leave.push(intake.hold(message.binary.length));
+  head.leave.push(inFlight.hold(message.binary.length));
   const { response, binary } = await infer(
     deployment,
     message,

@@ -11,7 +11,7 @@ import { rounded } from '../http/answer.ts';
 import { headRequirementsOf } from '../http/budget.ts';
 import type { HeadRequirements } from '../http/budget.ts';
 import { requestIdOf } from '../http/common-headers.ts';
-import type { Intake } from '../http/intake.ts';
+import type { BytesInFlight } from '../http/bodies.ts';
 import { takePatience } from '../http/listening.ts';
 import { fromRefusal, toServeError } from '../http/problem.ts';
 import type { Service } from '../service.ts';
@@ -24,7 +24,7 @@ export interface GrpcParts {
   readonly service: Service;
   /** Null: anyone may enter. */
   readonly access: Access | null;
-  readonly intake: Intake;
+  readonly inFlight: BytesInFlight;
   readonly log: FastifyBaseLogger;
   readonly version: string;
   /** Null: nobody collects spans. */

@@ -12,16 +12,16 @@ import type { Service } from '../service.ts';
 import type { RequestTrace, Tracing } from '../tracing/trace.ts';
 import { Access } from './access.ts';
 import { rounded } from './answer.ts';
+import { BytesInFlight, limitBodies } from './bodies.ts';
 import { classifyRoute } from './classify.ts';
+import { Cleanup } from './cleanup.ts';
 import { requestIdOf, setCommonHeaders, stamp } from './common-headers.ts';
-import { boundConnections, endWith } from './connections.ts';
+import { boundConnections, cleanUpAfter } from './connections.ts';
 import { allowOrigins } from './cors.ts';
 import { answerHalfOpen, countUnanswered } from './disconnect.ts';
 import { meetExpectations } from './expectations.ts';
-import { Ending } from './ending.ts';
 import { feedbackRoute } from './feedback.ts';
 import { infoRoutes, metricsRoute } from './info.ts';
-import { Intake, limitIntake } from './intake.ts';
 import { INTERFACE_PAGE } from './interface-page.ts';
 import { answerNotFoundEarly, notFoundHandler } from './notfound.ts';
 import { loadReports } from './orca.ts';
@@ -36,7 +36,7 @@ import { answerV2Error, v2Routes } from './v2/routes.ts';
 declare module 'fastify' {
   interface FastifyInstance {
     /** What holds for other protocols, too. */
-    shared: { readonly access: Access | null; readonly intake: Intake };
+    shared: { readonly access: Access | null; readonly inFlight: BytesInFlight };
   }
   interface FastifyRequest {
     /** When the request's head had arrived, as `performance.now()`: the budget's clock. */
@@ -45,7 +45,7 @@ declare module 'fastify' {
     outcome: 'met' | 'late' | ErrorCode | null;
     /** Null: nobody collects spans. */
     trace: RequestTrace | null;
-    atClose: Ending;
+    atClose: Cleanup;
   }
   interface FastifyContextConfig {
     /** The route classifies images: its requests are counted and logged. */
@@ -139,8 +139,8 @@ export async function buildApp(
   boundConnections(app, config);
   answerHalfOpen(app);
   app.decorateRequest('uploadDue', null);
-  const intake = new Intake(config.MAX_BYTES_IN_FLIGHT, bytes);
-  limitIntake(app, intake, config.MAX_BODY_BYTES);
+  const inFlight = new BytesInFlight(config.MAX_BYTES_IN_FLIGHT, bytes);
+  limitBodies(app, inFlight, config.MAX_BODY_BYTES);
 
   app.decorateRequest('arrivedAt', 0);
   app.decorateRequest('outcome', null);
@@ -148,9 +148,9 @@ export async function buildApp(
   app.decorateRequest('trace', null);
   app.addHook('onRequest', (request, reply, done) => {
     request.arrivedAt = readingSince();
-    const atClose = new Ending();
+    const atClose = new Cleanup();
     request.atClose = atClose;
-    endWith(reply.raw, request.raw.socket, atClose);
+    cleanUpAfter(reply.raw, request.raw.socket, atClose);
     const { classifies } = request.routeOptions.config;
     if (classifies) atClose.push(() => countUnanswered(service, request, reply));
     if (classifies && (tracing || request.headers.traceparent !== undefined)) {
@@ -165,7 +165,7 @@ export async function buildApp(
   }
   await allowOrigins(app, config.CORS_ORIGINS);
   const access = config.TOKENS_FILE ? new Access(config.TOKENS_FILE, log) : null;
-  app.decorate('shared', { access, intake });
+  app.decorate('shared', { access, inFlight });
   if (access) {
     app.addHook('onClose', () => access.close());
     app.addHook('onRequest', async (request) => {

@@ -11,7 +11,7 @@ import { headRequirementsOf } from './budget.ts';
 import { boundaryOf } from './delimiters.ts';
 import { cancelOnDisconnect } from './disconnect.ts';
 import { readForm } from './form.ts';
-import { readWhole } from './intake.ts';
+import { readWhole } from './bodies.ts';
 import { FORMAT_OF_TYPE, FORM_TYPE, IMAGE_TYPES, imagesOf } from './images.ts';
 import { refuseEarly } from './problem.ts';
 import { isShort, serveBy } from './serving.ts';
@@ -93,7 +93,7 @@ export function classifyRoute(service: Serving): FastifyPluginAsyncTypebox {
     app.decorateRequest('imageRequest', null);
     // Fastify's own parsers would let text and JSON through to us.
     app.removeContentTypeParser(['application/json', 'text/plain']);
-    app.addContentTypeParser(IMAGE_TYPES, readWhole(app.shared.intake, config.MAX_BODY_BYTES));
+    app.addContentTypeParser(IMAGE_TYPES, readWhole(app.shared.inFlight, config.MAX_BODY_BYTES));
     await app.register(multipart);
     // The plugin leaves the body alone until the handler asks; ours is read like any other body.
     app.removeContentTypeParser(FORM_TYPE);

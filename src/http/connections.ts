@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import type { FastifyInstance } from 'fastify';
 import type { Config } from '../config.ts';
-import type { Ending } from './ending.ts';
+import type { Cleanup } from './cleanup.ts';
 import { drainPatience, takePatience } from './listening.ts';
 
 /**
@@ -17,25 +17,25 @@ export const answerOn = (socket: Socket): ServerResponse | null =>
 const MAX_PIPELINED = 1000;
 
 /** Of connections with pipelined requests: what those hold whose answers wait behind another. */
-const pipelined = new WeakMap<Socket, Set<Ending>>();
+const pipelined = new WeakMap<Socket, Set<Cleanup>>();
 
 /**
- * Ends what a request holds when its answer is out, or its connection is closed: before Node 24, an
- * answer that waits behind another is not told of that.
+ * Does what is to be done after a request when its answer is out, or its connection is closed:
+ * before Node 24, an answer that waits behind another is not told of that.
  */
-export function endWith(answer: ServerResponse, socket: Socket, ending: Ending): void {
-  answer.once('close', () => ending.end());
+export function cleanUpAfter(answer: ServerResponse, socket: Socket, cleanup: Cleanup): void {
+  answer.once('close', () => cleanup.run());
   const current = answerOn(socket);
   if (!current || current === answer) return;
   const waiting = pipelined.get(socket) ?? new Set();
   if (!pipelined.has(socket)) {
     pipelined.set(socket, waiting);
     socket.once('close', () => {
-      for (const each of waiting) each.end();
+      for (const each of waiting) each.run();
     });
   }
-  waiting.add(ending);
-  ending.push(() => waiting.delete(ending));
+  waiting.add(cleanup);
+  cleanup.push(() => waiting.delete(cleanup));
   // Nothing else would stop it: what is read costs memory whether it is answered or not.
   if (waiting.size > MAX_PIPELINED) socket.destroy();
 }

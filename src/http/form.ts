@@ -113,7 +113,7 @@ export async function readForm(
   );
 }
 
-/** The plugin reads `request.raw`; what it shall read is the body as the intake passes it on. */
+/** The plugin reads `request.raw`; what it shall read is the body as bodies.ts passes it on. */
 function partsOf(request: FastifyRequest, body: Readable): FastifyRequest {
   const raw = Object.assign(body, { headers: request.raw.headers });
   return Object.create(request, {

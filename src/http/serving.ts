@@ -8,7 +8,7 @@ import type { ImageRequest } from '../pipeline/pipeline.ts';
 import type { Refusal } from '../scheduler/policy.ts';
 import type { Entered } from '../service.ts';
 import type { Recorder } from '../telemetry/recorder.ts';
-import type { Ending } from './ending.ts';
+import type { Cleanup } from './cleanup.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -30,7 +30,7 @@ export interface Serving {
    */
   enter(
     asks: ImageRequest | null,
-    atClose: Pick<Ending, 'push'>,
+    atClose: Pick<Cleanup, 'push'>,
     canWait: boolean,
   ): Entered | Promise<Entered>;
 }

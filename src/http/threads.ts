@@ -1,13 +1,13 @@
 import type { Server } from 'node:http';
 import type { RouteHandlerMethod, onRequestAsyncHookHandler } from 'fastify';
-import { Tally } from './tally.ts';
+import { SharedCounter } from './shared-counter.ts';
 
 /** What the HTTP server has to know of the threads that speak HTTP. */
 export interface Threads {
   /** Bytes of request bodies in memory. */
-  readonly bytes: Tally;
+  readonly bytes: SharedCounter;
   /** Open connections. */
-  readonly connections: Tally;
+  readonly connections: SharedCounter;
   /** Null: the service is on this thread. */
   readonly aside: Aside | null;
 }
@@ -22,13 +22,13 @@ export interface Aside {
 
 /** One thread, with the service on it. */
 export const alone = (): Threads => ({
-  bytes: new Tally(),
-  connections: new Tally(),
+  bytes: new SharedCounter(),
+  connections: new SharedCounter(),
   aside: null,
 });
 
 /** Closes connections beyond `most`, those of all threads together. */
-export function limitConnections(server: Server, most: number, connections: Tally): void {
+export function limitConnections(server: Server, most: number, connections: SharedCounter): void {
   server.on('connection', (socket) => {
     // Counted first: of threads that accept at the same time, none must miss the others'.
     connections.add(1);

@@ -3,9 +3,9 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { endWith } from '../../src/http/connections.ts';
+import { cleanUpAfter } from '../../src/http/connections.ts';
 import { countUnanswered } from '../../src/http/disconnect.ts';
-import { Ending } from '../../src/http/ending.ts';
+import { Cleanup } from '../../src/http/cleanup.ts';
 import { answerClientError, refuseEarly } from '../../src/http/problem.ts';
 import type { Serving } from '../../src/http/serving.ts';
 import { RawConnection } from './raw.ts';
@@ -55,10 +55,10 @@ test('bytes that are no request get no answer in the middle of another', async (
 describe('pipelined requests', () => {
   let held = 0;
   const server = createServer((request, response) => {
-    const ending = new Ending();
-    ending.push(() => held--);
+    const cleanup = new Cleanup();
+    cleanup.push(() => held--);
     held++;
-    endWith(response, request.socket, ending);
+    cleanUpAfter(response, request.socket, cleanup);
   });
   let connection: RawConnection;
   beforeEach(async () => {

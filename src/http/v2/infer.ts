@@ -3,7 +3,7 @@ import { serverTimingOf } from '../answer.ts';
 import { headRequirementsOf } from '../budget.ts';
 import type { HeadRequirements } from '../budget.ts';
 import { cancelOnDisconnect } from '../disconnect.ts';
-import { readWhole } from '../intake.ts';
+import { readWhole } from '../bodies.ts';
 import { fromRefusal } from '../problem.ts';
 import { serveBy } from '../serving.ts';
 import type { Entering, Serving } from '../serving.ts';
@@ -62,7 +62,7 @@ export function inferRoutes(service: Serving): FastifyPluginAsync {
     // One parser for whatever the client calls its body, or doesn't: the header tells JSON from
     // binary, and Triton's client sends no Content-Type at all.
     app.removeAllContentTypeParsers();
-    app.addContentTypeParser('*', readWhole(app.shared.intake, service.config.MAX_BODY_BYTES));
+    app.addContentTypeParser('*', readWhole(app.shared.inFlight, service.config.MAX_BODY_BYTES));
     for (const [path, params] of MODEL_PATHS) {
       app.post(
         `${path}/infer`,

@@ -2,7 +2,7 @@
  * A count that several threads keep together: each adds to a place of its own, so that what a
  * thread has counted can be taken back when it is lost.
  */
-export class Tally {
+export class SharedCounter {
   /**
    * @param counts one for each thread; shared memory where there are several.
    * @param mine the place of this one.

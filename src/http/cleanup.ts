@@ -1,5 +1,5 @@
 /** What is to be done when the connection is through with a request, answered or not. */
-export class Ending {
+export class Cleanup {
   #acts: (() => void)[] | null = [];
 
   /** Done at once, if it is over already. */
@@ -9,7 +9,7 @@ export class Ending {
   }
 
   /** It is over. @throws what the first act threw that failed: all the others are done. */
-  end(): void {
+  run(): void {
     const acts = this.#acts ?? [];
     this.#acts = null;
     const failures: unknown[] = [];

@@ -13,7 +13,7 @@ import type { Calls, FromFront, Outbox, Question, Reply, Seen, ToFront } from '.
 import type { Tier } from '../scheduler/policy.ts';
 
 /** What the main thread's side of every front works with. */
-export interface DeskParts {
+export interface MainParts {
   readonly service: Service;
   /** Answers what the fronts hand over. */
   readonly app: FastifyInstance;
@@ -33,13 +33,13 @@ interface Entry {
 }
 
 /** The requests of one front, on the main thread. */
-export class Desk {
+export class FrontRequests {
   readonly #entries = new Map<number, Entry>();
   /** In the order of their numbers. */
   readonly #versions: Manifest[] = [];
 
   constructor(
-    private readonly parts: DeskParts,
+    private readonly parts: MainParts,
     private readonly outbox: Pick<Outbox<ToFront>, 'post'>,
   ) {}
 

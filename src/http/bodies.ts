@@ -5,7 +5,7 @@ import * as zlib from 'node:zlib';
 import type { FastifyInstance, FastifyRequest, RequestPayload } from 'fastify';
 import { ServeError, uploadLate } from '../errors.ts';
 import { FORM_TYPE } from './images.ts';
-import type { Tally } from './tally.ts';
+import type { SharedCounter } from './shared-counter.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -30,10 +30,10 @@ const DECODERS: Readonly<Record<string, CreateDecoder | undefined>> = {
  * counts are the unpacked bytes, when they are there and not when they are announced: a client that
  * only promises takes no one's place.
  */
-export class Intake {
+export class BytesInFlight {
   constructor(
     private readonly maxBytes: number,
-    private readonly held: Tally,
+    private readonly held: SharedCounter,
   ) {}
 
   /** @throws {ServeError} overloaded; the bytes count nevertheless until they are given back. */
@@ -77,7 +77,7 @@ const isReadWhole = (request: FastifyRequest) =>
  *
  * @param maxBody bytes of one.
  */
-export function limitIntake(app: FastifyInstance, intake: Intake, maxBody: number): void {
+export function limitBodies(app: FastifyInstance, inFlight: BytesInFlight, maxBody: number): void {
   // Not async: the parser must listen before the first bytes can fail.
   app.addHook('preParsing', (request, _reply, payload, done) => {
     let createDecoder: CreateDecoder | null;
@@ -92,7 +92,7 @@ export function limitIntake(app: FastifyInstance, intake: Intake, maxBody: numbe
       done(null, payload);
       return;
     }
-    const account = new Account(request, intake, maxBody);
+    const account = new Account(request, inFlight, maxBody);
     const counted: Transform & RequestPayload = new Transform({
       transform(chunk: Buffer, _encoding, passOn) {
         try {
@@ -131,13 +131,13 @@ export function limitIntake(app: FastifyInstance, intake: Intake, maxBody: numbe
  *
  * @param maxBody bytes of one.
  */
-export function readWhole(intake: Intake, maxBody: number) {
+export function readWhole(inFlight: BytesInFlight, maxBody: number) {
   return (
     request: FastifyRequest,
     payload: Readable,
     done: (e: Error | null, b?: Buffer) => void,
   ) => {
-    const account = new Account(request, intake, maxBody);
+    const account = new Account(request, inFlight, maxBody);
     const chunks: Buffer[] = [];
     const decoder = decoderOf(request, maxBody)?.() ?? null;
     const body = unpack(request, payload, decoder);
@@ -177,11 +177,11 @@ class Account {
 
   constructor(
     request: FastifyRequest,
-    private readonly intake: Intake,
+    private readonly inFlight: BytesInFlight,
     private readonly maxBody: number,
   ) {
     request.atClose.push(() => {
-      intake.giveBack(this.bytes);
+      inFlight.giveBack(this.bytes);
       this.#isClosed = true;
     });
   }
@@ -190,7 +190,7 @@ class Account {
   add(bytes: number): void {
     if (!this.#isClosed) {
       this.bytes += bytes;
-      this.intake.take(bytes);
+      this.inFlight.take(bytes);
     }
     if (this.bytes > this.maxBody) throw tooLarge(this.maxBody);
   }

@@ -1,9 +1,9 @@
 import { expect, it } from 'vitest';
-import { Tally } from '../../src/http/tally.ts';
+import { SharedCounter } from '../../src/http/shared-counter.ts';
 
 it('a count of several threads is the sum of theirs', () => {
   const counts = new BigInt64Array(new SharedArrayBuffer(16));
-  const [one, other] = [new Tally(counts, 0), new Tally(counts, 1)];
+  const [one, other] = [new SharedCounter(counts, 0), new SharedCounter(counts, 1)];
   one.add(5);
   other.add(3);
   other.add(-1);
@@ -12,7 +12,7 @@ it('a count of several threads is the sum of theirs', () => {
 
 it('what a lost thread has counted is taken back', () => {
   const counts = new BigInt64Array(new SharedArrayBuffer(16));
-  const [one, lost] = [new Tally(counts, 0), new Tally(counts, 1)];
+  const [one, lost] = [new SharedCounter(counts, 0), new SharedCounter(counts, 1)];
   one.add(5);
   lost.add(3);
   lost.clear();
