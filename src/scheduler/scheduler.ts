@@ -1,10 +1,10 @@
 import { ArrivalEstimator } from './arrivals.ts';
 import { ExpiredError, RefusedError } from './contract.ts';
 import type { Preparation, Ran, Ready, Requirements, SchedulerOptions } from './contract.ts';
-import { InHand, Running } from './in-hand.ts';
-import type { Held } from './in-hand.ts';
-import { Places } from './places.ts';
-import type { Entry } from './places.ts';
+import { FirstAnswers, Running } from './first-answers.ts';
+import type { AnsweredOnce } from './first-answers.ts';
+import { Queue } from './queue.ts';
+import type { Entry } from './queue.ts';
 import type { Decision, Refusal, Tier, View, Waiting } from './policy.ts';
 import { Workers } from './workers.ts';
 
@@ -22,8 +22,8 @@ const LONG_REST_MS = 100;
  */
 export class Scheduler<Input, Output> {
   readonly #options: SchedulerOptions<Input, Output>;
-  readonly #places = new Places<Input, Output>();
-  readonly #inHand: InHand<Input, Output>;
+  readonly #queue = new Queue<Input, Output>();
+  readonly #answered: FirstAnswers<Input, Output>;
   readonly #workers: Workers;
   readonly #arrivals = new ArrivalEstimator();
   #running = 0;
@@ -37,18 +37,18 @@ export class Scheduler<Input, Output> {
 
   constructor(options: SchedulerOptions<Input, Output>) {
     this.#options = options;
-    this.#inHand = new InHand(options);
+    this.#answered = new FirstAnswers(options);
     this.#workers = new Workers(options.engine, options.clock, () => this.#step());
     this.#restingSince = options.clock.now();
   }
 
   get queueLength(): number {
-    return this.#places.ready.length;
+    return this.#queue.ready.length;
   }
 
   /** Nothing waits and no engine works. */
   get idle(): boolean {
-    return this.queueLength + this.#inHand.all.length === 0 && this.#workers.idle;
+    return this.queueLength + this.#answered.all.length === 0 && this.#workers.idle;
   }
 
   /** Requests that engines work on, or failed on and have not recovered from. */
@@ -59,7 +59,7 @@ export class Scheduler<Input, Output> {
   /** Age in ms of the request that has waited longest; 0 when none waits. */
   get oldestAgeMs(): number {
     const now = this.#options.clock.now();
-    return Math.max(0, ...this.#places.ready.map(({ enqueuedAt }) => now - enqueuedAt));
+    return Math.max(0, ...this.#queue.ready.map(({ enqueuedAt }) => now - enqueuedAt));
   }
 
   /**
@@ -120,7 +120,7 @@ export class Scheduler<Input, Output> {
         throw new RefusedError(this.#told(refusal));
       }
       places.push(place);
-      this.#places.add({ ...place, evicted });
+      this.#queue.add({ ...place, evicted });
     }
     return places;
   }
@@ -131,14 +131,14 @@ export class Scheduler<Input, Output> {
    */
   enqueue(ready: readonly Ready<Input, Output>[]): void {
     const enqueuedAt = this.#options.clock.now();
-    for (const each of ready) this.#places.makeReady(each, enqueuedAt);
+    for (const each of ready) this.#queue.makeReady(each, enqueuedAt);
     this.#step();
   }
 
   /** Gives up places, whether their inputs are ready or not; what runs already runs on. */
   withdraw(places: readonly Waiting[], reason: unknown): void {
-    const { ready } = this.#places.remove(places);
-    for (const { settle } of [...this.#inHand.release(places), ...ready]) settle.reject(reason);
+    const { ready } = this.#queue.remove(places);
+    for (const { settle } of [...this.#answered.release(places), ...ready]) settle.reject(reason);
     // Those that would have shared a batch with them may now have a better choice.
     if (ready.length > 0) this.#step();
   }
@@ -173,9 +173,9 @@ export class Scheduler<Input, Output> {
     const working = this.#workers.freeAt;
     return {
       now,
-      admitted: this.#places.admitted,
-      queue: this.#places.ready,
-      unsure: this.#inHand.all,
+      admitted: this.#queue.admitted,
+      queue: this.#queue.ready,
+      unsure: this.#answered.all,
       tiers: tiers(),
       latency,
       arrivals: this.#arrivals.forecast(now),
@@ -210,7 +210,7 @@ export class Scheduler<Input, Output> {
         break;
       }
       const { batch, tier } = decision.run;
-      void this.#dispatch(worker, tier, this.#places.take(batch));
+      void this.#dispatch(worker, tier, this.#queue.take(batch));
     }
     this.#lookAgain();
     this.#cancelWake =
@@ -220,12 +220,12 @@ export class Scheduler<Input, Output> {
 
   /** Tells who lost hope or place; when the decision is carried out: owners may withdraw others. */
   #tell({ expire, giveUp = [] }: Decision): void {
-    for (const { settle } of expire.length > 0 ? this.#places.take(expire) : []) {
+    for (const { settle } of expire.length > 0 ? this.#queue.take(expire) : []) {
       queueMicrotask(() => settle.reject(new ExpiredError()));
     }
     for (const { request, refusal } of giveUp) {
       const error = new RefusedError(this.#told(refusal));
-      const { ready, notReady } = this.#places.remove([request]);
+      const { ready, notReady } = this.#queue.remove([request]);
       for (const { settle } of ready) queueMicrotask(() => settle.reject(error));
       for (const { evicted } of notReady) queueMicrotask(() => evicted(error));
     }
@@ -233,19 +233,19 @@ export class Scheduler<Input, Output> {
 
   /** Sends off the answers that are not to be looked at again; when to ask next. */
   #letGo(): number {
-    if (this.#inHand.all.length === 0) return Infinity;
+    if (this.#answered.all.length === 0) return Infinity;
     const { leave, wakeAt } = this.#options.policy.secondLooks!.leaving(this.#view());
-    for (const { settle, served } of this.#inHand.release(leave)) settle.resolve(served);
-    return this.#inHand.all.length > 0 ? (wakeAt ?? Infinity) : Infinity;
+    for (const { settle, served } of this.#answered.release(leave)) settle.resolve(served);
+    return this.#answered.all.length > 0 ? (wakeAt ?? Infinity) : Infinity;
   }
 
   /** Engines that no promised answer waits for look again. */
   #lookAgain(): void {
-    while (this.#inHand.all.length > 0 && this.queueLength === 0) {
+    while (this.#answered.all.length > 0 && this.queueLength === 0) {
       const worker = this.#workers.next;
       const choice = worker < 0 ? null : this.#options.policy.secondLooks!.choose(this.#view());
       if (!choice) return;
-      void this.#dispatch(worker, choice.tier, this.#inHand.release(choice.batch));
+      void this.#dispatch(worker, choice.tier, this.#answered.release(choice.batch));
     }
   }
 
@@ -255,7 +255,7 @@ export class Scheduler<Input, Output> {
    * @returns null: there is other work, or soon will be.
    */
   async trial(tier: Tier, inputs: readonly Input[]): Promise<Ran<Output> | null> {
-    if (!this.idle || this.#places.admitted.length > 0) return null;
+    if (!this.idle || this.#queue.admitted.length > 0) return null;
     const { clock, engine, latency } = this.#options;
     const worker = this.#workers.next;
     this.#workers.occupy(worker, clock.now() + latency.typical(tier, inputs.length));
@@ -277,7 +277,7 @@ export class Scheduler<Input, Output> {
   async #dispatch(
     worker: number,
     tier: Tier,
-    batch: readonly (Entry<Input, Output> | Held<Input, Output>)[],
+    batch: readonly (Entry<Input, Output> | AnsweredOnce<Input, Output>)[],
   ): Promise<void> {
     const { clock, engine, latency, events, confidence } = this.#options;
     const dispatchedAt = clock.now();
@@ -297,7 +297,7 @@ export class Scheduler<Input, Output> {
       events?.finished?.(tier, batch.length, predictedMs, inferenceMs, workMs);
       const sureness = (output: Output) => confidence?.(output, tier) ?? tier.accuracy;
       const answers = running.answers(outputs, sureness, { dispatchedAt, predictedMs });
-      for (const [entry, served] of answers) this.#inHand.keepOrLeave(entry, served);
+      for (const [entry, served] of answers) this.#answered.keepOrLeave(entry, served);
     } catch (error) {
       running.failed(error);
       await this.#workers.recovered(worker);

@@ -1,28 +1,28 @@
 import type { Clock, Looked, SchedulerOptions, Served } from './contract.ts';
-import { inserted } from './places.ts';
-import type { Entry } from './places.ts';
+import { inserted } from './queue.ts';
+import type { Entry } from './queue.ts';
 import type { Tier, Unsure, Waiting } from './policy.ts';
 
-/** Somebody whose first answer is in hand. */
-export interface Held<Input, Output> extends Entry<Input, Output>, Unsure {
+/** Somebody who has a first answer, which is kept for now. */
+export interface AnsweredOnce<Input, Output> extends Entry<Input, Output>, Unsure {
   readonly served: Served<Output>;
   /** When the answer came. */
   readonly since: number;
 }
 
-/** An answer in hand leaves so long before its deadline, ms, even if a second look still runs. */
+/** A first answer leaves so long before its deadline, ms, even if a second look still runs. */
 const LEAVE_MS = 1;
 
 /** First answers that may be looked at again before they leave; earliest deadline first. */
-export class InHand<Input, Output> {
-  #held: readonly Held<Input, Output>[] = [];
+export class FirstAnswers<Input, Output> {
+  #answers: readonly AnsweredOnce<Input, Output>[] = [];
 
   constructor(
     private readonly options: Pick<SchedulerOptions<Input, Output>, 'policy' | 'confidence'>,
   ) {}
 
-  get all(): readonly Held<Input, Output>[] {
-    return this.#held;
+  get all(): readonly AnsweredOnce<Input, Output>[] {
+    return this.#answers;
   }
 
   /** An answer leaves, unless it is a first one that the policy may want to look at again. */
@@ -31,20 +31,20 @@ export class InHand<Input, Output> {
     const look = served.looks.at(-1)!;
     const mayAgain = policy.secondLooks && confidence && entry.skip === undefined;
     if (!mayAgain || !look.tier.again || served.looks.length > 1) entry.settle.resolve(served);
-    else this.#held = inserted(this.#held, { ...entry, look, served, since: look.at });
+    else this.#answers = inserted(this.#answers, { ...entry, look, served, since: look.at });
   }
 
-  /** Removes all of `requests` that are held, and returns them. */
-  release(requests: readonly Waiting[]): readonly Held<Input, Output>[] {
+  /** Removes those of `requests`, and returns them. */
+  release(requests: readonly Waiting[]): readonly AnsweredOnce<Input, Output>[] {
     const ids = new Set(requests.map(({ id }) => id));
-    const released = this.#held.filter(({ id }) => ids.has(id));
-    if (released.length > 0) this.#held = this.#held.filter(({ id }) => !ids.has(id));
+    const released = this.#answers.filter(({ id }) => ids.has(id));
+    if (released.length > 0) this.#answers = this.#answers.filter(({ id }) => !ids.has(id));
     return released;
   }
 }
 
 /**
- * A batch that runs. Who looks a second time has an answer in hand: it leaves just before the
+ * A batch that runs. Who looks a second time has a first answer: it leaves just before the
  * deadline if the second is not there by then, and if that fails.
  */
 export class Running<Input, Output> {
@@ -52,7 +52,7 @@ export class Running<Input, Output> {
   readonly #timers: (() => void)[] = [];
 
   constructor(
-    private readonly batch: readonly (Entry<Input, Output> | Held<Input, Output>)[],
+    private readonly batch: readonly (Entry<Input, Output> | AnsweredOnce<Input, Output>)[],
     private readonly tier: Tier,
     private readonly clock: Clock,
   ) {
@@ -94,7 +94,7 @@ export class Running<Input, Output> {
     });
   }
 
-  /** An answer in hand is not lost because a second look failed. */
+  /** A first answer is not lost because a second look failed. */
   failed(error: unknown): void {
     for (const entry of this.batch) {
       if (this.#gone.has(entry.id)) continue;

@@ -18,7 +18,7 @@ export interface Entry<Input, Output> extends Waiting {
  * Who was admitted and waits. Earliest deadline first, equal ones in order of arrival. The lists
  * are replaced, never changed: plans made of one hold for as long as it is there.
  */
-export class Places<Input, Output> {
+export class Queue<Input, Output> {
   #admitted: readonly Place[] = [];
   #ready: readonly Entry<Input, Output>[] = [];
 
