@@ -1,7 +1,7 @@
 import type { InferenceEngine } from './engine/engine.ts';
 import { trialImage } from './engine/measure.ts';
 import { ServeError, uploadLate } from './errors.ts';
-import { mostAccurate, paretoFront, rankedTiers, superNetOf } from './model/ladder.ts';
+import { mostAccurate, paretoFront, rankedTiers } from './model/ladder.ts';
 import { confidenceOf } from './model/logits.ts';
 import type { Manifest, Model } from './model/manifest.ts';
 import { Cancellation } from './pipeline/cancellation.ts';
@@ -109,7 +109,6 @@ export class Deployment {
     this.#front = paretoFront(this.#tiers, table);
     this.#best = mostAccurate(tiers);
     this.#latency = new MeasuredLatency(table);
-    const superNet = superNetOf(tiers);
     const { workers, threadsEach } = engine;
     this.#sharedCores = new SharedCores({ workers, threadsEach }, (overhead) => {
       this.#latency.observeOverhead(overhead);
@@ -132,13 +131,13 @@ export class Deployment {
         finished: (tier, size, predictedMs, actualMs, workMs) => {
           // No caller's: it is in no figure of what answers cost.
           const isOwn = this.#own?.skip === tier.skip && size === 1;
-          if (!isOwn) metrics.ranBatch(superNet, tier, size, predictedMs, actualMs);
+          if (!isOwn) metrics.ranBatch(tier, size, predictedMs, actualMs);
           this.#sharedCores.ran(size, workMs);
           this.#sinceFront += 1;
           if (this.#sinceFront >= BATCHES_PER_FRONT) this.#refreshFront();
         },
         decoded: (...times) => metrics.decoded(...times),
-        decodedInVain: () => metrics.decodedInVain.inc(),
+        decodedInVain: (images) => metrics.decodedInVain.inc(images),
         answered: (pixels, answer, { skip }) => {
           if (answer.warning !== undefined) metrics.damaged.inc();
           // Of a pinned sub-network, nobody asked whether another would agree.

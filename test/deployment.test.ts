@@ -127,7 +127,7 @@ describe('a deployment', () => {
     await answers;
     const value = (series: string) => read(parts.metrics, series);
     expect(await value('depthserve_batch_size_sum{tier="F"}')).toBe(2);
-    expect(await value('depthserve_macs_saved_total')).toBe(2);
+    expect(await value('depthserve_macs_total')).toBe(4);
     expect(await value('depthserve_prediction_ratio_count{of="decode",tier="none"}')).toBe(2);
   });
 });

@@ -26,7 +26,8 @@ share that missed its budget; the second as it is; and the third for each pod:
 | share of requests answered within budget | \`sum(rate(depthserve_budget_requests_total{result="met"}[5m])) / sum(rate(depthserve_budget_requests_total[5m]))\` |
 | mean serving accuracy | \`sum(rate(depthserve_accuracy_delivered_total[5m])) / sum(rate(depthserve_requests_total{outcome="met"}[5m]))\` |
 | busy share of the engines | \`sum(rate(depthserve_engine_busy_seconds_total[5m])) / sum(depthserve_engines)\` |
-| share of the super-net's work that was saved | \`sum(rate(depthserve_macs_saved_total[5m])) / (sum(rate(depthserve_macs_saved_total[5m])) + sum(rate(depthserve_macs_total[5m])))\` |
+| share of the super-net's work that was saved | \`1 - sum(rate(depthserve_macs_total[5m])) / sum(rate(depthserve_super_net_macs_total[5m]))\` |
+| images decoded in vain, per answered image | \`sum(rate(depthserve_decoded_in_vain_total[5m])) / sum(rate(depthserve_looks_total{look="first"}[5m]))\` |
 | agreement of a tier with the super-net | \`sum by (tier) (depthserve_shadow_answers_total{agreement="agree"}) / sum by (tier) (depthserve_shadow_answers_total)\` |
 
 `;

@@ -71,8 +71,8 @@ export interface PipelineOptions<File, Pixels, Output> extends Omit<
 /** Told of everything that happens; feeds the metrics. */
 export interface PipelineEvents<Pixels, Output> extends SchedulerEvents {
   decoded?(predictedMs: number, actualMs: number): void;
-  /** An image was decoded whose request had been given up meanwhile. */
-  decodedInVain?(): void;
+  /** Images were decoded, and their request is not answered. */
+  decodedInVain?(images: number): void;
   answered?(pixels: Pixels, answer: ImageAnswer<Output>, request: ImageRequest): void;
 }
 
@@ -84,6 +84,8 @@ interface Flight<Output> {
   /** What a refusal would have named when it came; null: it did not come alone. */
   named: Named | null;
   jobs: readonly DecodeJob<unknown, Output>[];
+  /** Images that were decoded and wait, or ran. */
+  decoded: number;
   left: number;
   settled: boolean;
   readonly resolve: (answers: readonly ImageAnswer<Output>[]) => void;
@@ -238,6 +240,7 @@ export class Pipeline<File, Pixels, Output> {
         places: [],
         named: null,
         jobs: [],
+        decoded: 0,
         left: count,
         settled: false,
         resolve,
@@ -286,9 +289,10 @@ export class Pipeline<File, Pixels, Output> {
         decodeTimes.observe(header, tookMs, now, result.ms);
       }
       if (flight.settled) {
-        events?.decodedInVain?.();
+        events?.decodedInVain?.(1);
         return [];
       }
+      flight.decoded += 1;
       const { pixels, ms, warning } = result;
       return this.#ready(flight, index, pixels, { ms, enteredAt, decodedAt: now, warning });
     });
@@ -333,6 +337,7 @@ export class Pipeline<File, Pixels, Output> {
   #fail(flight: Flight<Output>, error: unknown): void {
     if (flight.settled) return;
     flight.settled = true;
+    if (flight.decoded > 0) this.#options.events?.decodedInVain?.(flight.decoded);
     this.#decoding.remove(flight.jobs as readonly DecodeJob<File, Output>[]);
     this.scheduler.withdraw(flight.places, error);
     flight.reject(error);

@@ -126,7 +126,7 @@ export class Metrics implements Subscriber {
   );
   readonly decodedInVain = this.#counter(
     'depthserve_decoded_in_vain_total',
-    'Images that were decoded although their request had been given up meanwhile',
+    'Images that were decoded, and their request was not answered',
   );
   readonly logLinesLost = this.#counter(
     'depthserve_log_lines_lost_total',
@@ -162,9 +162,10 @@ export class Metrics implements Subscriber {
       'depthserve_requests_total{outcome="met"} it is the accuracy to expect of these images',
   );
   readonly macs = this.#counter('depthserve_macs_total', 'Multiply-accumulates spent on batches');
-  readonly macsSaved = this.#counter(
-    'depthserve_macs_saved_total',
-    'Multiply-accumulates that the super-net would have spent beyond those',
+  readonly superNetMacs = this.#counter(
+    'depthserve_super_net_macs_total',
+    'Multiply-accumulates that one look by the most accurate tier, as a rule the super-net, would ' +
+      'have taken for each answered image',
   );
   readonly updates = this.#counter(
     'depthserve_model_updates_total',
@@ -252,6 +253,7 @@ export class Metrics implements Subscriber {
     const label = { tier: tier.skip };
     this.requests.inc({ tier: tier.skip, outcome: isMet ? 'met' : 'late' });
     this.budgeted.inc({ result: isMet ? 'met' : 'missed' });
+    this.superNetMacs.inc(best.macs);
     looks.forEach((look, index) => {
       this.looks.inc({ tier: look.tier.skip, look: index === 0 ? 'first' : 'second' });
     });
@@ -275,12 +277,11 @@ export class Metrics implements Subscriber {
   }
 
   /** One batch came back; times in ms, from dispatch to result. */
-  ranBatch(superNet: Tier, tier: Tier, size: number, predictedMs: number, actualMs: number): void {
+  ranBatch(tier: Tier, size: number, predictedMs: number, actualMs: number): void {
     this.batchSize.observe({ tier: tier.skip }, size);
     this.prediction.observe({ of: 'batch', tier: tier.skip }, predictedMs / actualMs);
     this.engineBusy.inc(actualMs / 1000);
     this.macs.inc(tier.macs * size);
-    this.macsSaved.inc((superNet.macs - tier.macs) * size);
   }
 
   /** One image was decoded; times in ms. */

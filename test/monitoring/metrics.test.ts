@@ -119,6 +119,23 @@ describe('an answer', () => {
     expect(await read(metrics, 'depthserve_slack_seconds_bucket{le="0",tier="TT"}')).toBe(1);
   });
 
+  it('of two looks counts each of them, and the change of mind', async () => {
+    const metrics = servingMetrics();
+    answer(metrics, baseNet, 20, 8);
+    answer(metrics, superNet, 20, 8, 1, [baseNet, superNet]);
+    const looks = (look: string) => read(metrics, `depthserve_looks_total{${look}}`);
+    expect(await looks('tier="TT",look="first"')).toBe(2);
+    expect(await looks('tier="FF",look="second"')).toBe(1);
+    expect(await read(metrics, 'depthserve_looks_changed_total')).toBe(1);
+  });
+
+  it('is what one look by the super-net would have cost, however many it took', async () => {
+    const metrics = servingMetrics();
+    answer(metrics, baseNet, 20, 8);
+    answer(metrics, superNet, 20, 8, 1, [baseNet, superNet]);
+    expect(await read(metrics, 'depthserve_super_net_macs_total')).toBe(2000);
+  });
+
   it('was predicted', async () => {
     const metrics = servingMetrics();
     answer(metrics, baseNet, 20, 8);
@@ -140,20 +157,13 @@ describe('an image', () => {
 });
 
 describe('a batch', () => {
-  it('keeps an engine busy, and costs and saves multiply-accumulates', async () => {
+  it('keeps an engine busy, and costs multiply-accumulates', async () => {
     const metrics = servingMetrics();
-    metrics.ranBatch(superNet, baseNet, 4, 30, 40);
+    metrics.ranBatch(baseNet, 4, 30, 40);
     expect(await read(metrics, 'depthserve_engine_busy_seconds_total')).toBe(0.04);
     expect(await read(metrics, 'depthserve_macs_total')).toBe(1600);
-    expect(await read(metrics, 'depthserve_macs_saved_total')).toBe(2400);
     expect(await read(metrics, 'depthserve_batch_size_sum{tier="TT"}')).toBe(4);
     expect(await read(metrics, 'depthserve_prediction_ratio_sum{of="batch",tier="TT"}')).toBe(0.75);
-  });
-
-  it('saves nothing on the super-net', async () => {
-    const metrics = servingMetrics();
-    metrics.ranBatch(superNet, superNet, 4, 30, 40);
-    expect(await read(metrics, 'depthserve_macs_saved_total')).toBe(0);
   });
 });
 
@@ -228,7 +238,7 @@ describe('the exposition', () => {
     const metrics = servingMetrics(calm);
     answer(metrics, baseNet, 20, 8);
     failure(metrics, 'overloaded');
-    metrics.ranBatch(superNet, baseNet, 4, 30, 40);
+    metrics.ranBatch(baseNet, 4, 30, 40);
     metrics.gpus([{ gpu: '0', utilisation: 0.5, usedBytes: 1024, totalBytes: 4096 }]);
     metrics.shadowed(baseNet, true, 5, 1000);
     metrics.judged(baseNet, true);

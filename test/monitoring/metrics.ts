@@ -25,13 +25,18 @@ export function servingMetrics(deployment = calm, state: State = 'ready'): Metri
   return new Metrics('test-model', () => ({ state, update: null, deployment }));
 }
 
-/** Records an answer by `tier`: 1 ms of decoding, 2 ms in the queue, 4 ms of inference. */
+/**
+ * Records an answer by `tier`: 1 ms of decoding, 2 ms in the queue, 4 ms of inference.
+ *
+ * @param looked the sub-networks that looked at it, one after the other.
+ */
 export function answer(
   metrics: Metrics,
   tier: Tier,
   budgetMs: number,
   totalMs: number,
   count = 1,
+  looked = [tier],
 ): void {
   const output = Float32Array.of(0, 1);
   const image: Classified = {
@@ -39,7 +44,14 @@ export function answer(
     best: superNet,
     manifest,
     output,
-    looks: [{ tier, confidence: 0.7, output, at: 7, batchSize: 1, batchMs: 4 }],
+    looks: looked.map((by, look) => ({
+      tier: by,
+      confidence: 0.7,
+      output: look === 0 ? output : output.toReversed(),
+      at: 7,
+      batchSize: 1,
+      batchMs: 4,
+    })),
     arrivedAt: 0,
     decodeMs: 1,
     queueMs: 2,

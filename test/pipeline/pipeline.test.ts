@@ -56,7 +56,7 @@ function pipelineOf({ decodeMs = 1, maxBatch = 8, coldMs = 0, unreadMs = 0 } = {
         );
       },
     },
-    events: { decodedInVain: () => inVain++ },
+    events: { decodedInVain: (images) => (inVain += images) },
   });
   const ask = (files: string, budgetMs: number, cancellation?: Cancellation) => {
     const request = { arrivedAt: clock.now(), budgetMs, minAccuracy: 0, cancellation };
@@ -140,13 +140,27 @@ describe('the life of a request', () => {
     expect(log.filter((line) => /^[TF] /.test(line))).toHaveLength(8);
   });
 
+  test('what was decoded in vain is counted, whenever its request is given up', async () => {
+    const { clock, log, ask, inVain } = pipelineOf({ maxBatch: 1 });
+    const client = new Cancellation();
+    void ask('ab', 500, client);
+    void ask('c', 500);
+    // One of the two runs, the other waits for it.
+    clock.at(5, () => client.cancel(new Error('gone')));
+    await clock.run();
+    expect(log).toEqual(['decode abc', 'T a', 'F c']);
+    expect(inVain()).toBe(2);
+  });
+
   test('what cannot be decoded gives up the whole request, and says which image it was', async () => {
-    const { clock, pipeline, log, ask } = pipelineOf();
+    const { clock, pipeline, log, ask, inVain } = pipelineOf();
     const answers = ask('a!b', 100);
     await clock.run();
     const error = await answers.catch((reason: unknown) => reason);
     expect(error).toBeInstanceOf(DecodeError);
     expect(error).toMatchObject({ index: 1, count: 3 });
+    // The two beside it.
+    expect(inVain()).toBe(2);
     expect(log.filter((line) => /^[TF]/.test(line))).toEqual([]);
     expect(pipeline.waiting).toBe(0);
   });

@@ -94,6 +94,17 @@ export function serviceDashboard(): Dashboard {
     .withPanel(
       graph(
         {
+          title: 'Decoded in vain',
+          description: 'Images that were decoded and not answered, per answered image.',
+          unit: 'percentunit',
+          min: 0,
+        },
+        [`sum(${rate('depthserve_decoded_in_vain_total')}) / ${answered}`, 'decoded in vain'],
+      ),
+    )
+    .withPanel(
+      graph(
+        {
           title: 'Share of the budget used',
           description: 'Above 100 %: late. Far below: the scheduler could have gone deeper.',
           unit: 'percentunit',
@@ -197,12 +208,12 @@ export function serviceDashboard(): Dashboard {
       graph(
         {
           title: 'Work saved',
-          description: "Share of the super-net's multiply-accumulates that was not needed.",
+          description:
+            "Share of the super-net's multiply-accumulates that was not needed. Below 0 where second looks cost more than that.",
           unit: 'percentunit',
-          min: 0,
         },
         [
-          `sum(${rate('depthserve_macs_saved_total')}) / (sum(${rate('depthserve_macs_saved_total')}) + sum(${rate('depthserve_macs_total')}))`,
+          `1 - sum(${rate('depthserve_macs_total')}) / sum(${rate('depthserve_super_net_macs_total')})`,
           'saved',
         ],
       ),
@@ -240,10 +251,7 @@ export function serviceDashboard(): Dashboard {
           min: 0,
         },
         [`sum(${rate('depthserve_macs_total')}) / ${answered}`, 'spent'],
-        [
-          `(sum(${rate('depthserve_macs_saved_total')}) + sum(${rate('depthserve_macs_total')})) / ${answered}`,
-          'by the super-net alone',
-        ],
+        [`sum(${rate('depthserve_super_net_macs_total')}) / ${answered}`, 'by the super-net alone'],
       ),
     )
     .withRow(new RowBuilder('Latency'))
