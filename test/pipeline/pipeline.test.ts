@@ -148,7 +148,7 @@ describe('the life of a request', () => {
     // One of the two runs, the other waits for it.
     clock.at(5, () => client.cancel(new Error('gone')));
     await clock.run();
-    expect(log).toEqual(['decode abc', 'T a', 'F c']);
+    expect(log).toEqual(['decode abc', 'T a', 'T c']);
     expect(inVain()).toBe(2);
   });
 
