@@ -46,6 +46,7 @@ describe('Expect: 100-continue', () => {
     ['length', 413, head(['Expect: 100-continue'], 60_000_000)],
     ['budget', 400, head(['Expect: 100-continue', 'X-Latency-Budget-Ms: none'])],
     ['time', 503, head(['Expect: 100-continue', 'X-Latency-Budget-Ms: 0.01'])],
+    ['time of v2', 503, head([...WAITS, 'X-Latency-Budget-Ms: 0.01'], 9, V2)],
     ['type', 415, head(['Expect: 100-continue']).replace('image/jpeg', 'text/plain')],
     ['encoding', 415, head(['Expect: 100-continue', 'Content-Encoding: zz'])],
     ['missing boundary', 400, head(WAITS).replace('image/jpeg', 'multipart/form-data')],
@@ -86,6 +87,17 @@ describe('Expect: 100-continue', () => {
     const text = await answerTo(`GET /model HTTP/1.1\r\n${hosts}Connection: close\r\n\r\n`);
     expect(text).toMatch(/^HTTP\/1.1 400 /);
     expect(text).toContain('"code":"bad-request"');
+  });
+});
+
+describe('a budget that nothing can be done within', () => {
+  it.each([
+    ['/classify', '"code":"budget-too-small"'],
+    [V2, '"error":"budget-too-small: '],
+  ])('%s: 503 before any of the body has come', async (path, told) => {
+    const text = await answerTo(head(['X-Latency-Budget-Ms: 0.01'], CAT.length, path));
+    expect(text).toMatch(/^HTTP\/1.1 503 /);
+    expect(text).toContain(told);
   });
 });
 
