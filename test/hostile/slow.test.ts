@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { constants, gzipSync } from 'node:zlib';
 import { afterEach, expect, it } from 'vitest';
 import { CAT, classify, scrape } from '../http/client.ts';
 import type { Problem } from '../http/client.ts';
@@ -109,23 +110,36 @@ it('connections beyond the limit are closed, those within it served', async () =
   expect(early.received!.match(/HTTP\/1\.1 200/g)).toHaveLength(2);
 });
 
-it('bodies that have arrived are bounded together: 503 overloaded beyond', async () => {
-  server = await startServer({ MAX_BYTES_IN_FLIGHT: '300000', REQUEST_TIMEOUT_MS: '2000' });
-  // Two that send most of what they announce, and then nothing.
-  const stall = () => open(head(150_000)).write(Buffer.alloc(140_000));
-  stall();
-  stall();
-  const large = Buffer.concat([CAT, Buffer.alloc(100_000)]);
-  const refused = async () => {
-    const { status, body } = await classify<Problem>(server.url, large, PATIENT);
-    return status === 503 && body.code === 'overloaded';
-  };
-  // One of the two is refused itself, if the large body comes before all of it.
-  while (!(await refused())) stall();
-  // Their bytes are given back when they are given up.
-  while (await refused()) await sleep(50);
-  expect((await classify(server.url, large, PATIENT)).status).toBe(200);
-});
+const GZIP = 'image/jpeg\r\nContent-Encoding: gzip';
+const FORM = 'multipart/form-data; boundary=b\r\nContent-Encoding: gzip';
+const PART = '--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n';
+/** All that zlib has been given, without an end. */
+const packed = (bytes: Buffer) => gzipSync(bytes, { finishFlush: constants.Z_SYNC_FLUSH });
+
+it.each([
+  ['as they are', 'image/jpeg', Buffer.alloc(140_000)],
+  ['unpacked', GZIP, packed(Buffer.alloc(140_000))],
+  ['unpacked, in forms', FORM, packed(Buffer.concat([Buffer.from(PART), Buffer.alloc(140_000)]))],
+])(
+  'bodies that are held, %s, are bounded together: 503 overloaded beyond',
+  async (_how, type, sent) => {
+    server = await startServer({ MAX_BYTES_IN_FLIGHT: '300000', REQUEST_TIMEOUT_MS: '2000' });
+    // Two that send most of what they announce, and then nothing.
+    const stall = () => open(head(sent.length + 1000).replace('image/jpeg', type)).write(sent);
+    stall();
+    stall();
+    const large = Buffer.concat([CAT, Buffer.alloc(100_000)]);
+    const refused = async () => {
+      const { status, body } = await classify<Problem>(server.url, large, PATIENT);
+      return status === 503 && body.code === 'overloaded';
+    };
+    // One of the two is refused itself, if the large body comes before all of it.
+    while (!(await refused())) stall();
+    // Their bytes are given back when they are given up.
+    while (await refused()) await sleep(50);
+    expect((await classify(server.url, large, PATIENT)).status).toBe(200);
+  },
+);
 
 it.each(['1', '2'])(
   'a client that does not read its answers is cut off, FRONTS=%s',
