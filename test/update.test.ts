@@ -15,6 +15,7 @@ import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vite
 import type { Answer } from '../src/http/schemas.ts';
 import type { Manifest } from '../src/model/manifest.ts';
 import { CAT, classify, classifyForm, scrape } from './http/client.ts';
+import { RawConnection, bytesOf } from './http/raw.ts';
 import { CIFAR10, FIVE_FLAGS, ModelFolder, manifestIn } from './model/folder.ts';
 import { startServer } from './server.ts';
 import type { Server } from './server.ts';
@@ -73,6 +74,14 @@ function lastRejection(): string {
   const line = lines.findLast((text) => text.includes('"model update rejected"'));
   return line ? (JSON.parse(line) as { err: { message: string } }).err.message : '';
 }
+
+/** An image as v2 takes it. */
+const tensorOf = (image: Buffer) => ({
+  name: 'image',
+  shape: [1],
+  datatype: 'BYTES',
+  data: [image.toString('base64')],
+});
 
 /** Whether labels, flags and version of an answer are those of one model. */
 function isOfOneVersion({ model, predictions, subNetwork }: Answer): boolean {
@@ -140,6 +149,48 @@ describe('a new version in the model folder', () => {
       inputs: [{ shape: [-1, 48, 48, 3] }],
     });
   });
+
+  it.each(['1', '2'])(
+    'does not take the requests whose bodies are still under way, FRONTS=%s',
+    async (FRONTS) => {
+      await start({ MODEL_POLL_SECONDS: '0', FRONTS });
+      const v2 = { inputs: [tensorOf(CAT)], parameters: { latency_budget_ms: 60_000 } };
+      const requests = [
+        ['/classify', 'image/jpeg', CAT],
+        [`/v2/models/${shipped.name}/infer`, 'application/json', Buffer.from(JSON.stringify(v2))],
+      ] as const;
+      const begun = await Promise.all(
+        requests.map(async ([path, type, body]) => {
+          const lines = ['X-Latency-Budget-Ms: 60000', 'Expect: 100-continue'];
+          const request = bytesOf(
+            [`POST ${path} HTTP/1.1`, `Content-Type: ${type}`, ...lines],
+            body,
+          );
+          const connection = await RawConnection.open(server.url);
+          await connection.send(request.subarray(0, -body.length));
+          // It has its version now.
+          await connection.received(/100 Continue/);
+          return { connection, body };
+        }),
+      );
+      await folder.put(FIVE_FLAGS, { version: '5.0.0' });
+      reloaded();
+      await serves('5.0.0');
+      expect((await classify(server.url, CAT, PATIENT)).body.model.version).toBe('5.0.0');
+      expect(times('model released')).toBe(0);
+
+      for (const { connection, body } of begun) {
+        await connection.send(body);
+        const text = await connection.received(/\}$/);
+        expect(text).toMatch(/Continue\r\n\r\nHTTP\/1.1 200 /);
+        // Classes and flags are its own, too.
+        expect(text).toMatch(/"(version|model_version)":"1\.1\.0"/);
+        expect(text).toMatch(/"(skip|sub_network)":"[FT]{4}"/);
+        connection.socket.destroy();
+      }
+      await until(async () => times('model released') === 1);
+    },
+  );
 
   it('is found when a mounted volume changes by a link', async () => {
     const { path } = folder;
