@@ -116,3 +116,35 @@ describe.skipIf(process.platform !== 'linux' || (!isShared && lacks(node)))(
     });
   },
 );
+
+describe('one front, where several are set', () => {
+  /** Node 20 has no `reusePort`: this says so of whichever Node runs the tests. */
+  const OF_NODE_20 =
+    'data:text/javascript,Object.defineProperty(process,"versions",' +
+    '{value:{...process.versions,node:"20.19.0"}})';
+
+  it.each([
+    ['this Node cannot share a port', {}, ['--import', OF_NODE_20], /Linux only, with Node 22\.12/],
+    [
+      'a setting keeps them on the main thread',
+      { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9' },
+      [],
+      /^OTEL_EXPORTER_OTLP_ENDPOINT is set$/,
+    ],
+  ])(
+    'because %s: the log says why, and requests are answered',
+    async (_why, env, nodeOptions, reason) => {
+      server = await startServer({ FRONTS, ...env }, { nodeOptions });
+      expect((await classify(server.url, CAT, RELAXED)).status).toBe(200);
+      expect(server.log().match(/Server listening/g)).toHaveLength(1);
+      const line = server
+        .log()
+        .split('\n')
+        .find((text) => text.includes('"one front"'));
+      expect(JSON.parse(line ?? '{}')).toMatchObject({
+        wanted: 2,
+        reason: expect.stringMatching(reason),
+      });
+    },
+  );
+});
