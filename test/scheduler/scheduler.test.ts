@@ -6,7 +6,7 @@ import { ExpiredError, RefusedError, Scheduler } from '../../src/scheduler/sched
 import type { Engine, SchedulerOptions, Served } from '../../src/scheduler/scheduler.ts';
 import { VirtualClock } from '../../bench/simulator/clock.ts';
 import { policiesFor } from '../../bench/simulator/policies.ts';
-import { TIERS, linear } from './support.ts';
+import { TIERS, linear, submitTo } from './support.ts';
 import { submit, submitAll } from '../../bench/simulator/submit.ts';
 
 const TABLE = { TT: { 1: 2, 8: 9 }, TF: { 1: 3, 8: 13.5 }, FF: { 1: 4, 8: 18 } };
@@ -60,10 +60,11 @@ async function play(
   );
   arrivals.forEach(({ at, budget, minAccuracy = 0 }, index) => {
     clock.at(at, () => {
-      submit(scheduler, index, { arrivedAt: at, deadline: at + budget, minAccuracy }).then(
-        (served) => settled[index]!.push({ at: clock.now(), served }),
-        (error: unknown) => settled[index]!.push({ at: clock.now(), error }),
-      );
+      const settle = {
+        resolve: (served: Served<string>) => void settled[index]!.push({ at: clock.now(), served }),
+        reject: (error: unknown) => void settled[index]!.push({ at: clock.now(), error }),
+      };
+      submitTo(settle, scheduler, index, { arrivedAt: at, deadline: at + budget, minAccuracy });
     });
   });
   await clock.run();

@@ -7,23 +7,9 @@ import { MeasuredLatency } from '../../src/scheduler/latency.ts';
 import type { Policy, Tier, Unsure } from '../../src/scheduler/policy.ts';
 import { RefusedError, Scheduler } from '../../src/scheduler/scheduler.ts';
 import type { Engine, Ready, Served } from '../../src/scheduler/scheduler.ts';
-import { view, waiting } from './support.ts';
+import { AGAIN_TABLE as TABLE, AGAIN_TIERS as TIERS, submitTo, view, waiting } from './support.ts';
 import { submit, submitAll } from '../../bench/simulator/submit.ts';
 
-/** The base-net is wrong on half of its least sure fifth; the super-net is right there. */
-const AGAIN = {
-  skip: 'FF',
-  bins: [
-    { below: 0.5, share: 0.2, first: 0.5, second: 0.9 },
-    { below: 1, share: 0.8, first: 0.9, second: 0.9 },
-  ],
-};
-const TIERS: readonly Tier[] = [
-  { skip: 'TT', accuracy: 0.82, macs: 10, again: AGAIN },
-  { skip: 'FF', accuracy: 0.9, macs: 20 },
-];
-/** Ms: the base-net takes 2 for an image, the super-net 4. */
-const TABLE = { TT: { 1: 2, 8: 9 }, FF: { 1: 4, 8: 18 } };
 const BASE_FIRST: Policy = cascade;
 
 interface Setup {
@@ -253,7 +239,7 @@ describe('whatever comes', () => {
   });
 
   test.each([depthserve, BASE_FIRST_PRICED, cascade])(
-    '$name answers each once, in time, and loses no promise for a second look',
+    '$name settles each once, and answers in time',
     async (policy) => {
       const once = fc.asyncProperty(fc.array(request, { maxLength: 40 }), async (requests) => {
         const clock = new VirtualClock();
@@ -266,14 +252,15 @@ describe('whatever comes', () => {
           const arrivedAt = at;
           clock.at(arrivedAt, () => {
             const deadline = arrivedAt + budget;
-            const needs = { arrivedAt, deadline, minAccuracy: 0, minConfidence };
-            submit(scheduler, confidence, needs).then(
-              () => {
+            const wish = { arrivedAt, deadline, minAccuracy: 0, minConfidence };
+            const settle = {
+              resolve: () => {
                 if (clock.now() > deadline + 1e-6) late.push(index);
-                return settled[index]!++;
+                settled[index]!++;
               },
-              () => settled[index]!++,
-            );
+              reject: () => void settled[index]!++,
+            };
+            submitTo(settle, scheduler, confidence, wish);
           });
         });
         await clock.run();
@@ -284,31 +271,6 @@ describe('whatever comes', () => {
       await fc.assert(once, { numRuns: 60 });
     },
   );
-
-  /** What engines run, and who is answered, refused or expires, request by request. */
-  async function played(requests: readonly Arrival[], setup: Setup) {
-    const clock = new VirtualClock();
-    const { scheduler, ran } = started(clock, setup);
-    const outcomes = requests.map(() => '');
-    let at = 0;
-    requests.forEach(({ gap, budget, confidence, minConfidence }, index) => {
-      const arrivedAt = (at += gap);
-      const needs = {
-        arrivedAt,
-        deadline: arrivedAt + budget,
-        minAccuracy: 0,
-        minConfidence,
-      };
-      clock.at(arrivedAt, () => {
-        submit(scheduler, confidence, needs).then(
-          ({ tier }) => (outcomes[index] = tier.skip),
-          (error: Error) => (outcomes[index] = error.name),
-        );
-      });
-    });
-    await clock.run();
-    return { ran, outcomes };
-  }
 
   /** First looks by the base-net, so that there is much to look at again. */
   const baseFirst: Policy = {
@@ -362,16 +324,6 @@ describe('whatever comes', () => {
     });
     await fc.assert(kept, { numRuns: 200 });
   });
-
-  test('without tables of second looks, decisions are those of the ladder alone', async () => {
-    const tiers = TIERS.map(({ skip, accuracy, macs }) => ({ skip, accuracy, macs }));
-    const { secondLooks: _, ...ladder } = depthserve;
-    const alike = fc.asyncProperty(fc.array(request, { maxLength: 40 }), async (requests) => {
-      const alone = await played(requests, { policy: depthserve, tiers });
-      expect(alone).toEqual(await played(requests, { policy: ladder, tiers }));
-    });
-    await fc.assert(alike, { numRuns: 60 });
-  });
 });
 
 interface Promised {
@@ -380,11 +332,4 @@ interface Promised {
   readonly budgets: readonly number[];
   /** Likewise. */
   readonly decodeMs: number;
-}
-
-interface Arrival {
-  readonly gap: number;
-  readonly budget: number;
-  readonly confidence: number;
-  readonly minConfidence: number;
 }
