@@ -124,9 +124,12 @@ describe('an image that has an answer', () => {
     expect(scheduler.idle).toBe(true);
   });
 
-  test('leaves once, though its second look comes later', async () => {
+  test.each([
+    ['comes', false],
+    ['fails', true],
+  ])('leaves once, though its second look %s later', async (_what, fails) => {
     const clock = new VirtualClock();
-    const { scheduler } = started(clock, { deepMs: 50 });
+    const { scheduler } = started(clock, { deepMs: 50, fails });
     const answers: string[] = [];
     const [place] = scheduler.reserve(1, { arrivedAt: 0, deadline: 20, minAccuracy: 0 });
     const settle = {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import type { Policy, Waiting } from '../../src/scheduler/policy.ts';
+import type { Policy, Tier, Unsure, View, Waiting } from '../../src/scheduler/policy.ts';
 import { bentoml } from '../../bench/simulator/rivals/bentoml.ts';
+import { cascade, gears } from '../../bench/simulator/rivals/cascades.ts';
 import { fixed } from '../../bench/simulator/rivals/fixed.ts';
 import { infaas } from '../../bench/simulator/rivals/infaas.ts';
 import { maxAcc } from '../../bench/simulator/rivals/maxacc.ts';
@@ -110,5 +111,62 @@ describe('BentoML-like', () => {
     // FF: 2 + 2n ms. All eight would end at 18; without the head seven end at 16.
     const queue = [waiting(0, 17, { arrivedAt: -2 }), ...many(30, 8).slice(1)];
     expect(decided(bentoml, queue)).toEqual({ choice: 'FF x 7', expired: [0] });
+  });
+});
+
+describe('cascades', () => {
+  // Gains do not matter to them, only shares of the images.
+  const bins = [
+    { below: 0.2, share: 0.05 },
+    { below: 0.3, share: 0.05 },
+    { below: 0.5, share: 0.1 },
+    { below: 0.7, share: 0.2 },
+    { below: 1, share: 0.6 },
+  ].map((bin) => ({ ...bin, first: 0.8, second: 0.9 }));
+  const base: Tier = { ...TIERS[0]!, again: { skip: 'FF', bins } };
+  const unsure = (confidence: number, id: number, deadline = 50): Unsure => ({
+    ...waiting(id, deadline),
+    look: { tier: base, confidence },
+  });
+  const seen = (images: readonly Unsure[], rest: Partial<View> = {}) =>
+    view([], { tiers: [base, ...TIERS.slice(1)], unsure: images, ...rest });
+  const sures = [0.2, 0.3, 0.5, 0.7, 1].map((confidence, id) => unsure(confidence, id));
+
+  test('look first with the cheapest sub-network', () => {
+    for (const policy of [cascade, gears]) expect(decided(policy, many(100)).choice).toBe('TT x 8');
+  });
+
+  test('cascade looks again at the least sure fifth, on the deepest sub-network', () => {
+    const { leave, wakeAt } = cascade.secondLooks!.leaving(seen(sures));
+    expect(leave.map(({ look }) => look.confidence)).toEqual([0.7, 1]);
+    // One image takes 4 ms there.
+    expect(wakeAt).toBe(46);
+    // As many as the slack of the first allows: three take 8 ms, four 10.
+    const images = [unsure(0.2, 0, 9), ...sures.slice(1, 4)];
+    const { batch, tier } = cascade.secondLooks!.choose(seen(images))!;
+    expect(`${tier.skip} x ${batch.length}`).toBe('FF x 3');
+  });
+
+  test('cascade lets go who has no time for a second look', () => {
+    const images = [unsure(0.2, 0, 4), unsure(0.2, 1, 4.5)];
+    expect(cascade.secondLooks!.leaving(seen(images))).toEqual({ leave: [images[0]], wakeAt: 0.5 });
+  });
+
+  test.each([
+    // Images per ms; full batches of the base-net take 9 / 8 ms for each.
+    { rate: 0.2, engines: 1, share: '40 %', stay: [0.2, 0.3, 0.5, 0.7] },
+    { rate: 0.4, engines: 1, share: '20 %', stay: [0.2, 0.3, 0.5] },
+    { rate: 0.6, engines: 1, share: '10 %', stay: [0.2, 0.3] },
+    { rate: 0.7, engines: 1, share: '5 %', stay: [0.2] },
+    { rate: 0.8, engines: 1, share: '0 %', stay: [] },
+    { rate: 0.8, engines: 2, share: '20 %', stay: [0.2, 0.3, 0.5] },
+  ])('gears look again at $share at a rate of $rate on $engines', ({ rate, engines, stay }) => {
+    const rest = {
+      arrivals: { rate, dispersion: 1, budgets: [50] },
+      enginesFreeAt: Array.from({ length: engines }, () => -Infinity),
+    };
+    const { leave } = gears.secondLooks!.leaving(seen(sures, rest));
+    const left = sures.filter((image) => !leave.includes(image));
+    expect(left.map(({ look }) => look.confidence)).toEqual(stay);
   });
 });
