@@ -1,9 +1,11 @@
+import fc from 'fast-check';
 import { describe, expect, test, vi } from 'vitest';
 import { VirtualClock } from '../bench/simulator/clock.ts';
 import type { Profile } from '../bench/simulator/tables.ts';
 import { Deployment } from '../src/deployment.ts';
 import type { ServingEngine } from '../src/deployment.ts';
 import { toServeError } from '../src/http/problem.ts';
+import type { Confidence } from '../src/model/manifest.ts';
 import type { Tier } from '../src/scheduler/policy.ts';
 import type { Shadow } from '../src/telemetry/shadow.ts';
 import { fakeParts, jpegOf } from './fake-deployment.ts';
@@ -223,5 +225,82 @@ describe('the status of a deployment', () => {
     await clock.run();
     await answers;
     expect(deployment.status().waiting).toBe(0);
+  });
+});
+
+describe('SECOND_LOOKS=off', () => {
+  interface Arrival {
+    readonly gap: number;
+    readonly budget: number;
+    /** 0 to 255: how sure an answer to the image is. */
+    readonly sure: number;
+    readonly minConfidence: number;
+  }
+  /** An answer to an image of a first byte of 0 is of a confidence of a half. */
+  const bins = [
+    { below: 0.7, share: 0.3, first: 0.4, second: 0.7 },
+    { below: 1, share: 0.7, first: 0.85, second: 0.86 },
+  ];
+  const calibration = { temperatures: { T: 1, F: 1, X: 1 } };
+  const WITH = {
+    ...calibration,
+    secondLooks: [{ first: 'T', second: 'F', bins }],
+  } as unknown as Confidence;
+  const WITHOUT = { ...calibration, secondLooks: [] } as unknown as Confidence;
+
+  /** What runs when, and what becomes of each request. */
+  async function decisions(requests: readonly Arrival[], options: FakeOptions) {
+    const clock = new VirtualClock();
+    const ran: string[] = [];
+    const dispatched = ({ skip }: Tier, size: number) =>
+      void ran.push(`${skip} x ${size} at ${clock.now()}`);
+    const deployment = new Deployment(fakeParts(PROFILE, clock, { ...options, dispatched }));
+    const outcomes: unknown[] = requests.map(() => null);
+    let at = 0;
+    requests.forEach(({ gap, budget, sure, minConfidence }, index) => {
+      const arrivedAt = (at += gap);
+      const wish = { arrivedAt, budgetMs: budget, minAccuracy: 0, minConfidence };
+      clock.at(arrivedAt, () => {
+        deployment.classifyPixels([Uint8Array.of(sure, 0, 0)], wish).then(
+          ([answer]) =>
+            (outcomes[index] = [answer!.looks.map(({ tier }) => tier.skip), clock.now()]),
+          (error: unknown) => (outcomes[index] = [String(error), clock.now()]),
+        );
+      });
+    });
+    await clock.run();
+    return { ran, outcomes };
+  }
+  const off = { confidence: WITH, looksAgain: false };
+  const stripped = { confidence: WITHOUT };
+  const on = { confidence: WITH };
+
+  test('decides as with a manifest without tables of second looks, whatever comes', async () => {
+    const arrival = fc.record({
+      gap: fc.double({ min: 0, max: 4, noNaN: true }),
+      budget: fc.double({ min: 5, max: 150, noNaN: true }),
+      sure: fc.integer({ min: 0, max: 255 }),
+      minConfidence: fc.constantFrom(0, 0.7),
+    });
+    const alike = fc.asyncProperty(fc.array(arrival, { maxLength: 60 }), async (requests) => {
+      expect(await decisions(requests, off)).toEqual(await decisions(requests, stripped));
+    });
+    await fc.assert(alike, { numRuns: 60 });
+  });
+
+  test('decides otherwise than with second looks', async () => {
+    // More than the deepest sub-network can answer in full batches, of 3 ms for an image.
+    const requests = Array.from({ length: 60 }, (_, index) => ({
+      gap: 1.8,
+      budget: 60,
+      sure: index % 4 === 0 ? 0 : 255,
+      minConfidence: 0.7,
+    }));
+    const without = await decisions(requests, off);
+    const looks = await decisions(requests, on);
+    expect(looks.ran).not.toEqual(without.ran);
+    const firstThenDeep = expect.arrayContaining([[['T', 'F'], expect.any(Number)]]);
+    expect(looks.outcomes).toEqual(firstThenDeep);
+    expect(without.outcomes).not.toEqual(firstThenDeep);
   });
 });

@@ -3,7 +3,7 @@ import { PIXELS_PER_MS } from '../bench/simulator/run.ts';
 import type { Profile } from '../bench/simulator/tables.ts';
 import type { DeploymentParts } from '../src/deployment.ts';
 import { ServeError } from '../src/errors.ts';
-import type { Manifest } from '../src/model/manifest.ts';
+import type { Confidence, Manifest } from '../src/model/manifest.ts';
 import { DecodeTimes } from '../src/pipeline/decode-times.ts';
 import { headerOf } from '../src/preprocess/header.ts';
 import { MeasuredLatency } from '../src/scheduler/latency.ts';
@@ -17,13 +17,16 @@ export interface FakeOptions {
   /** Engines take so many times as long as in the table at this time. */
   readonly slowdown?: (at: number) => number;
   readonly dispatched?: (tier: Tier, size: number) => void;
+  /** Of the manifest; absent: it has none. */
+  readonly confidence?: Confidence;
+  readonly looksAgain?: boolean;
   /** What was released, in order. */
   readonly released?: string[];
 }
 
 /**
  * Parts of a deployment on a virtual clock: its engine takes as long as the table says and answers
- * with the second of two labels, its decoders as long as the pixels in a file's head say.
+ * with the second of two labels, the surer the larger the first byte of the image; its decoders as long as the pixels in a file's head say.
  */
 export function fakeParts(
   profile: Profile,
@@ -31,11 +34,20 @@ export function fakeParts(
   options: FakeOptions = {},
 ): DeploymentParts {
   const { engines = 1, decoders = 1, slowdown = () => 1, dispatched, released = [] } = options;
+  const { confidence, looksAgain = true } = options;
   const { name, tiers } = profile;
   const subNetworks = tiers.map(({ skip, accuracy, macs }) => ({ skip, macs, top1: accuracy }));
   const input = { height: 1, width: 1 };
   const labels = ['a', 'b'];
-  const manifest = { name, version: '1', labels, input, subNetworks } as unknown as Manifest;
+  const parts = {
+    name,
+    version: '1',
+    labels,
+    input,
+    subNetworks,
+    ...(confidence && { confidence }),
+  };
+  const manifest = parts as unknown as Manifest;
   const truth = new MeasuredLatency(profile.latency);
   const after = <T>(ms: number, result: T): Promise<T> =>
     new Promise((resolve) => clock.at(clock.now() + ms, () => resolve(result)));
@@ -47,7 +59,7 @@ export function fakeParts(
     clock,
     decodeTimes: new DecodeTimes(),
     metrics: new Metrics(name, () => status),
-    looksAgain: true,
+    looksAgain,
     startShadow: null,
     engine: {
       provider: 'cpu',
@@ -60,7 +72,10 @@ export function fakeParts(
       run(_worker, tier, inputs) {
         dispatched?.(tier, inputs.length);
         const workMs = truth.predict(tier, inputs.length) * slowdown(clock.now());
-        return after(workMs, { outputs: inputs.map(() => Float32Array.of(0, 1)), workMs });
+        return after(workMs, {
+          outputs: inputs.map(([first]) => Float32Array.of(0, first! / 32)),
+          workMs,
+        });
       },
       release: async () => void released.push('engine'),
     },
@@ -70,7 +85,7 @@ export function fakeParts(
         const decoded = files.map((file) => {
           const header = headerOf(file as Buffer);
           if (!header) return { error: new ServeError('not-an-image', 'No image.'), ms: 0 };
-          return { pixels: new Uint8Array(3), ms: header.pixels / PIXELS_PER_MS };
+          return { pixels: Uint8Array.of(32, 0, 0), ms: header.pixels / PIXELS_PER_MS };
         });
         return after(
           decoded.reduce((sum, { ms }) => sum + ms, 0),

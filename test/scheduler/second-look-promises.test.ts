@@ -27,7 +27,7 @@ const arrivals: fc.Arbitrary<readonly Arrival[]> = fc.array(
   { maxLength: 40 },
 );
 
-const { leaving, choose } = depthserve.secondLooks!;
+const secondLooks = depthserve.secondLooks!;
 /** First looks by the base-net, so that there is much to look at again. */
 const baseFirst: Policy = {
   ...depthserve,
@@ -142,7 +142,10 @@ test.each([depthserve, baseFirst])(
 test('a policy that looked again first would be found out', async () => {
   const lookFirst: Policy = {
     ...baseFirst,
-    secondLooks: { leaving, choose: (seen) => choose({ ...seen, admitted: [] }) },
+    secondLooks: {
+      ...secondLooks,
+      choose: (seen) => secondLooks.choose({ ...seen, admitted: [] }),
+    },
   };
   // The second look would take from 2 to 6 ms; the other image has to be started by 3 ms.
   const requests = [

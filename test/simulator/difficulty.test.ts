@@ -20,7 +20,12 @@ const IMAGES = Array.from({ length: COUNT }, (_, index) => difficultyOf(SEED, in
 const errorOf = (share: number, count: number) => 4 * Math.sqrt((share * (1 - share)) / count);
 
 const looked = (tier: Tier, output: number): Looked<number> => ({
-  ...{ tier, output, confidence: confidenceIn(output, tier), at: 0, batchSize: 1, batchMs: 1 },
+  tier,
+  output,
+  confidence: confidenceIn(output, tier),
+  at: 0,
+  batchSize: 1,
+  batchMs: 1,
 });
 const once = (difficulty: number) => accuracyAfter([looked(BASE, difficulty)]);
 const twice = (difficulty: number) =>
