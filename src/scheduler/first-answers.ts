@@ -96,6 +96,8 @@ export class Running<Input, Output> {
 
   /** A first answer is not lost because a second look failed. */
   failed(error: unknown): void {
+    // The worker may recover after the deadlines: who is told now must not be told again.
+    this.over();
     for (const entry of this.batch) {
       if (this.#gone.has(entry.id)) continue;
       if ('served' in entry) entry.settle.resolve(entry.served);

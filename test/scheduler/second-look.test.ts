@@ -19,12 +19,14 @@ interface Setup {
   /** Ms that the super-net really takes. */
   readonly deepMs?: number;
   readonly fails?: boolean;
+  /** Ms until an engine that failed takes another batch. */
+  readonly recoveryMs?: number;
 }
 
 /** A scheduler whose inputs are how sure the base-net will be of them. */
 function started(
   clock: VirtualClock,
-  { policy = BASE_FIRST, tiers = TIERS, workers = 1, deepMs, fails }: Setup = {},
+  { policy = BASE_FIRST, tiers = TIERS, workers = 1, deepMs, fails, recoveryMs = 0 }: Setup = {},
 ) {
   const truth = new MeasuredLatency(TABLE);
   const ran: string[] = [];
@@ -40,6 +42,7 @@ function started(
           else resolve({ outputs: inputs, workMs: ms });
         });
       }),
+    recovered: () => new Promise((resolve) => clock.at(clock.now() + recoveryMs, resolve)),
   };
   const scheduler = new Scheduler<number, number>({
     policy,
@@ -125,11 +128,12 @@ describe('an image that has an answer', () => {
   });
 
   test.each([
-    ['comes', false],
-    ['fails', true],
-  ])('leaves once, though its second look %s later', async (_what, fails) => {
+    ['comes after it has left', { deepMs: 50 }],
+    ['fails after it has left', { deepMs: 50, fails: true }],
+    ['fails before, and the engine recovers later', { fails: true, recoveryMs: 50 }],
+  ])('leaves once, though its second look %s', async (_what, setup: Setup) => {
     const clock = new VirtualClock();
-    const { scheduler } = started(clock, { deepMs: 50, fails });
+    const { scheduler } = started(clock, setup);
     const answers: string[] = [];
     const [place] = scheduler.reserve(1, { arrivedAt: 0, deadline: 20, minAccuracy: 0 });
     const settle = {
