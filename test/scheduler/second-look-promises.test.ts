@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { VirtualClock } from '../../bench/simulator/clock.ts';
 import { depthserve } from '../../src/scheduler/depthserve/depthserve.ts';
 import { MeasuredLatency } from '../../src/scheduler/latency.ts';
-import { inserted } from '../../src/scheduler/places.ts';
+import { inserted } from '../../src/scheduler/queue.ts';
 import type { Arriving, Policy, View } from '../../src/scheduler/policy.ts';
 import { RefusedError, Scheduler } from '../../src/scheduler/scheduler.ts';
 import type { Ready } from '../../src/scheduler/scheduler.ts';
@@ -105,9 +105,9 @@ async function played(requests: readonly Arrival[], policy: Policy) {
   const arrive = ({ budget, confidence, minConfidence }: Arrival) => {
     const arrivedAt = clock.now();
     const deadline = arrivedAt + budget;
-    const wish = { arrivedAt, deadline, minAccuracy: 0, minConfidence };
+    const needs = { arrivedAt, deadline, minAccuracy: 0, minConfidence };
     try {
-      const [place] = scheduler.reserve(1, wish, undefined, () => void lost.add(place!.id));
+      const [place] = scheduler.reserve(1, needs, undefined, () => void lost.add(place!.id));
       const settle = {
         resolve: () => void (clock.now() > deadline + 1e-6 && lost.add(place!.id)),
         reject: () => void lost.add(place!.id),

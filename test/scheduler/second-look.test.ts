@@ -259,7 +259,7 @@ describe('whatever comes', () => {
           const arrivedAt = at;
           clock.at(arrivedAt, () => {
             const deadline = arrivedAt + budget;
-            const wish = { arrivedAt, deadline, minAccuracy: 0, minConfidence };
+            const needs = { arrivedAt, deadline, minAccuracy: 0, minConfidence };
             const settle = {
               resolve: () => {
                 if (clock.now() > deadline + 1e-6) late.push(index);
@@ -267,7 +267,7 @@ describe('whatever comes', () => {
               },
               reject: () => void settled[index]!++,
             };
-            submitTo(settle, scheduler, confidence, wish);
+            submitTo(settle, scheduler, confidence, needs);
           });
         });
         await clock.run();

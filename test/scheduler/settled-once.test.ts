@@ -82,12 +82,12 @@ async function outcomesOf({ requests, factors, workers, lostAt }: Trace, policy:
   const arrive = ({ confidence, budget, decodeMs, cancelMs, minConfidence }: Request) => {
     const arrivedAt = clock.now();
     const outcome: Outcome = { told: [], hasLeft: false };
-    const wish = { arrivedAt, deadline: arrivedAt + budget, minAccuracy: 0, minConfidence };
+    const needs = { arrivedAt, deadline: arrivedAt + budget, minAccuracy: 0, minConfidence };
     const preparation = { mostlyMs: decodeMs, atMostMs: decodeMs };
     const evicted = () => void outcome.told.push('evicted');
     let places: readonly Waiting[];
     try {
-      places = scheduler.reserve(1, wish, preparation, evicted);
+      places = scheduler.reserve(1, needs, preparation, evicted);
     } catch (error) {
       expect(error).toBeInstanceOf(RefusedError);
       return;

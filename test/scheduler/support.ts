@@ -1,5 +1,5 @@
 import type { LatencyModel, Tier, View, Waiting } from '../../src/scheduler/policy.ts';
-import type { Scheduler, Settle, Wish } from '../../src/scheduler/scheduler.ts';
+import type { Scheduler, Settle, Requirements } from '../../src/scheduler/scheduler.ts';
 
 /** Three sub-networks: the deepest takes twice as long as the shallowest. */
 export const TIERS: readonly Tier[] = [
@@ -67,10 +67,10 @@ export function submitTo<Input, Output>(
   settle: Settle<Output>,
   scheduler: Scheduler<Input, Output>,
   input: Input,
-  wish: Wish,
+  needs: Requirements,
 ): void {
   try {
-    const [place] = scheduler.reserve(1, wish);
+    const [place] = scheduler.reserve(1, needs);
     scheduler.enqueue([{ place: place!, input, settle }]);
   } catch (error) {
     settle.reject(error);
