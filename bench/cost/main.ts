@@ -19,8 +19,8 @@ const { values } = parseArgs({
     checkout: { type: 'string', multiple: true, default: ['.'] },
     rounds: { type: 'string', default: '3' },
     seconds: { type: 'string', default: '4' },
-    /** `refused`: nothing but refusals. */
-    only: { type: 'string' },
+    /** Regular expression: the cells that match it, e.g. `CIFAR-10 .* one core`, or `refused`. */
+    only: { type: 'string', default: '' },
     json: { type: 'string' },
   },
 });
@@ -60,6 +60,11 @@ interface Row {
   readonly limitMs: number;
   /** The same at the rate of the load: median ms by the clock. Absent when saturated. */
   readonly pacedMs?: number;
+}
+
+function loadOf(cores: string | undefined, perSecond: number): string {
+  if (perSecond > 0) return `${perSecond}/s`;
+  return cores ? 'saturated, one core' : 'saturated';
 }
 
 async function measure(
@@ -110,7 +115,7 @@ async function measure(
     checkout,
     model,
     image,
-    load: perSecond > 0 ? `${perSecond}/s` : cores ? 'saturated, one core' : 'saturated',
+    load: loadOf(cores, perSecond),
     rate: loaded.answered / loaded.seconds,
     medianMs: median(loaded.latencies),
     meanBatch: images / batches,
@@ -152,23 +157,33 @@ async function refuse(server: string, script?: string): Promise<Refused> {
 const CELLS: readonly (readonly [keyof typeof MODELS, string, string | undefined, number])[] = [
   ['grocery', '341x256', undefined, 20],
   ['grocery', '341x256', '0', 0],
+  ['grocery', '341x256', undefined, 0],
   ['CIFAR-10', '32x32', undefined, 40],
   ['CIFAR-10', '32x32', '0', 0],
+  ['CIFAR-10', '32x32', undefined, 0],
   ['CIFAR-10', '348x348', undefined, 40],
+  ['CIFAR-10', '348x348', '0', 0],
   ['CIFAR-10', '1280x960', undefined, 20],
+  ['CIFAR-10', '1280x960', '0', 0],
   ['nearly free', '32x32', undefined, 100],
   ['nearly free', '32x32', '0', 0],
   ['nearly free', '32x32', undefined, 0],
+  ['nearly free', '348x348', '0', 0],
 ];
+const only = new RegExp(values.only);
+const cells = CELLS.filter(([model, image, cores, perSecond]) =>
+  only.test(`${model} ${image} ${loadOf(cores, perSecond)}`),
+);
+const refusing = only.test('refused');
 
 const rows: Row[] = [];
 const refusals: Refused[] = [];
 for (let round = 0; round < Number(values.rounds); round++) {
-  for (const checkout of values.checkout) refusals.push(await refuse(checkout));
-  for (const script of ['bare', 'fastify']) {
+  for (const checkout of refusing ? values.checkout : []) refusals.push(await refuse(checkout));
+  for (const script of refusing ? ['bare', 'fastify'] : []) {
     refusals.push(await refuse(script, `bench/cost/${script}.mjs`));
   }
-  for (const cell of values.only === 'refused' ? [] : CELLS) {
+  for (const cell of cells) {
     for (const checkout of values.checkout) {
       const [model, image, cores, perSecond] = cell;
       rows.push(await measure(checkout, model, image, cores, perSecond));
