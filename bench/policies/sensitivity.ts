@@ -1,9 +1,9 @@
 /**
  * What halving and doubling each constant of the policy does to the accuracy delivered in time.
  *
- *   npm run bench:sensitivity -- [--jitter X] [--seeds N] [--markdown FILE]
+ *   npm run bench:sensitivity -- [--jitter X] [--seeds N] [--only NAME]... [--markdown FILE]
  *
- * Each time, a copy of the compiled policy with one constant changed plays the quick grid: 13 times
+ * Each time, a copy of the compiled policy with one constant changed plays the quick grid: 21 times
  * in all, some minutes of one core. Rows are printed as they are known.
  */
 import { execFileSync } from 'node:child_process';
@@ -14,12 +14,28 @@ import type { BenchRecord } from './cell.ts';
 import { writeInto } from './write-into.ts';
 
 const CONSTANTS = [
-  ['YIELDS', 'admission', "share of a newcomer's time left that makes another lose its place"],
-  ['HORIZON', 'demand', 'longest budgets ahead for which demand and time are compared'],
-  ['CAUTION', 'demand', 'times that the variance of the demand is taken'],
-  ['BATCH_SHARE', 'levels', 'share of the median budget that an efficient batch may take'],
-  ['COMES_ABOUT', 'levels', 'share of the second looks hoped for that come about'],
-  ['SURPRISE', 'demand', 'requests that may come where few are expected'],
+  [
+    'YIELDS',
+    'depthserve/admission',
+    "share of a newcomer's time left that makes another lose its place",
+  ],
+  ['HORIZON', 'depthserve/demand', 'longest budgets ahead for which demand and time are compared'],
+  ['CAUTION', 'depthserve/demand', 'times that the variance of the demand is taken'],
+  [
+    'BATCH_SHARE',
+    'depthserve/levels',
+    'share of the median budget that an efficient batch may take',
+  ],
+  ['COMES_ABOUT', 'depthserve/levels', 'share of the second looks hoped for that come about'],
+  ['SURPRISE', 'depthserve/demand', 'requests that may come where few are expected'],
+  ['PROMISE', 'depthserve/depthserve', 'answers that a lost promise counts as much as'],
+  [
+    'NEGLIGIBLE',
+    'depthserve/price',
+    'chance that is taken for none, or short of certainty for certain',
+  ],
+  ['WANTED', 'depthserve/second-look', 'answers that being as sure as asked is worth'],
+  ['LEAVE_MS', 'in-hand', 'time before its deadline at which a held answer leaves, ms'],
 ] as const;
 
 const DIST = new URL('../../', import.meta.url).pathname;
@@ -28,6 +44,7 @@ const { values } = parseArgs({
   options: {
     jitter: { type: 'string', default: '0' },
     seeds: { type: 'string', default: '3' },
+    only: { type: 'string', multiple: true },
     markdown: { type: 'string' },
   },
 });
@@ -41,7 +58,7 @@ function played(change?: { name: string; file: string; factor: number }): Map<st
     cpSync(DIST, copy, { recursive: true });
     cpSync(TABLES, join(folder, 'bench/tables'), { recursive: true });
     if (change) {
-      const file = join(copy, `src/scheduler/depthserve/${change.file}.js`);
+      const file = join(copy, `src/scheduler/${change.file}.js`);
       const text = readFileSync(file, 'utf8');
       const pattern = new RegExp(`const ${change.name} = (.*);`);
       const value = text.match(pattern)![1]!;
@@ -76,6 +93,7 @@ const header = ['constant', 'meaning', 'halved, points', 'doubled, points'];
 const table = [header, header.map(() => '---')].map(asRow);
 console.log(table.join('\n'));
 for (const [name, file, meaning] of CONSTANTS) {
+  if (values.only && !values.only.includes(name)) continue;
   const changes = [0.5, 2].map((factor) => difference(name, file, factor));
   table.push(asRow([`\`${name}\``, meaning, ...changes]));
   console.log(table.at(-1));
