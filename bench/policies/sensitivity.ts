@@ -32,7 +32,7 @@ const CONSTANTS = [
   [
     'NEGLIGIBLE',
     'depthserve/price',
-    'chance that is taken for none, or short of certainty for certain',
+    'chances above 1 minus this count as certain',
   ],
   ['WANTED', 'depthserve/second-look', 'answers that being as sure as asked is worth'],
   ['LEAVE_MS', 'in-hand', 'time before its deadline at which a held answer leaves, ms'],
