@@ -35,7 +35,7 @@ const CONSTANTS = [
     'chances above 1 minus this count as certain',
   ],
   ['WANTED', 'depthserve/second-look', 'answers that being as sure as asked is worth'],
-  ['LEAVE_MS', 'in-hand', 'time before its deadline at which a held answer leaves, ms'],
+  ['LEAVE_MS', 'first-answers', 'time before its deadline at which a held answer leaves, ms'],
 ] as const;
 
 const DIST = new URL('../../', import.meta.url).pathname;
