@@ -19,7 +19,13 @@ const HEADER = { format: 'jpeg', pixels: 1024 };
  * One engine of 10 ms (T) or 20 ms (F) for any batch, whose results take `coldMs` to come back, and
  * one decoder of `decodeMs` an image. Requests may have waited `unreadMs` before they were read.
  */
-function pipelineOf({ decodeMs = 1, maxBatch = 8, coldMs = 0, unreadMs = 0 } = {}) {
+function pipelineOf({
+  decodeMs = 1,
+  maxBatch = 8,
+  coldMs = 0,
+  unreadMs = 0,
+  engineFails = false,
+} = {}) {
   const clock = new VirtualClock();
   const log: string[] = [];
   let inVain = 0;
@@ -51,8 +57,11 @@ function pipelineOf({ decodeMs = 1, maxBatch = 8, coldMs = 0, unreadMs = 0 } = {
       run: (_worker, tier, inputs) => {
         log.push(`${tier.skip} ${inputs.join('')}`);
         const workMs = truth.predict(tier, inputs.length);
-        return new Promise((resolve) =>
-          clock.at(clock.now() + workMs + coldMs, () => resolve({ outputs: inputs, workMs })),
+        return new Promise((resolve, reject) =>
+          clock.at(clock.now() + workMs + coldMs, () => {
+            if (engineFails) reject(new Error('engine died'));
+            else resolve({ outputs: inputs, workMs });
+          }),
         );
       },
     },
@@ -254,5 +263,68 @@ describe('the life of a request', () => {
     await clock.run();
     expect((await answers).map(({ decodeMs }) => decodeMs)).toEqual([0, 0]);
     expect(log).toEqual(['F ab']);
+  });
+});
+
+describe('an image that was decoded in vain', () => {
+  test('is none that is answered', async () => {
+    const { clock, ask, inVain } = pipelineOf();
+    const answers = ask('abc', 200);
+    await clock.run();
+    await answers;
+    expect(inVain()).toBe(0);
+  });
+
+  test('expired in the queue', async () => {
+    const { clock, log, ask, inVain } = pipelineOf({ coldMs: 30 });
+    // The engine is occupied when they are decoded, and back when it is too late for them.
+    const first = ask('a', 1000);
+    let late: Promise<unknown> = Promise.resolve();
+    clock.at(3, () => {
+      late = ask('bcd', 33);
+    });
+    await clock.run();
+    await expect(first).resolves.toHaveLength(1);
+    await expect(late).rejects.toBeInstanceOf(ExpiredError);
+    expect(log).toEqual(['decode a', 'F a', 'decode bcd']);
+    expect(inVain()).toBe(3);
+  });
+
+  test('lost its place in the queue to another', async () => {
+    const { clock, log, ask, inVain } = pipelineOf({ coldMs: 30, maxBatch: 1 });
+    const first = ask('a', 1000);
+    let others: Promise<unknown>[] = [];
+    // Both would be in time if the engine came back when it is expected; then only one can be.
+    clock.at(3, () => {
+      others = [ask('b', 65), ask('c', 65)];
+    });
+    await clock.run();
+    await expect(first).resolves.toHaveLength(1);
+    const results = await Promise.allSettled(others);
+    expect(results.flatMap((one) => (one.status === 'rejected' ? [one.reason] : []))).toEqual([
+      expect.any(RefusedError),
+    ]);
+    expect(log.slice(0, 3)).toEqual(['decode a', 'F a', 'decode bc']);
+    expect(inVain()).toBe(1);
+  });
+
+  test('was in a batch that failed', async () => {
+    const { clock, ask, inVain } = pipelineOf({ engineFails: true });
+    const failed = ask('ab', 500);
+    await clock.run();
+    await expect(failed).rejects.toThrow('engine died');
+    expect(inVain()).toBe(2);
+  });
+
+  test('is none that came as pixels', async () => {
+    const { clock, pipeline, inVain } = pipelineOf();
+    const cancellation = new Cancellation();
+    const request = { arrivedAt: 0, budgetMs: 100, minAccuracy: 0, cancellation };
+    const gone = pipeline.classifyPixels(['a'], request);
+    gone.catch(() => {});
+    clock.at(5, () => cancellation.cancel(new Error('gone')));
+    await clock.run();
+    await expect(gone).rejects.toThrow('gone');
+    expect(inVain()).toBe(0);
   });
 });
