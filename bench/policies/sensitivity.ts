@@ -29,11 +29,7 @@ const CONSTANTS = [
   ['COMES_ABOUT', 'depthserve/levels', 'share of the second looks hoped for that come about'],
   ['SURPRISE', 'depthserve/demand', 'requests that may come where few are expected'],
   ['PROMISE', 'depthserve/depthserve', 'answers that a lost promise counts as much as'],
-  [
-    'NEGLIGIBLE',
-    'depthserve/price',
-    'chances above 1 minus this count as certain',
-  ],
+  ['NEGLIGIBLE', 'depthserve/price', 'chances above 1 minus this count as certain'],
   ['WANTED', 'depthserve/second-look', 'answers that being as sure as asked is worth'],
   ['LEAVE_MS', 'first-answers', 'time before its deadline at which a held answer leaves, ms'],
 ] as const;

@@ -1,4 +1,4 @@
-import type { SecondLooks, Tier, Unsure, View } from '../policy.ts';
+import type { SecondLooks, Unsure, View } from '../policy.ts';
 import { atMostMs, busyMs } from './costs.ts';
 import { Demand } from './demand.ts';
 import { secondOf, waysOf } from './levels.ts';
@@ -22,22 +22,16 @@ function gainOf({ look, minConfidence = 0 }: Unsure): number {
 function leaving(view: View): ReturnType<SecondLooks['leaving']> {
   const ways = waysOf(view);
   const { perMs } = priceOf(view, ways, new Demand(view.arrivals));
-  /** Of a second look, by the tier of the first. NaN without a tier for it: no time, and no worth. */
-  const seconds = new Map<Tier, { readonly ms: number; readonly cost: number }>();
-  const secondAfter = (first: Tier) => {
-    const second = secondOf(first, view);
-    const imageMs = ways.find(({ tier }) => tier === second)?.imageMs ?? NaN;
-    const found = { ms: atMostMs(view, second, 1), cost: perMs * imageMs };
-    seconds.set(first, found);
-    return found;
-  };
+  const imageMs: number[] = [];
+  for (const way of ways) imageMs[way.tier] ??= way.imageMs;
   const leave: Unsure[] = [];
   let wakeAt = Infinity;
   for (const request of view.unsure) {
-    const { tier } = request.look;
-    const { ms, cost } = seconds.get(tier) ?? secondAfter(tier);
-    const latest = request.deadline - ms;
-    if (gainOf(request) > cost && latest > view.now) wakeAt = Math.min(wakeAt, latest);
+    const second = secondOf(request.look.tier, view);
+    const latest = request.deadline - atMostMs(view, second, 1);
+    // Where there is no tier for it, there is no time, and no worth.
+    const isWorth = gainOf(request) > perMs * imageMs[second]!;
+    if (isWorth && latest > view.now) wakeAt = Math.min(wakeAt, latest);
     else leave.push(request);
   }
   return { leave, wakeAt: wakeAt === Infinity ? null : wakeAt };
@@ -54,36 +48,27 @@ function choose(view: View): ReturnType<SecondLooks['choose']> {
   const othersFreeAt = Math.max(now, Math.min(...otherEngines(view)));
   const { latest } = planOf(view);
   const looks = view.unsure
-    .map((request) => ({ request, gain: gainOf(request) }))
+    .map((request) => ({ request, gain: gainOf(request), tier: secondOf(request.look.tier, view) }))
     .sort((a, b) => b.gain - a.gain);
-  const best = looks[0]?.request.look.tier;
-  const alike = looks.filter(({ request }) => request.look.tier.again!.skip === best!.again!.skip);
-  const tier = best ? secondOf(best, view) : -1;
-  let chosen: typeof looks = [];
+  const alike = looks.filter(({ tier }) => tier === looks[0]!.tier);
+  const tier = looks[0]?.tier ?? -1;
+  let batch: Unsure[] = [];
   let most = 0;
   for (let size = 1; size <= Math.min(maxBatch, alike.length); size++) {
     const ms = atMostMs(view, tier, size);
     // Whatever other engines do: what waits here is not decoded yet, and may find them occupied.
     if (latest[0]! < now + ms) break;
-    const batch = firstFew(size, alike, ({ request }) => now + ms <= request.deadline);
-    if (batch.length < size) break;
+    const ready: typeof looks = [];
+    for (const look of alike) {
+      if (ready.length < size && now + ms <= look.request.deadline) ready.push(look);
+    }
+    if (ready.length < size) break;
     const blocked = demand.lostWhileBusy(Math.min(ms, othersFreeAt - now), atMostMs(view, 0, 1));
-    const gain = batch.reduce((sum, look) => sum + look.gain, 0);
+    const gain = ready.reduce((sum, look) => sum + look.gain, 0);
     const worth = gain - price.perMs * busyMs(view, tier, size) - price.request * blocked;
-    if (worth > most) [most, chosen] = [worth, batch];
+    if (worth > most) [most, batch] = [worth, ready.map(({ request }) => request)];
   }
-  const batch = chosen.map(({ request }) => request);
-  return batch.length > 0 ? { batch, tier: view.tiers[tier]! } : null;
-}
-
-/** As `filter`, but stops when it has found enough. */
-function firstFew<T>(count: number, among: readonly T[], suits: (one: T) => boolean): T[] {
-  const few: T[] = [];
-  for (const one of among) {
-    if (few.length === count) break;
-    if (suits(one)) few.push(one);
-  }
-  return few;
+  return most > 0 ? { batch, tier: view.tiers[tier]! } : null;
 }
 
 export const secondLooks: SecondLooks = { leaving, choose };
