@@ -131,6 +131,7 @@ export function serviceDashboard(): Dashboard {
         {
           title: 'Predicted by actual time',
           description: 'Below 1: too optimistic, and budgets will be missed.',
+          width: 24,
         },
         [
           `sum by (of) (${rate('depthserve_prediction_ratio_sum')}) / sum by (of) (${rate('depthserve_prediction_ratio_count')})`,
