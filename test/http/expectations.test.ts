@@ -125,7 +125,8 @@ describe('an upload slower than its budget', () => {
     const input = { name: 'image', shape: [1], datatype: 'BYTES', data: [CAT.toString('base64')] };
     const body = JSON.stringify({ inputs: [input], ...more });
     const [start, rest] = [body.slice(0, 9), body.slice(9)];
-    const text = await answerTo(head([], body.length, V2) + start, 1100, rest);
+    // The budget is 1 s, of which a busy server sees less: it may read the head late.
+    const text = await answerTo(head([], body.length, V2) + start, 2000, rest);
     expect(text).toMatch(/^HTTP\/1.1 504 [^]*"error":"deadline-passed: The upload/);
   });
 
