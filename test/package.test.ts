@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
@@ -10,13 +10,20 @@ import { freePorts } from './server.ts';
 /** Installed from the registry, as a user does: minutes on a slow machine. */
 const PATIENCE = 600_000;
 
+/** Of the repository: what is installed, built or made by other commands. */
+const LEFT_OUT = /^(node_modules|dist|runs|\.git|\.venv[^/]*|bench\/peers\/\.venvs)$/;
+
 describe('the package', () => {
   let folder: string;
   let files: readonly string[];
 
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'depthserve-package-'));
-    const pack = ['pack', '--ignore-scripts=false', '--json', '--pack-destination', folder];
+    // In a copy: packing builds, and other tests run what is built here.
+    const copy = join(folder, 'copy');
+    await cp('.', copy, { recursive: true, filter: (path) => !LEFT_OUT.test(path) });
+    await symlink(resolve('node_modules'), join(copy, 'node_modules'));
+    const pack = ['pack', copy, '--ignore-scripts=false', '--json', '--pack-destination', folder];
     const [packed] = JSON.parse(/^\[\s*\{[^]*?^\]/m.exec(await runToEnd('npm', pack))![0]) as {
       filename: string;
       files: { path: string }[];
