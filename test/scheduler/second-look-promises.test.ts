@@ -7,7 +7,7 @@ import { inserted } from '../../src/scheduler/queue.ts';
 import type { Arriving, Policy, View } from '../../src/scheduler/policy.ts';
 import { RefusedError, Scheduler } from '../../src/scheduler/scheduler.ts';
 import type { Ready } from '../../src/scheduler/scheduler.ts';
-import { AGAIN_TABLE, AGAIN_TIERS } from './support.ts';
+import { AGAIN_TABLE, againOptions } from './support.ts';
 
 interface Arrival {
   readonly gap: number;
@@ -78,11 +78,7 @@ async function played(requests: readonly Arrival[], policy: Policy) {
         },
       },
     },
-    tiers: () => AGAIN_TIERS,
-    latency: new MeasuredLatency(AGAIN_TABLE),
-    clock,
-    maxBatch: 8,
-    confidence: (output, tier) => (tier.skip === 'FF' ? 0.95 : output),
+    ...againOptions(clock),
     engine: {
       workers: 1,
       run: (_worker, tier, inputs) =>

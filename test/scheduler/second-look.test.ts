@@ -7,7 +7,14 @@ import { MeasuredLatency } from '../../src/scheduler/latency.ts';
 import type { Policy, Tier, Unsure } from '../../src/scheduler/policy.ts';
 import { RefusedError, Scheduler } from '../../src/scheduler/scheduler.ts';
 import type { Engine, Ready, Served } from '../../src/scheduler/scheduler.ts';
-import { AGAIN_TABLE as TABLE, AGAIN_TIERS as TIERS, submitTo, view, waiting } from './support.ts';
+import {
+  AGAIN_TABLE as TABLE,
+  AGAIN_TIERS as TIERS,
+  againOptions,
+  submitTo,
+  view,
+  waiting,
+} from './support.ts';
 import { submit, submitAll } from '../../bench/simulator/submit.ts';
 
 const BASE_FIRST: Policy = cascade;
@@ -45,13 +52,10 @@ function started(
     recovered: () => new Promise((resolve) => clock.at(clock.now() + recoveryMs, resolve)),
   };
   const scheduler = new Scheduler<number, number>({
+    ...againOptions(clock),
     policy,
     tiers: () => tiers,
-    latency: new MeasuredLatency(TABLE),
     engine,
-    clock,
-    maxBatch: 8,
-    confidence: (output, tier) => (tier.skip === 'FF' ? 0.95 : output),
   });
   return { scheduler, ran };
 }

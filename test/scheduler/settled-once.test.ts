@@ -6,7 +6,7 @@ import { depthserve } from '../../src/scheduler/depthserve/depthserve.ts';
 import { MeasuredLatency } from '../../src/scheduler/latency.ts';
 import type { Policy, Waiting } from '../../src/scheduler/policy.ts';
 import { RefusedError, Scheduler } from '../../src/scheduler/scheduler.ts';
-import { AGAIN_TABLE, AGAIN_TIERS } from './support.ts';
+import { AGAIN_TABLE, againOptions } from './support.ts';
 
 interface Request {
   readonly at: number;
@@ -60,11 +60,7 @@ async function outcomesOf({ requests, factors, workers, lostAt }: Trace, policy:
   let batches = 0;
   const scheduler = new Scheduler<number, number>({
     policy,
-    tiers: () => AGAIN_TIERS,
-    latency: new MeasuredLatency(AGAIN_TABLE),
-    clock,
-    maxBatch: 8,
-    confidence: (output, tier) => (tier.skip === 'FF' ? 0.95 : output),
+    ...againOptions(clock),
     engine: {
       workers,
       run: (_worker, tier, inputs) =>

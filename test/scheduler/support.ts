@@ -1,5 +1,7 @@
+import type { VirtualClock } from '../../bench/simulator/clock.ts';
+import { MeasuredLatency } from '../../src/scheduler/latency.ts';
 import type { LatencyModel, Tier, View, Waiting } from '../../src/scheduler/policy.ts';
-import type { Scheduler, Settle, Requirements } from '../../src/scheduler/scheduler.ts';
+import type { Requirements, Scheduler, Settle } from '../../src/scheduler/scheduler.ts';
 
 /** Three sub-networks: the deepest takes twice as long as the shallowest. */
 export const TIERS: readonly Tier[] = [
@@ -22,6 +24,16 @@ export const AGAIN_TIERS: readonly Tier[] = [
 ];
 /** Ms: the base-net takes 2 for an image, the super-net 4. */
 export const AGAIN_TABLE = { TT: { 1: 2, 8: 9 }, FF: { 1: 4, 8: 18 } };
+
+/** Of a scheduler whose inputs are how sure the base-net will be of them; the super-net is sure of all. */
+export const againOptions = (clock: VirtualClock) => ({
+  tiers: () => AGAIN_TIERS,
+  latency: new MeasuredLatency(AGAIN_TABLE),
+  clock,
+  maxBatch: 8,
+  confidence: (output: number, tier: Tier) => (tier.skip === 'FF' ? 0.95 : output),
+});
+
 /**
  * Typically `fixed + batch` ms on the cheapest tier, 1.5 and 2 times that on the others; hardly ever
  * more than `spread` times as long.

@@ -210,7 +210,7 @@ export function serviceDashboard(): Dashboard {
         {
           title: 'Work saved',
           description:
-            "Share of the super-net's multiply-accumulates that was not needed. Below 0 where second looks cost more than that.",
+            "Share of the super-net's multiply-accumulates that was not needed. Below 0 where second looks, or batches for requests without an answer, cost more than that.",
           unit: 'percentunit',
         },
         [
